@@ -1,0 +1,239 @@
+"""Fed-CMP: reliability-weighted fusion in a canonical space, with orthogonality-preserved momentum.
+
+Implements docs/methods.md, Fed-CMP, by sums over clients, per weight matrix:
+    Wbar = sum_k a_k W_k                                   a_k: reliability.py;   per parameter: sums.py
+    G    = sum_k W_k W_k^T = U S^2 U^T                     spectrum.py
+    W    = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar]    momentum.py
+or the same on the updates W_k - W_g, added to W_g.  Tensors that are no matrix: their a_k-weighted mean.
+Shapes: K clients, O outputs, I inputs (with the bias column), R kept directions.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.checks import check_alignment_error, check_tensors
+from fedcmp.aggregation.fusion import CanonicalFusion, MeanFusion, RawMomentum
+from fedcmp.aggregation.matrices import Matrix, find_matrices
+from fedcmp.aggregation.momentum import Momentum
+from fedcmp.aggregation.options import require_choice, require_flag, require_number
+from fedcmp.aggregation.registry import register
+from fedcmp.aggregation.reliability import ARMS, LARGEST_GAMMA, Reliability
+from fedcmp.aggregation.sums import MeanUpdate
+
+PAPER = "A Step Toward Federated Pretraining of Multimodal Large Language Models, arXiv 2603.26786"
+
+# The rule as the paper describes it; these are also the defaults of the class.
+PUBLISHED: dict[str, object] = {
+    "gamma": 1.0,
+    "magnitude_cap": math.inf,
+    "reliability": "both",
+    "space": "weights",
+    "rank": "full",
+    "matching": "sign",
+    "bias": "column",
+    "momentum": True,
+    "basis": "canonical",
+}
+
+# What measures best so far: reliability per parameter.  Without momentum and at full rank the canonical space changes
+# nothing (docs/methods.md, fact 1); `rank`, `momentum` and `reliability` turn its parts on, here on the updates.
+BEST: dict[str, object] = {
+    "reliability": "none",
+    "parameter_exponent": 0.5,
+    "parameter_damping": 0.01,
+    "space": "updates",
+    "rank": "full",
+    "matching": "procrustes",
+    "tail": "average",
+    "bias": "column",
+    "momentum": False,
+    "basis": "canonical",
+}
+
+
+@register(
+    "fedcmp", summary="Fed-CMP with the options that measure best: weights per parameter", paper=PAPER, defaults=BEST
+)
+@register("fedcmp-published", summary="Fed-CMP as published, as far as its text tells", paper=PAPER, defaults=PUBLISHED)
+class FedCMP(Aggregator):
+    """Fed-CMP with all its options; the defaults are the published rule.
+
+    Args:
+        gamma: how sharply the alignment error counts, in [0, 300].
+        magnitude_cap: the most that a client's squared movement counts, in medians of the previous round; inf: no cap.
+        reliability: what a client's weight is made of: "both", "magnitude", "quality", or "none" (sample counts).
+        space: "weights" fuses the matrices themselves, "updates" what the clients changed in them.
+        rank: directions of the canonical basis: "full", a number, or the share of the energy in (0, 1) that they hold.
+        matching: how a new basis meets the last one: "sign", or "procrustes" (rotation inside the subspace).
+        tail: what lies outside a truncated basis: "drop", or "average" (kept, untouched by the momentum).
+        bias: "column" makes a bias one more input column of its matrix, "average" leaves it to the weighted mean.
+        momentum: mix bases (and scales) over rounds.
+        beta_min: momentum where nothing has turned.
+        beta_max: momentum approached as everything turns.
+        kappa: how fast it grows with the divergence.
+        basis: "canonical", or "none": reliability and momentum on the raw matrices.
+        parameter_exponent: None, or p in [0, 2]: a client's weight on a parameter is also its second moment to the p.
+        parameter_damping: share of the mean of that power that every parameter's weight gets.
+        gram_dtype: precision of the products in the Gram sums, "float64", or "float32": faster, good to about 1e-5.
+
+    Raises:
+        ValueError: an option out of range, or options that contradict each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        gamma: float = 1.0,
+        magnitude_cap: float = math.inf,
+        reliability: str = "both",
+        space: str = "weights",
+        rank: str | int | float = "full",
+        matching: str = "sign",
+        tail: str = "drop",
+        bias: str = "column",
+        momentum: bool = True,
+        beta_min: float = 0.5,
+        beta_max: float = 0.9,
+        kappa: float = 1.0,
+        basis: str = "canonical",
+        parameter_exponent: float | None = None,
+        parameter_damping: float = 0.01,
+        gram_dtype: str = "float64",
+    ) -> None:
+        require_number("gamma", gamma, 0, LARGEST_GAMMA)
+        require_number("magnitude_cap", magnitude_cap, 0, above=True)
+        require_choice("reliability", reliability, ARMS)
+        require_choice("space", space, ("weights", "updates"))
+        _require_rank(rank)
+        require_choice("matching", matching, ("sign", "procrustes"))
+        require_choice("tail", tail, ("drop", "average"))
+        require_choice("bias", bias, ("column", "average"))
+        require_flag("momentum", momentum)
+        require_number("beta_min", beta_min, 0, 1)
+        require_number("beta_max", beta_max, 0, 1)
+        require_number("kappa", kappa, 0, 1e6)
+        require_choice("basis", basis, ("canonical", "none"))
+        if parameter_exponent is not None:
+            require_number("parameter_exponent", parameter_exponent, 0, 2)
+        require_number("parameter_damping", parameter_damping, 0, 1e6)
+        require_choice("gram_dtype", gram_dtype, ("float64", "float32"))
+        if beta_min > beta_max:
+            raise ValueError(f"beta_min = {beta_min} is above beta_max = {beta_max}: lower beta_min or raise beta_max")
+        if basis == "none" and rank != "full":
+            raise ValueError(
+                f"rank = {rank!r} with basis = 'none': no basis to truncate; set rank = 'full' or basis = 'canonical'"
+            )
+        super().__init__()
+        self._reliability = Reliability(reliability, gamma=gamma, magnitude_cap=magnitude_cap)
+        self._on_updates = space == "updates"
+        self._bias = bias
+        self._exponent = parameter_exponent
+        self._damping = parameter_damping
+        self._matrices: list[Matrix] = []
+        strength = Momentum(beta_min, beta_max, kappa) if momentum else None
+        self._fusion: MeanFusion = MeanFusion()  # for full rank without momentum too: it is the mean (fact 1)
+        if basis == "none" and strength:
+            self._fusion = RawMomentum(strength)
+        elif basis == "canonical" and (strength or rank != "full"):
+            self._fusion = CanonicalFusion(
+                rank=rank,
+                procrustes=matching == "procrustes",
+                keep_rest=rank == "full" or tail == "average",  # "full" drops nothing, not even by rounding
+                momentum=strength,
+                products=torch.float64 if gram_dtype == "float64" else torch.float32,
+            )
+        needed = {
+            "alignment_error": self._reliability.uses_quality and gamma > 0,
+            "second_moment": parameter_exponent is not None,
+        }
+        self.needs = frozenset(name for name, is_needed in needed.items() if is_needed)
+
+    @property
+    def magnitude_limit(self) -> float:
+        """The most that a client's squared movement counts in the coming round; infinity where there is no cap."""
+        return self._reliability.limit
+
+    def _begin(self, global_state: dict[str, Tensor]) -> None:
+        self._matrices = find_matrices(global_state, bias=self._bias) if self._fusion.changes_mean else []
+        self._fusion.begin({matrix.weight: matrix.join(global_state) for matrix in self._matrices})
+        self._reliability.begin()
+        self._sums = MeanUpdate(global_state, exponent=self._exponent, damping=self._damping)
+
+    def _add(self, place: str, update: ClientUpdate) -> None:
+        if "alignment_error" in self.needs:
+            check_alignment_error(place, update.alignment_error, low=0, high=2)
+        moments = self._checked_moments(place, update)
+        deltas = self._deltas(update)
+        count = int(update.num_examples)
+        score = self._reliability.score(
+            magnitude=sum(float(delta.flatten().dot(delta.flatten())) for delta in deltas.values()),
+            alignment_error=float(update.alignment_error),
+            count=count,
+        )
+        self._sums.add(deltas, score=score, count=count, moments=moments)
+        for matrix in self._matrices:
+            source = deltas if self._on_updates else update.state
+            self._fusion.add(matrix.weight, matrix.join(source).to(self._global[matrix.weight].device))
+
+    def _checked_moments(self, place: str, update: ClientUpdate) -> dict[str, Tensor] | None:
+        """Return v_k in float64, or None when the options do not ask for it."""
+        if self._exponent is None:
+            return None
+        if update.second_moment is None:
+            mend = "send AdamW's, or set parameter_exponent = none"
+            raise ValueError(f"{place}: second_moment of {next(iter(self._global))} is missing; {mend}")
+        check_tensors(f"{place}: second_moment", update.second_moment, self._global)
+        moments = {name: self._exact(name, tensor) for name, tensor in update.second_moment.items()}
+        for name, moment in moments.items():
+            if bool((moment < 0).any()):
+                raise ValueError(f"{place}: second_moment: {name} holds negative values")
+        return moments
+
+    def _merge(self) -> dict[str, Tensor]:
+        origin = {name: tensor.to(torch.float64) for name, tensor in self._global.items()}
+        mean = self._sums.finish()
+        merged = {name: origin[name] + delta for name, delta in mean.items()}
+        clients = self._accepted
+        for matrix in self._matrices:
+            base_OI = matrix.join(origin)
+            step_OI = matrix.join(mean)
+            if self._on_updates:
+                fused_OI = base_OI + self._fusion.fuse(matrix.weight, step_OI, clients=clients)
+            else:
+                fused_OI = self._fusion.fuse(matrix.weight, base_OI + step_OI, clients=clients)
+            merged |= matrix.split(fused_OI)
+            length = float(step_OI.norm())
+            if length > 0:  # how much further than the clients' own mean update the matrix moves
+                self._fusion.diagnostics[f"step_ratio.{matrix.weight}"] = float((fused_OI - base_OI).norm()) / length
+        self.last_weights = self._sums.shares()
+        self.last_diagnostics = dict(self._fusion.diagnostics)
+        return merged
+
+    def _remember(self) -> None:
+        self._fusion.remember()
+        self._reliability.remember()
+
+    def _memory(self) -> dict[str, Tensor]:
+        memory = self._fusion.memory()
+        if self._reliability.median is not None:
+            memory["median_magnitude"] = torch.tensor(self._reliability.median, dtype=torch.float64)
+        return memory
+
+    def _recall(self, memory: dict[str, Tensor]) -> None:
+        median = memory.pop("median_magnitude", None)
+        self._fusion.recall(memory)
+        self._reliability.median = None if median is None else float(median)
+
+
+def _require_rank(rank: object) -> None:
+    """Refuse a rank that is not "full", a positive whole number, or a share in (0, 1)."""
+    is_number = isinstance(rank, int | float) and not isinstance(rank, bool)
+    if rank == "full" or (isinstance(rank, int) and is_number and rank >= 1):
+        return
+    if not (isinstance(rank, float) and 0 < rank < 1):
+        raise ValueError(
+            f"rank = {rank!r}: must be 'full', a whole number of directions, or a share of energy in (0, 1)"
+        )

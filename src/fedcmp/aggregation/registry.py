@@ -1,0 +1,127 @@
+"""The table of methods: one row each, and the two calls that read it.
+
+To add a method: write one file with an Aggregator subclass, put a row above the class,
+
+    @register("trimmed", summary="mean without the extremes", paper="Yin et al. 2018, arXiv 1803.01498")
+    class Trimmed(Aggregator): ...
+
+and import the file in the package's __init__.  A class may have several rows: presets that differ in `defaults`.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar
+
+from fedcmp.aggregation.base import Aggregator
+
+Rule = TypeVar("Rule", bound=Aggregator)
+
+
+@dataclass(frozen=True)
+class Method:
+    """One row of the table.
+
+    Attributes:
+        name: what recipes and `create` call it.
+        summary: one line for people who choose.
+        paper: where the rule comes from.
+        factory: builds the aggregator from keyword options.
+        defaults: options that this row sets; a user's options override them.
+    """
+
+    name: str
+    summary: str
+    paper: str
+    factory: Callable[..., Aggregator]
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    def options(self) -> dict[str, object]:
+        """Return every option of the method with the value that it has unless overridden.
+
+        Returns:
+            Option name -> default, in the factory's order.
+        """
+        parameters = inspect.signature(self.factory).parameters
+        return {name: self.defaults.get(name, parameter.default) for name, parameter in parameters.items()}
+
+
+_METHODS: dict[str, Method] = {}
+
+
+def register(
+    name: str, *, summary: str, paper: str, defaults: Mapping[str, object] | None = None
+) -> Callable[[type[Rule]], type[Rule]]:
+    """Add a row to the table; used as a class decorator.
+
+    Args:
+        name: the method's name, not taken yet.
+        summary: one line for people who choose.
+        paper: where the rule comes from.
+        defaults: options that this row sets.
+
+    Returns:
+        The decorator, which hands the class back unchanged.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+
+    def add_row(rule: type[Rule]) -> type[Rule]:
+        if name in _METHODS:
+            raise ValueError(f"method {name!r} is registered twice")
+        _METHODS[name] = Method(name, summary, paper, rule, MappingProxyType(dict(defaults or {})))
+        return rule
+
+    return add_row
+
+
+def available() -> list[str]:
+    """Return the names of all methods, sorted."""
+    return sorted(_METHODS)
+
+
+def describe(name: str) -> Method:
+    """Return a method's row.
+
+    Args:
+        name: one of available().
+
+    Returns:
+        The row: summary, paper, factory, defaults.
+
+    Raises:
+        ValueError: no such method; the message lists what exists.
+    """
+    if name not in _METHODS:
+        raise ValueError(f"unknown method {name!r}; {_suggest(name, _METHODS)}available: {', '.join(available())}")
+    return _METHODS[name]
+
+
+def create(name: str, /, **options: object) -> Aggregator:
+    """Build an aggregator by name.
+
+    Args:
+        name: one of available().
+        **options: the method's options; each overrides the row's default.
+
+    Returns:
+        A fresh aggregator, before its first round.
+
+    Raises:
+        ValueError: unknown method, unknown option, a value that the option does not take, an impossible combination.
+    """
+    method = describe(name)
+    known = method.options()
+    for option in options:
+        if option not in known:
+            takes = f"it takes: {', '.join(known)}" if known else "it takes no options"
+            raise ValueError(f"method {name!r} has no option {option!r}; {_suggest(option, known)}{takes}")
+    return method.factory(**{**method.defaults, **options})
+
+
+def _suggest(name: str, existing: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(existing), n=1)
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -1,0 +1,201 @@
+"""The command line: one verb a user's action. A verb parses, calls one function, prints.
+
+Results go to stdout, progress to stderr. Exit code 0; 2 for the user's mistake, told in one line; 1 for ours; 130 after
+Ctrl-C.
+"""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from fedcmp import __version__
+from fedcmp.errors import UserError
+
+app = typer.Typer(
+    name="fedcmp",
+    help="Pretrain one multimodal LLM together: clients train projectors on their own pairs, a server merges them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+world_app = typer.Typer(
+    name="world", help="The embedded world: scenes, and the tiny frozen parts.", no_args_is_help=True
+)
+app.add_typer(world_app)
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
+RunFolderArgument = Annotated[Path, typer.Argument(help="A run's folder, for example runs/demo.", show_default=False)]
+Override = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--option", help="Replace a recipe value: section.key=value. Repeatable.", show_default=False),
+]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"fedcmp {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """What every verb shares."""
+    del version
+
+
+@app.command("train")
+def train_command(
+    recipe: RecipeFile,
+    option: Override = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run of that name first.")] = False,
+) -> None:
+    """Run every method of a recipe, then print the table and write the report.
+
+    Example: fedcmp train recipes/demo.toml -o federation.rounds=5
+    """
+    from fedcmp.config import load_recipe
+    from fedcmp.progress import Display
+    from fedcmp.report.writing import write_report
+    from fedcmp.simulation.train import run_folder, train
+
+    loaded = load_recipe(recipe, option)
+    again = f"fedcmp train {recipe} {' '.join(f'-o {o}' for o in option or [])}".rstrip()
+    try:
+        with Display(loaded) as display:
+            folder = train(loaded, resume=resume, overwrite=overwrite, events=display, progress=display.preparing)
+    except KeyboardInterrupt:
+        typer.echo(
+            f"\ninterrupted; what is finished is kept in {run_folder(loaded)}. Go on: {again} --resume", err=True
+        )
+        raise
+    page = write_report(folder)
+    _print_table(folder)
+    typer.echo(f"report: {page}")
+
+
+@app.command("report")
+def report_command(
+    run: RunFolderArgument,
+    out: Annotated[Path | None, typer.Option(help="Where to write it. Default: RUN/report.")] = None,
+) -> None:
+    """Write the HTML report, figures and tables of a run, finished or not.
+
+    Example: fedcmp report runs/demo
+    """
+    from fedcmp.report.writing import write_report
+
+    page = write_report(run, out)
+    _print_table(run)
+    typer.echo(f"report: {page}")
+
+
+@app.command("evaluate")
+def evaluate_command(run: RunFolderArgument, option: Override = None) -> None:
+    """Judge the last projector of a run again, for example on other questions or more pairs.
+
+    Example: fedcmp evaluate runs/demo/fedcmp -o evaluation.questions_per_kind=500
+    """
+    import json
+
+    from fedcmp.progress import Display
+    from fedcmp.simulation.judge import judge
+
+    with Display(None) as display:
+        result = judge(run, option, progress=display.preparing)
+    typer.echo(json.dumps(result, indent=2))
+
+
+@app.command("export")
+def export_command(
+    run: RunFolderArgument,
+    out: Annotated[Path, typer.Argument(help="A new folder for the LLaVA checkpoint.", show_default=False)],
+    client: Annotated[int | None, typer.Option(help="Of a local-only run: whose projector.")] = None,
+) -> None:
+    """Write a run's model as a Hugging Face LLaVA folder.
+
+    Example: fedcmp export runs/demo/fedcmp exported/
+    """
+    from fedcmp.simulation.judge import export_run
+
+    typer.echo(f"exported: {export_run(run, out, client=client)}")
+
+
+@app.command("methods")
+def methods_command() -> None:
+    """List the methods a recipe may name."""
+    from fedcmp import aggregation
+
+    typer.echo("local             each client alone, no server")
+    typer.echo("centralized       one learner on all clients' pairs: the upper reference")
+    for name in aggregation.available():
+        typer.echo(f"{name:<18}{aggregation.describe(name).summary}")
+
+
+@world_app.command("export")
+def world_export_command(
+    folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    format: Annotated[Literal["llava", "webdataset"], typer.Option(help="JSON and pictures, or tar shards.")] = "llava",
+    split: Annotated[Literal["train", "validation", "test"], typer.Option(help="They share no scene.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
+    picture: Annotated[Literal["png", "jpeg"], typer.Option(help="Format of the pictures.")] = "png",
+) -> None:
+    """Write scenes of the embedded world as real files, with captions and questions.
+
+    Example: fedcmp world export scenes/ --format webdataset --count 5000
+    """
+    from fedcmp.world.export import export_world
+
+    typer.echo(f"exported: {export_world(folder, split=split, count=count, format=format, picture=picture)}")
+
+
+@world_app.command("pretrain")
+def world_pretrain_command(
+    folder: Annotated[Path, typer.Argument(help="Where vision/ and language/ are written.", show_default=False)],
+    part: Annotated[Literal["vision", "language", "both"], typer.Option(help="Which of the frozen parts.")] = "both",
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: those of the shipped weights.")] = None,
+) -> None:
+    """Train the world's tiny CLIP and Llama from scratch: about an hour on two cores.
+
+    Example: fedcmp world pretrain weights/ --part vision
+    """
+    from fedcmp.world.pretrain import pretrain
+
+    pretrain(folder, part=part, steps=steps, log=lambda line: typer.echo(line, err=True))
+    typer.echo(f"pretrained: {folder}")
+
+
+def _print_table(folder: Path) -> None:
+    from fedcmp.progress import print_table
+    from fedcmp.report.reading import load_runs
+    from fedcmp.report.summary import summary_table
+
+    print_table(summary_table(load_runs(folder)))
+
+
+def main() -> None:
+    """The `fedcmp` command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
+    logging.getLogger("transformers").setLevel(logging.ERROR)
+    try:
+        app()
+    except UserError as error:
+        typer.echo(f"fedcmp: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

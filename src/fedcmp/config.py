@@ -1,0 +1,310 @@
+"""The typed recipe: every key a run has, with its default, its check and its meaning.
+
+A recipe is a TOML file; unknown keys, wrong types and impossible combinations are refused with the key's name. Values
+given on the command line (`-o training.learning_rate=0.003`) replace those of the file.
+"""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedcmp import aggregation
+from fedcmp.errors import UserError
+
+NOT_FEDERATED = ("local", "centralized")
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+
+
+class Run(_Section):
+    """What to run and where to put it."""
+
+    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under `folder`")
+    folder: Path = Field(Path("runs"), description="where runs are kept")
+    seed: int = Field(0, ge=0, description="of the initial projector, the order of the pairs and the partition")
+    methods: list[str] = Field(
+        ["fedcmp"], min_length=1, description="any of local, centralized and the aggregators; all on the same pairs"
+    )
+    workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
+    cache: Path | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
+
+
+class Model(_Section):
+    """Frozen encoder, projector, frozen LLM."""
+
+    vision: str = Field("world", description="'world', a folder or a hub name of a CLIP- or SigLIP-like model")
+    vision_layer: int = Field(-2, description="hidden states that are the features; LLaVA: -2")
+    vision_strategy: Literal["auto", "default", "full"] = "auto"
+    language: str = Field("world", description="'world', a folder or a hub name of a causal LM")
+    separator: str | None = Field(None, description="between picture and text; default: sep token, else a line break")
+    projector: Literal["mlp", "linear"] = "mlp"
+    initialisation: Literal["llava", "normal", "scaled"] = "llava"
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = "auto"
+
+
+class ClientData(_Section):
+    """One organisation's own pairs."""
+
+    name: str = Field(min_length=1)
+    pairs: Path | list[Path]
+    images: Path | None = None
+
+
+class Data(_Section):
+    """The pairs. With `clients`, each client's own; else one collection that the scenario divides."""
+
+    format: Literal["world", "llava", "webdataset"] = "world"
+    pairs: Path | list[Path] | None = Field(None, description="JSON/JSONL files or tar shards")
+    images: Path | None = Field(None, description="the image folder of LLaVA's format")
+    clients: list[ClientData] = Field([], description="one entry an organisation, instead of pairs and images")
+    num_pairs: int | None = Field(None, ge=1, description="use the first so many pairs; the embedded world: how many")
+    held_out: Fraction = Field(0.05, description="share of each client's pairs kept for evaluation (not for the world)")
+    max_caption_tokens: int = Field(64, ge=1, description="longer captions are cut, without an end token")
+    max_bad_fraction: Fraction = Field(0.01, description="share of unusable pairs past which the run stops")
+    max_unknown_fraction: Fraction = Field(0.1, description="share of unknown words past which captions are refused")
+    max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are refused before they are decoded")
+    feature_store: bool = Field(True, description="compute the frozen features once and keep them")
+    feature_dtype: Literal["float32", "bfloat16", "float16"] = "float16"
+
+
+class Scenario(_Section):
+    """Who holds what."""
+
+    kind: Literal["iid", "image", "text", "joint", "style", "family", "given"] = "iid"
+    clients: int = Field(5, ge=1)
+    wrong_captions: dict[str, Fraction] = Field({}, description="client number -> share of its captions swapped")
+
+
+class Federation(_Section):
+    """Rounds and the server's habits."""
+
+    rounds: int = Field(10, ge=1)
+    on_bad_update: Literal["stop", "drop"] = "stop"
+
+
+class Training(_Section):
+    """A client's local training; centralized and local-only learners use the same."""
+
+    batch_size: int = Field(16, ge=1, description="pairs a step and client; centralized uses the same")
+    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate")
+    schedule: Literal["run", "round"] = Field("run", description="one cosine over all rounds, or one in each round")
+    warmup_ratio: Fraction = 0.03
+    beta_1: Fraction = 0.9
+    beta_2: Fraction = 0.99
+    weight_decay: float = Field(0.0, ge=0)
+    max_gradient_norm: float = Field(1.0, gt=0)
+
+
+class Evaluation(_Section):
+    """How the projector is judged."""
+
+    every: int = Field(1, ge=1, description="rounds between evaluations; the last round always is evaluated")
+    split: Literal["test", "validation"] = Field("test", description="of the embedded world; tune on validation only")
+    captions: int = Field(512, ge=1, description="held-out pairs for the caption loss")
+    questions_per_kind: int = Field(64, ge=0, description="balanced questions of each kind (embedded world)")
+    questions: Path | None = Field(None, description="a JSONL file of questions about held-out pairs of your own data")
+    samples: int = Field(8, ge=0, description="pictures shown in the report with each model's caption")
+    sample_tokens: int = Field(40, ge=1, description="longest caption written for them")
+
+
+class Method(_Section):
+    """What one method does differently."""
+
+    learning_rate: float | None = Field(None, gt=0)
+    aggregator: str | None = Field(None, description="the aggregator behind this name; default: the name itself")
+    options: dict[str, Any] = Field({}, description="the aggregator's options")
+
+
+class Recipe(_Section):
+    """Everything that a run depends on."""
+
+    run: Run = Run()
+    model: Model = Model()
+    data: Data = Data()
+    scenario: Scenario = Scenario()
+    federation: Federation = Federation()
+    training: Training = Training()
+    evaluation: Evaluation = Evaluation()
+    method: dict[str, Method] = Field({}, description="[method.NAME]: what the method of that name does differently")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        data = self.data
+        if data.format == "world":
+            if data.pairs or data.clients or data.images:
+                raise ValueError(
+                    "data.pairs: the embedded world makes its own pairs; set data.format to llava or webdataset"
+                )
+        elif not data.pairs and not data.clients:
+            raise ValueError("data.pairs: missing; name the JSON, JSONL or tar files, or give [[data.clients]]")
+        if data.pairs and data.clients:
+            raise ValueError("data.clients: give either data.pairs or [[data.clients]], not both")
+        if data.clients and self.scenario.kind != "given":
+            raise ValueError('scenario.kind: clients that bring their own pairs need scenario.kind = "given"')
+        if self.scenario.kind == "given" and not data.clients:
+            raise ValueError('scenario.kind = "given": needs [[data.clients]]; or choose iid, image, text or joint')
+        names = [client.name for client in data.clients]
+        if len(set(names)) != len(names):
+            raise ValueError("data.clients: two clients have the same name")
+        if self.scenario.kind in ("style", "family") and data.format != "world":
+            raise ValueError(
+                f'scenario.kind = "{self.scenario.kind}": only the embedded world knows styles and families'
+            )
+        if data.format == "world" and self.model.vision == "world" and data.num_pairs is None:
+            raise ValueError("data.num_pairs: say how many pairs of the embedded world to use, for example 12000")
+        clients = len(data.clients) or self.scenario.clients
+        for client in self.scenario.wrong_captions:
+            if not client.isdecimal() or int(client) >= clients:
+                raise ValueError(
+                    f"scenario.wrong_captions.{client}: no such client; they are numbered 0 to {clients - 1}"
+                )
+        if len(set(self.run.methods)) != len(self.run.methods):
+            raise ValueError("run.methods: a method is named twice")
+        for name in [*self.run.methods, *self.method]:
+            _check_method(name, self.method.get(name, Method()))
+        return self
+
+    @property
+    def num_clients(self) -> int:
+        """How many clients take part."""
+        return len(self.data.clients) or self.scenario.clients
+
+    def method_settings(self, name: str) -> Method:
+        """The settings of one method, defaults where the recipe is silent."""
+        return self.method.get(name, Method())
+
+
+def _check_method(name: str, method: Method) -> None:
+    if name in NOT_FEDERATED:
+        if method.options or method.aggregator:
+            raise ValueError(f"method.{name}: has no aggregator, hence no options; only learning_rate can be set")
+        return
+    rule = method.aggregator or name
+    known = aggregation.available()
+    if rule not in known:
+        choices = [*NOT_FEDERATED, *known]
+        near = difflib.get_close_matches(rule, choices, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"run.methods: no method is named {rule!r}{hint} There are: {', '.join(choices)}")
+    try:
+        aggregation.create(rule, **method.options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"method.{name}.options: {error}") from error
+
+
+def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+    """Read, override and check a recipe; relative data paths are taken from the recipe's own folder.
+
+    Args:
+        path: a TOML file.
+        overrides: "section.key=value" texts, the value in TOML's spelling; bare words are taken as strings.
+
+    Raises:
+        UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such recipe file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    for text in overrides or []:
+        override(content, text)
+    recipe = parse_recipe(content, str(path))
+    return _from_folder(recipe, path.resolve().parent)
+
+
+def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
+    """A recipe from parsed TOML.
+
+    Raises:
+        UserError: names `source` and the key of the first mistake.
+    """
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_first_mistake(error)}") from error
+
+
+def dump_recipe(recipe: Recipe, **extra: dict[str, Any]) -> str:
+    """The resolved recipe as TOML, with further tables (versions, the manifest's hash) at its end."""
+    content = recipe.model_dump(mode="json", exclude_none=True) | extra
+    return tomli_w.dumps(content)
+
+
+def override(content: dict[str, Any], text: str) -> None:
+    """Set "section.key=value" in parsed TOML.
+
+    Raises:
+        UserError: not of that form.
+    """
+    key, separator, value = text.partition("=")
+    names = key.strip().split(".")
+    if not separator or not all(names) or len(names) < 2:
+        raise UserError(f"-o {text}: write section.key=value, for example -o training.learning_rate=0.003")
+    try:
+        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value.strip()
+    table = content
+    for name in names[:-1]:
+        table = table.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise UserError(f"-o {text}: {name} is a value, not a section")
+    table[names[-1]] = parsed
+
+
+def _first_mistake(error: ValidationError) -> str:
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
+        return f"{place}: unknown key; {hint}"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not place:
+        return message
+    return f"{place} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    model: type[BaseModel] = Recipe
+    for part in location:
+        field = model.model_fields.get(str(part))
+        inner = field.annotation if field else None
+        if part == "clients" and model is Data:
+            inner = ClientData
+        elif model is Recipe and part == "method":
+            inner = Method
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
+
+
+def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
+    """Data paths are relative to the recipe; the runs' folder stays relative to where the command is typed."""
+
+    def at(path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else folder / path
+
+    def each(paths: Path | list[Path] | None) -> Path | list[Path] | None:
+        return [at(p) for p in paths] if isinstance(paths, list) else at(paths) if paths else None
+
+    data = recipe.data
+    clients = [c.model_copy(update={"pairs": each(c.pairs), "images": each(c.images)}) for c in data.clients]
+    moved = data.model_copy(update={"pairs": each(data.pairs), "images": each(data.images), "clients": clients})
+    questions = each(recipe.evaluation.questions)
+    evaluation = recipe.evaluation.model_copy(update={"questions": questions})
+    return recipe.model_copy(update={"data": moved, "evaluation": evaluation})

@@ -1,0 +1,123 @@
+"""Build a feature store's shards one by one, keeping those that an earlier build left whole."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from fedcmp.data.features import ImageEncoder, decoded, encode_pictures, rejected_pair
+from fedcmp.data.quality import BadPair, BadPairs, Rejected, logger
+from fedcmp.data.shards import Shard, TornShard, read_shard, write_shard
+from fedcmp.data.source import PairSource
+from fedcmp.data.writing import TEMPORARY
+from fedcmp.errors import UserError
+
+Progress = Callable[[int, int], object]
+
+
+@dataclass(frozen=True)
+class ShardBuilder:
+    """What all shards of one store share.
+
+    Attributes:
+        source: the pairs.
+        encoder: the frozen encoder.
+        key: the store's.
+        shape: (P, D), patches a picture and width of the encoder.
+        dtype: the features' type.
+        batch_size: pictures a call of the encoder.
+        max_pixels: see `images.decode_image`.
+        decode_threads: pictures decoded at a time.
+        ledger: counts the bad pairs.
+        progress: called with (pairs done, pairs in all).
+    """
+
+    source: PairSource
+    encoder: ImageEncoder
+    key: str
+    shape: tuple[int, int]
+    dtype: torch.dtype
+    batch_size: int
+    max_pixels: int
+    decode_threads: int
+    ledger: BadPairs
+    progress: Progress
+
+    def keep_or_encode(self, path: Path, first: int, stop: int) -> Shard:
+        """Check the shard that is there, every byte of it, or make it.
+
+        Args:
+            path: the shard's file.
+            first: its first pair.
+            stop: one past its last pair.
+
+        Raises:
+            UserError: too many bad pairs, or the file cannot be written.
+        """
+        try:
+            shard, features, _ = read_shard(path, key=self.key, verify=True)
+            if (shard.first, shard.stop) != (first, stop):
+                raise TornShard("holds other pairs")
+            if tuple(features.shape[1:]) != self.shape or features.dtype != self.dtype:
+                raise TornShard("holds features of another shape or type")
+        except TornShard as torn:
+            if path.exists():
+                logger.warning("%s: %s: it is computed anew", path, torn)
+            return self._encode(path, first, stop)
+        self.ledger.recall(shard.bad)
+        self.progress(stop, len(self.source))
+        return shard
+
+    def _encode(self, path: Path, first: int, stop: int) -> Shard:
+        features = torch.empty(stop - first, *self.shape, dtype=self.dtype)
+        rows: list[int] = []
+        bad: list[Rejected] = []
+        images: list[Image.Image] = []  # of the last rows, not encoded yet
+        pictures = decoded(self.source, range(first, stop), max_pixels=self.max_pixels, threads=self.decode_threads)
+        for index, picture in pictures:
+            if isinstance(picture, BadPair):
+                bad.append(rejected_pair(self.source, index, picture))
+                self.ledger.add(bad[-1])
+            else:
+                images.append(picture)
+                rows.append(index)
+            if len(images) == self.batch_size or (images and index == stop - 1):
+                encoded = encode_pictures(self.encoder, images, dtype=self.dtype)
+                if tuple(encoded.shape[1:]) != self.shape:
+                    raise ValueError(f"the encoder returned (n, P, D) = {tuple(encoded.shape)} after {self.shape}")
+                features[len(rows) - len(images) : len(rows)] = encoded
+                images = []
+                self.progress(index + 1, len(self.source))
+        return write_shard(
+            path, features[: len(rows)], np.array(rows, np.int64), key=self.key, first=first, stop=stop, bad=bad
+        )
+
+
+@contextmanager
+def turn_to_build(target: Path) -> Iterator[None]:
+    """Hold the store's lock, waiting for another process that builds it, and clear what a killed one left half-written.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    lock = FileLock(target / "build.lock")
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.warning("%s: another process is building this store: waiting for it", target)
+            lock.acquire()
+    except OSError as error:
+        raise UserError(f"{target}: the feature store cannot be written: {error.strerror or error}") from None
+    try:
+        for left_over in target.glob(f"*{TEMPORARY}"):
+            left_over.unlink()
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,141 @@
+"""The rule for captions: what is cleaned, what is empty, what is too long, and what a tokenizer must know.
+
+clean      "<image>" placeholders, control characters and lone surrogates go; Unicode NFC; white space collapsed
+empty      nothing visible is left: a bad pair
+too long   cut after max_tokens tokens, and no end-of-sequence token follows a cut, so that the model never learns
+           to stop in the middle of a sentence
+special    a special token's text inside a caption ("</s>") is plain text, never the token
+unknown    more than a tenth of the tokens unknown to the LLM: the captions need another LLM
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from fedcmp.data.quality import BadPair, logger
+from fedcmp.errors import UserError
+
+IMAGE_PLACEHOLDER = "<image>"
+_INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
+_CHUNK = 2048  # captions a tokenizer call: bounds memory
+
+
+def clean_caption(text: str) -> str:
+    """Return the caption as the model is to write it. Cleaning twice changes nothing.
+
+    Raises:
+        BadPair: "empty caption", where nothing visible is left.
+    """
+    if not text.isascii() or not text.isprintable():
+        text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    while IMAGE_PLACEHOLDER in text:  # until none is left: removing one may join the halves of another
+        text = text.replace(IMAGE_PLACEHOLDER, "")
+    text = " ".join(text.split())
+    if not text or not (text.isprintable() or any(letter.isprintable() and letter != " " for letter in text)):
+        raise BadPair("empty caption")
+    return text
+
+
+@dataclass(frozen=True)
+class CaptionRule:
+    """From captions to token ids.
+
+    Attributes:
+        max_tokens: longest caption in tokens, its end-of-sequence token not counted; at least 1.
+        eos_token_id: ends every caption that was not cut.
+    """
+
+    max_tokens: int
+    eos_token_id: int
+
+    def __post_init__(self) -> None:
+        if self.max_tokens < 1:
+            raise ValueError(f"max_tokens = {self.max_tokens}: must be at least 1")
+
+    def apply(self, ids: Sequence[int]) -> list[int]:
+        """Return one caption's ids with the end-of-sequence token, or cut and without it."""
+        if len(ids) > self.max_tokens:
+            return list(ids[: self.max_tokens])
+        return [*ids, self.eos_token_id]
+
+    def count_cut(self, token_ids: Iterable[Sequence[int]]) -> int:
+        """Return how many of the captions made by `apply` were cut."""
+        return sum(ids[-1] != self.eos_token_id for ids in token_ids)
+
+
+def tokenize_captions(
+    tokenizer: Any, captions: Iterable[str], *, max_tokens: int, eos_token_id: int
+) -> list[list[int]]:
+    """Turn captions into token ids by the module's rule; says in the log how many were cut.
+
+    Args:
+        tokenizer: of transformers.
+        captions: cleaned captions.
+        max_tokens: longest caption in tokens, its end-of-sequence token not counted.
+        eos_token_id: ends every caption that was not cut.
+
+    Returns:
+        One list of ids a caption, 1 to max_tokens + 1 long, without other special tokens.
+    """
+    rule = CaptionRule(max_tokens=max_tokens, eos_token_id=eos_token_id)
+    token_ids = [rule.apply(ids) for encoded in _encoded(tokenizer, captions) for ids in encoded["input_ids"]]
+    if cut := rule.count_cut(token_ids):
+        logger.info("%d of %d captions were cut after %d tokens", cut, len(token_ids), max_tokens)
+    return token_ids
+
+
+def check_vocabulary(
+    tokenizer: Any, captions: Iterable[str], *, model_name: str, max_unknown_fraction: float = 0.1
+) -> None:
+    """Refuse captions whose words the tokenizer does not know. Tokenizers without unknowns always pass.
+
+    Args:
+        tokenizer: of transformers.
+        captions: cleaned captions; a sample of some thousands tells enough.
+        model_name: the LLM, for the message.
+        max_unknown_fraction: share of all tokens that may be unknown.
+
+    Raises:
+        UserError: too many unknown tokens; names the ten most frequent unknown words and the mend.
+    """
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return
+    words: Counter[str] = Counter()
+    count = total = 0
+    for encoded in _encoded(tokenizer, captions, return_offsets_mapping=bool(tokenizer.is_fast)):
+        for row, ids in enumerate(encoded["input_ids"]):
+            total += len(ids)
+            if unknown in ids:
+                count += ids.count(unknown)
+                words.update(_unknown_words(encoded, row, unknown))
+    if total and count / total > max_unknown_fraction:
+        named = ", ".join(f"{word!r}" for word, _ in words.most_common(10))
+        raise UserError(
+            f"{model_name}: {count / total:.0%} of the captions' tokens are unknown to its tokenizer (at most "
+            f"{max_unknown_fraction:.0%} may be), most often {named or 'spread over many words'}: these captions "
+            "need an LLM with an open vocabulary: set model.language to the folder or hub name of one (the embedded "
+            f"world's LLM knows only its own few words, this tokenizer {len(tokenizer):,} tokens)"
+        )
+
+
+def _encoded(tokenizer: Any, captions: Iterable[str], **options: bool) -> Iterable[Any]:
+    iterator = iter(captions)
+    while chunk := list(islice(iterator, _CHUNK)):
+        encoded = tokenizer(
+            chunk, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, **options
+        )
+        yield {**encoded, "captions": chunk}
+
+
+def _unknown_words(encoded: Any, row: int, unknown: int) -> list[str]:
+    """The pieces of one caption that became the unknown token; none where the tokenizer keeps no offsets."""
+    offsets = encoded.get("offset_mapping")
+    if offsets is None:
+        return []
+    caption, ids = encoded["captions"][row], encoded["input_ids"][row]
+    return [caption[start:stop] for token, (start, stop) in zip(ids, offsets[row], strict=True) if token == unknown]

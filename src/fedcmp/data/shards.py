@@ -1,0 +1,134 @@
+"""The feature store's files: shards of features, each complete in itself and checkable alone.
+
+A shard is a safetensors file over the pairs first <= index < stop of the source:
+
+    features   (rows, P, D), rows <= stop - first: bad pairs have none
+    index      (rows,) int64, each row's index into the source
+    metadata   "fedcmp": JSON of {key, first, stop, sha256 of both tensors' bytes, bad pairs}
+
+One metadata entry only: safetensors writes several in no fixed order, and equal shards are to be equal files.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from fedcmp.data.quality import Rejected
+from fedcmp.data.writing import write_whole
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What the index says of one shard.
+
+    Attributes:
+        file: its name in the store's folder.
+        first: its first pair's index into the source.
+        stop: one past its last pair's index.
+        rows: usable pairs.
+        bytes: the file's size.
+        sha256: of the tensors' bytes.
+        bad: the unusable pairs.
+    """
+
+    file: str
+    first: int
+    stop: int
+    rows: int
+    bytes: int
+    sha256: str
+    bad: tuple[Rejected, ...]
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Shard":
+        """Rebuild from what `dataclasses.asdict` and JSON made of it."""
+        return cls(**{**values, "bad": tuple(Rejected(*bad) for bad in values["bad"])})
+
+
+class TornShard(Exception):  # noqa: N818 - states what was found; callers rebuild or turn it into a UserError
+    """A shard that is missing, cut off, altered, or of another store."""
+
+
+def shard_name(first: int, shard_size: int) -> str:
+    """Return the file name of the shard that starts at `first`."""
+    return f"shard-{first // shard_size:05d}.safetensors"
+
+
+def write_shard(
+    path: Path, features: Tensor, rows: NDArray[np.int64], *, key: str, first: int, stop: int, bad: list[Rejected]
+) -> Shard:
+    """Write one shard, whole or not at all.
+
+    Args:
+        path: where to.
+        features: (rows, P, D).
+        rows: (rows,) each row's index into the source.
+        key: the store's.
+        first: the shard's first pair.
+        stop: one past its last pair.
+        bad: its unusable pairs.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    index = torch.from_numpy(rows)
+    checksum = _checksum(features, index)
+    header = {"key": key, "first": first, "stop": stop, "sha256": checksum, "bad": [list(one) for one in bad]}
+    metadata = {"fedcmp": json.dumps(header, sort_keys=True)}
+    write_whole(path, save({"features": features, "index": index}, metadata))
+    return Shard(path.name, first, stop, len(rows), path.stat().st_size, checksum, tuple(bad))
+
+
+def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, NDArray[np.int64]]:
+    """Open one shard: the header is checked, the features are mapped into memory and not read.
+
+    Args:
+        path: the file.
+        key: the store that it must belong to.
+        verify: read all of it and check the sha256.
+
+    Returns:
+        What the file says of itself, the mapped (rows, P, D) features, and the (rows,) indices.
+
+    Raises:
+        TornShard: what is wrong with it.
+    """
+    try:
+        size = path.stat().st_size
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {})["fedcmp"])
+            features, index = file.get_tensor("features"), file.get_tensor("index")
+        shard = Shard.from_dict(
+            {name: header[name] for name in ("first", "stop", "sha256", "bad")}
+            | {"file": path.name, "rows": len(features), "bytes": size}
+        )
+        if header["key"] != key:
+            raise TornShard("belongs to another store")
+    except FileNotFoundError:
+        raise TornShard("is missing") from None
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise TornShard(f"is cut off or damaged ({error})") from None
+    rows: NDArray[np.int64] = index.numpy()
+    if features.ndim != 3 or rows.shape != (shard.rows,) or shard.rows + len(shard.bad) != shard.stop - shard.first:
+        raise TornShard("holds another number of rows than its pairs")
+    if shard.rows and not ((np.diff(rows) > 0).all() and rows[0] >= shard.first and rows[-1] < shard.stop):
+        raise TornShard("holds rows of other pairs")
+    if verify and _checksum(features, index) != shard.sha256:
+        raise TornShard("holds other bytes than its checksum says")
+    return shard, features, rows
+
+
+def _checksum(features: Tensor, index: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in (features, index):
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,35 @@
+"""Files that are written whole or not at all."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from fedcmp.errors import UserError
+
+TEMPORARY = ".tmp"  # ends the names of files that are not whole yet
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under a name of this process's own beside its place, then move it there.
+
+    Args:
+        path: the file's place, in an existing folder.
+        content: all of it.
+
+    Raises:
+        UserError: it cannot be written (the disk is full, the folder is missing or read-only).
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be written ({error.strerror}): check the disk's space and the folder's rights"
+        ) from None
+    finally:
+        with suppress(OSError):  # gone already when all went well
+            new.unlink()

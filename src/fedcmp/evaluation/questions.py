@@ -1,0 +1,111 @@
+"""Questions about held-out pictures: reading them, balancing them, scoring greedy answers by exact match.
+
+An answer is right if the model, decoding greedily after the question, writes the answer's tokens first. All answers of
+one length are checked in one pass: each token must be the most probable one after the true tokens before it.
+"""
+
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fedcmp.data.prepared import PreparedPairs
+from fedcmp.errors import UserError
+from fedcmp.model.vlm import VLM
+
+
+@dataclass(frozen=True)
+class QuestionItem:
+    """One question.
+
+    Attributes:
+        position: of its picture among the evaluation pairs.
+        kind: what is asked for, such as "count".
+        prompt: token ids of the question.
+        answer: token ids of the answer, at least one.
+    """
+
+    position: int
+    kind: str
+    prompt: list[int]
+    answer: list[int]
+
+
+def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind: int) -> list[QuestionItem]:
+    """Questions from a JSONL file of {"id", "kind", "question", "answer"}, balanced by answer within each kind.
+
+    Args:
+        path: the file; "id" is a pair's key, "kind" may be missing.
+        keys: key -> position of the evaluation pairs; questions about other pictures are left out.
+        tokenizer: the LLM's.
+        per_kind: at most so many of each kind, the same number for each answer, so that no constant answer and no
+            habit of the LLM does well; kinds with many different answers (more than `per_kind`) take the first ones.
+
+    Raises:
+        UserError: the file cannot be read, or a line is no question: names the line.
+    """
+    by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            key, question, answer = str(record["id"]), str(record["question"]), str(record["answer"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(
+                f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
+            ) from error
+        if key in keys and answer.strip():
+            by_answer[str(record.get("kind", "question"))][answer].append((keys[key], question))
+    items: list[QuestionItem] = []
+    for kind, answers in by_answer.items():
+        each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))
+        chosen = [(position, text, answer) for answer, asked in answers.items() for position, text in asked[:each]]
+        for position, text, answer in chosen[:per_kind]:
+            prompt, target = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (text, answer))
+            items.append(QuestionItem(position, kind, prompt, target))
+    return items
+
+
+@torch.no_grad()
+def score_questions(
+    vlm: VLM, pairs: PreparedPairs, items: list[QuestionItem], *, blind: bool = False, batch_size: int = 128
+) -> list[bool]:
+    """Whether each question is answered rightly, in the items' order.
+
+    Args:
+        vlm: the model.
+        pairs: the evaluation pairs that the items point into.
+        items: any questions.
+        blind: without the picture.
+        batch_size: questions a pass.
+    """
+    right = [False] * len(items)
+    by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for i, item in enumerate(items):
+        by_shape[len(item.prompt), len(item.answer)].append(i)
+    for (_, answer_length), members in sorted(by_shape.items()):
+        for start in range(0, len(members), batch_size):
+            some = members[start : start + batch_size]
+            ids = torch.tensor([items[i].prompt + items[i].answer for i in some])
+            visual = None
+            if not blind:
+                visual = vlm.visual_tokens(pairs.features.features(pairs.rows[[items[i].position for i in some]]))
+            best = vlm.language.greedy_tokens(visual, ids, answer_length)
+            for i, same in zip(some, (best == ids[:, -answer_length:]).all(1).tolist(), strict=True):
+                right[i] = same
+    return right
+
+
+def accuracy_by_kind(items: list[QuestionItem], right: list[bool]) -> dict[str, float]:
+    """Share of right answers of each kind, in alphabetical order."""
+    kinds = sorted({item.kind for item in items})
+    return {
+        kind: float(np.mean([ok for item, ok in zip(items, right, strict=True) if item.kind == kind])) for kind in kinds
+    }

@@ -1,0 +1,127 @@
+"""The frozen causal LLM: loss of captions and greedy answers, given visual tokens in front.
+
+A sequence is  [<bos>] visual tokens, separator, caption, <eos>  (LLaVA's "plain" pretraining format). Loss falls on the
+caption and <eos> only, and logits are computed there only. Captions are padded on the right and attention is causal, so
+no mask is needed. Shapes: B pairs, P visual tokens, T caption tokens, D text width, N all tokens with a loss.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from fedcmp.errors import UserError
+from fedcmp.model.locations import device_of, dtype_of, load, resolve
+
+KEY = "model.language"
+IGNORED = -100
+
+
+class LanguageModel:
+    """Frozen LLM with its tokenizer.
+
+    Args:
+        name: "world", a folder or a hub name of a causal LM.
+        separator: text between the visual tokens and the caption; None: the tokenizer's sep token if it has one, else
+            a line break, as LLaVA.
+        dtype: of the weights and the arithmetic.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        UserError: a model or tokenizer that cannot be loaded, or a tokenizer without an end-of-sequence token.
+    """
+
+    def __init__(
+        self, name: str, *, separator: str | None = None, dtype: str = "float32", device: str = "auto"
+    ) -> None:
+        self.name, self.location = name, resolve(name, "language", KEY)
+        self.device, self.dtype = device_of(device), dtype_of(dtype)
+        load(AutoConfig, self.location, KEY)
+        model: PreTrainedModel = load(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.tokenizer: PreTrainedTokenizerFast = load(AutoTokenizer, self.location, KEY)
+        if self.tokenizer.eos_token_id is None:
+            raise UserError(f"{KEY} = {name!r}: its tokenizer has no end-of-sequence token; set eos_token in its files")
+        table: nn.Embedding = self.model.get_input_embeddings()
+        self.embedding = table
+        self.width = int(table.weight.shape[1])
+        self.end = int(self.tokenizer.eos_token_id)
+        pad = self.tokenizer.pad_token_id
+        self.pad = self.end if pad is None else int(pad)
+        self.separator = separator if separator is not None else (self.tokenizer.sep_token or "\n")
+        self.separator_ids: list[int] = self.tokenizer(self.separator, add_special_tokens=False)["input_ids"]
+        with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
+        bos = self.tokenizer.bos_token_id
+        self.start_ids: list[int] = [bos] if bos is not None and with_special[:1] == [bos] else []
+
+    def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
+        """Token ids of any shape -> their input embeddings, one more axis (D)."""
+        return self.embedding(torch.as_tensor(ids, device=self.device))
+
+    def inputs(self, visual_BPD: Tensor | None, ids_BT: Tensor) -> Tensor:
+        """`[<bos>] visual separator ids` as embeddings; without visual tokens the LLM is blind."""
+        count = len(ids_BT)
+        parts = [self.embed([*self.start_ids]).expand(count, -1, -1)] if self.start_ids else []
+        if visual_BPD is not None:
+            parts.append(visual_BPD.to(self.device, self.dtype))
+        parts += [self.embed(self.separator_ids).expand(count, -1, -1), self.embed(ids_BT)]
+        return torch.cat(parts, 1)
+
+    def caption_losses(self, visual_BPD: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """Loss at every caption token.
+
+        Args:
+            visual_BPD: (B, P, D) visual tokens, or None for the blind LLM.
+            ids_BT: (B, T) caption ids with their `<eos>`, padded on the right.
+            lengths_B: (B,) how many of them count, at least 1.
+
+        Returns:
+            (N,) -log p of each counted token, row by row; N = lengths_B.sum(). Its mean is the training loss, the mean
+            over the batch's tokens, as transformers and LLaVA take it.
+        """
+        ids_BT = ids_BT.to(self.device)
+        inputs = self.inputs(visual_BPD, ids_BT[:, :-1])
+        length, captions = inputs.shape[1], ids_BT.shape[1]
+        keep = torch.arange(length - captions, length, device=self.device)
+        logits = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=keep).logits
+        counted = torch.arange(captions, device=self.device) < lengths_B.to(self.device)[:, None]
+        return functional.cross_entropy(logits[counted].float(), ids_BT[counted], reduction="none")
+
+    @torch.no_grad()
+    def greedy_tokens(self, visual_BPD: Tensor | None, ids_BT: Tensor, count: int) -> Tensor:
+        """The most probable token at each of the last `count` positions, given all tokens before it.
+
+        Args:
+            visual_BPD: (B, P, D) visual tokens, or None for the blind LLM.
+            ids_BT: (B, T) prompt and answer, all of one length.
+            count: length of the answer.
+
+        Returns:
+            (B, count) ids; equal to the answer exactly where greedy decoding would write it.
+        """
+        inputs = self.inputs(visual_BPD, ids_BT[:, :-1])
+        logits: Tensor = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=count).logits
+        return logits.argmax(-1).cpu()
+
+    @torch.no_grad()
+    def generate(self, visual_BPD: Tensor | None, prompt_BT: Tensor, *, max_new_tokens: int) -> list[str]:
+        """Greedy continuations as text, special tokens removed; prompts all of one length (0 for a caption)."""
+        inputs = self.inputs(visual_BPD, prompt_BT)
+        mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=self.device)
+        out = self.model.generate(
+            inputs_embeds=inputs,
+            attention_mask=mask,
+            do_sample=False,
+            num_beams=1,
+            max_new_tokens=max_new_tokens,
+            pad_token_id=self.pad,
+            eos_token_id=self.end,
+        )
+        return [text.strip() for text in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
+
+    def mean_embeddings(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """(B, D) mean input embedding over each row's counted tokens."""
+        counted = (torch.arange(ids_BT.shape[1]) < lengths_B[:, None]).to(self.device, self.dtype)[..., None]
+        return (self.embed(ids_BT) * counted).sum(1) / counted.sum(1)

@@ -1,0 +1,87 @@
+"""Where frozen parts come from: the embedded world's own, a folder, or a hub name; and what identifies them."""
+
+import hashlib
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from fedcmp.errors import UserError
+
+EMBEDDED = "world"
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
+    """The folder or hub name to hand to transformers.
+
+    Args:
+        name: "world", a folder, or a hub name.
+        part: which of the world's frozen parts "world" stands for.
+        key: the recipe key, for the error.
+
+    Raises:
+        UserError: a path that does not exist.
+    """
+    if name == EMBEDDED:
+        return str(resources.files("fedcmp.world") / "weights" / part)
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(
+                f"{key} = {name!r}: the folder holds no config.json; give a folder saved by save_pretrained"
+            )
+        return str(path)
+    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
+        raise UserError(f"{key} = {name!r}: no such folder; give 'world', a folder or a hub name such as 'owner/name'")
+    return name
+
+
+def load(factory: Any, name: str, key: str, **options: Any) -> Any:
+    """`factory.from_pretrained(name, **options)`, its failures told in one line.
+
+    Raises:
+        UserError: whatever transformers could not load.
+    """
+    try:
+        return factory.from_pretrained(name, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
+
+
+def dtype_of(name: str) -> torch.dtype:
+    """'float32', 'bfloat16' or 'float16' as a torch dtype."""
+    return _DTYPES[name]
+
+
+def device_of(name: str) -> torch.device:
+    """'auto' is the first GPU if there is one, else the CPU.
+
+    Raises:
+        UserError: a device that this torch does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"model.device = {name!r}: not usable here ({reason}); use 'auto' or 'cpu'") from error
+    return device
+
+
+def fingerprint(state: dict[str, Tensor], *descriptions: Any) -> str:
+    """sha256 over named tensors and JSON-like descriptions: equal weights and settings give equal fingerprints."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        tensor = state[name].detach().to("cpu").contiguous()
+        digest.update(f"{name}{tensor.dtype}{tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    for description in descriptions:
+        digest.update(json.dumps(description, sort_keys=True, default=str).encode())
+    return digest.hexdigest()

@@ -1,0 +1,72 @@
+"""The trainable part: vision features to visual tokens, linear or LLaVA's two-layer MLP.
+
+Tensor names are those of transformers' LlavaMultiModalProjector. Shapes: B pictures, P patches, V vision width, D text
+width; weights are (out, in).
+"""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Kind = Literal["linear", "mlp"]
+Initialisation = Literal["llava", "normal", "scaled"]
+
+
+class Projector(nn.Module):
+    """`linear`: W x + b. `mlp`: W2 gelu(W1 x + b1) + b2, as LLaVA-1.5.
+
+    Args:
+        vision_width: V.
+        text_width: D.
+        kind: "linear" or "mlp".
+        initialisation: "llava": PyTorch's default for nn.Linear, which LLaVA's own training code leaves in place
+            (uniform within 1/sqrt(fan in)); "normal": standard deviation .02, zero bias, as transformers initialises
+            LlavaForConditionalGeneration; "scaled": standard deviation 1/sqrt(fan in), zero bias, the last layer a
+            tenth of that.
+        seed: of the initial weights; the same seed gives every client the same projector.
+    """
+
+    def __init__(
+        self,
+        vision_width: int,
+        text_width: int,
+        *,
+        kind: Kind = "mlp",
+        initialisation: Initialisation = "llava",
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.kind = kind
+        self.linear_1 = nn.Linear(vision_width, text_width)
+        self.linear_2 = nn.Linear(text_width, text_width) if kind == "mlp" else None
+        generator = torch.Generator().manual_seed(seed)
+        layers = [self.linear_1] if self.linear_2 is None else [self.linear_1, self.linear_2]
+        for layer in layers:
+            _initialise(layer, initialisation, generator, last=layer is layers[-1])
+
+    def forward(self, features_BPV: Tensor) -> Tensor:
+        """(B, P, V) -> (B, P, D)."""
+        hidden: Tensor = self.linear_1(features_BPV)
+        if self.linear_2 is None:
+            return hidden
+        out: Tensor = self.linear_2(functional.gelu(hidden))
+        return out
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Detached copies of all parameters by name: what travels between client and server."""
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+
+
+def _initialise(layer: nn.Linear, how: Initialisation, generator: torch.Generator, *, last: bool) -> None:
+    bound = 1 / math.sqrt(layer.in_features)
+    with torch.no_grad():
+        if how == "llava":
+            layer.weight.uniform_(-bound, bound, generator=generator)
+            layer.bias.uniform_(-bound, bound, generator=generator)
+            return
+        spread = 0.02 if how == "normal" else bound * (0.1 if last else 1.0)
+        layer.weight.normal_(0, spread, generator=generator)
+        layer.bias.zero_()

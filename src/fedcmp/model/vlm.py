@@ -1,0 +1,63 @@
+"""The whole model: frozen encoder, trainable projector, frozen LLM, and the losses that training and evaluation need.
+
+Shapes: B pairs, P visual tokens, V vision width, D text width, T caption tokens, N all counted tokens.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.projector import Projector
+from fedcmp.model.vision import VisionEncoder
+
+
+class VLM:
+    """Frozen LLM and a projector; the encoder is needed only where pictures, not features, come in."""
+
+    def __init__(self, language: LanguageModel, projector: Projector, encoder: VisionEncoder | None = None) -> None:
+        self.language, self.encoder = language, encoder
+        self.projector = projector.to(language.device)
+
+    def visual_tokens(self, features_BPV: Tensor) -> Tensor:
+        """(B, P, V) frozen features -> (B, P, D); the projector computes in float32, whatever the LLM's dtype."""
+        tokens: Tensor = self.projector(features_BPV.to(self.language.device, torch.float32))
+        return tokens
+
+    def caption_losses(self, features_BPV: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """(N,) loss of every caption token; features None: the blind LLM. See LanguageModel.caption_losses."""
+        visual = None if features_BPV is None else self.visual_tokens(features_BPV)
+        return self.language.caption_losses(visual, ids_BT, lengths_B)
+
+    @torch.no_grad()
+    def alignment_errors(self, features_BPV: Tensor, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
+        """(B,) 1 - cos(mean visual token, mean caption embedding): E of docs/methods.md, a pair."""
+        visual = self.visual_tokens(features_BPV).mean(1)
+        text = self.language.mean_embeddings(ids_BT, lengths_B).float()
+        return (1 - functional.cosine_similarity(visual, text, dim=-1)).cpu()
+
+    @torch.no_grad()
+    def answer(self, images: Sequence[Image.Image], prompts: Sequence[str], *, max_new_tokens: int = 32) -> list[str]:
+        """Greedy answers to one prompt a picture; an empty prompt asks for the caption.
+
+        Raises:
+            ValueError: without an encoder, or if the two lists differ in length.
+        """
+        if self.encoder is None:
+            raise ValueError("this model was built without an encoder: it can read features, not pictures")
+        if len(images) != len(prompts):
+            raise ValueError(f"{len(images)} pictures, {len(prompts)} prompts: one prompt a picture is needed")
+        features = self.encoder.encode(images)
+        tokenizer = self.language.tokenizer
+        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in prompts]
+        answers = [""] * len(prompts)
+        for length in sorted({len(row) for row in ids}):
+            rows = [i for i, row in enumerate(ids) if len(row) == length]
+            batch = torch.tensor([ids[i] for i in rows], dtype=torch.long).view(len(rows), length)
+            texts = self.language.generate(self.visual_tokens(features[rows]), batch, max_new_tokens=max_new_tokens)
+            for i, text in zip(rows, texts, strict=True):
+                answers[i] = text
+        return answers

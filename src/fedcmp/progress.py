@@ -1,0 +1,105 @@
+"""What a person sees while a run works: one line a method, rounds x clients, current loss, time left; then the table."""
+
+import sys
+import threading
+import time
+from typing import Any, Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table as RichTable
+
+from fedcmp.config import Recipe
+from fedcmp.report.tables import Table
+from fedcmp.simulation.loop import Events
+
+_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+
+
+class Display(Events):
+    """Progress on stderr; use as a context manager. Bars in a terminal, a plain line now and then elsewhere.
+
+    Args:
+        recipe: the run, or None where only preparing is shown.
+    """
+
+    def __init__(self, recipe: Recipe | None) -> None:
+        console = Console(stderr=True)
+        self._recipe, self._live = recipe, console.is_terminal
+        self._lock = threading.Lock()
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not self._live,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._told: dict[str, float] = {}
+        self._begun = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def preparing(self, what: str, done: int, total: int) -> None:
+        """Show how far a preparation is."""
+        with self._lock:
+            task = self._task(what, total)
+            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}")
+            self._say(what, f"{what}: {done:,} of {total:,}", last=done >= total)
+
+    def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
+        """Show the loss of a client that finished its part."""
+        assert self._recipe is not None
+        with self._lock:
+            rounds = self._recipe.federation.rounds
+            done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
+            task = self._task(method, rounds * clients)
+            who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
+            note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
+            self._progress.update(task, completed=done, total=rounds * clients, note=note)
+            elapsed = time.monotonic() - self._begun
+            left = elapsed * (rounds * clients - done) / done
+            self._say(method, f"{method}: {note}  about {left:.0f} s left", last=done == rounds * clients)
+
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: dict[str, Any] | None) -> None:
+        """Show the held-out loss after a round."""
+        if evaluation is not None:
+            with self._lock:
+                note = f"round {round_number}/{rounds}  held-out loss {evaluation['caption_loss']:.3f}"
+                self._progress.update(self._tasks[method], note=note)
+
+    def _task(self, name: str, total: int) -> TaskID:
+        if name not in self._tasks:
+            self._tasks[name] = self._progress.add_task(name, total=total, note="")
+        return self._tasks[name]
+
+    def _say(self, key: str, line: str, *, last: bool) -> None:
+        now = time.monotonic()
+        if not self._live and (last or now - self._told.get(key, -_PLAIN_EVERY) >= _PLAIN_EVERY):
+            self._told[key] = now
+            print(line, file=sys.stderr, flush=True)
+
+
+def print_table(table: Table) -> None:
+    """The summary on stdout; wide enough not to be cut where stdout is no terminal."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    out = RichTable(title=table.caption or None)
+    for number, header in enumerate(table.headers):
+        out.add_column(header, justify="right" if number else "left")
+    for row in table.rows:
+        out.add_row(*(f"[bold]{escape(cell.plain)}[/bold]" if cell.bold else escape(cell.plain) for cell in row.cells))
+    console.print(out)
+    for note in table.notes:
+        console.print(note, highlight=False, markup=False)

@@ -1,0 +1,130 @@
+"""Small multiples of what clients do: training loss, alignment error, update norm, weight; the server's own numbers.
+
+One panel a method, all panels of a measure on one scale. A method with several seeds shows its first one.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from fedcmp.report.linechart import Level, Line, LineChart
+from fedcmp.report.methods import Method, ordered, write_number
+from fedcmp.report.palette import client_colour, client_marker
+from fedcmp.report.panels import Panel, small_chart
+from fedcmp.report.reading import Run
+from fedcmp.report.records import ClientRound
+from fedcmp.report.scale import cut_range
+from fedcmp.report.summary import Comparison
+
+_MOST_NAMED = 8
+_FIRMLY_SEEN = 0.9  # this share of all values, from below, is never cut off
+
+
+@dataclass(frozen=True)
+class _Measure:
+    attribute: str
+    title: str
+    unit: str
+    decimals: int
+    scale: float = 1.0
+
+    def write(self, value: float) -> str:
+        return write_number(value, self.decimals) + (" %" if self.unit == "%" else "")
+
+
+_MEASURES = (
+    _Measure("loss", "Training loss", "nats per caption token, mean over the round", 3),
+    _Measure("alignment_error", "Alignment error", "1 − cos of visual and caption tokens, after training", 3),
+    _Measure("update_norm", "Update norm", "distance from the broadcast projector", 2),
+)
+_WEIGHT = _Measure("weight", "Weight", "%", 1, 100.0)
+
+
+def client_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
+    """Per-client curves: (title of the measure, one panel a method), for each measure that was noted."""
+    found = [(f"{m.title} ({m.unit})", _small_multiples(comparison, comparison.methods, m)) for m in _MEASURES]
+    return [(title, panels) for title, panels in found if panels]
+
+
+def weight_panels(comparison: Comparison) -> list[Panel]:
+    """Each client's share in the merge over the rounds, one panel a federated method, with the equal share marked."""
+    return _small_multiples(comparison, comparison.federated, _WEIGHT)
+
+
+def diagnostic_panels(comparison: Comparison) -> list[Panel]:
+    """The numbers that an aggregator noted: of "tensor.quantity", one panel a quantity and one line a tensor."""
+    panels: list[Panel] = []
+    for method in comparison.federated:
+        rounds = method.counted[0].server_rounds
+        names = ordered(name for line in rounds for name in line.diagnostics)
+        for quantity in ordered(name.rpartition(".")[2] for name in names):
+            series = {
+                name.rpartition(".")[0] or name: [
+                    (float(line.round), line.diagnostics[name])
+                    for line in rounds
+                    if math.isfinite(line.diagnostics.get(name, math.nan))
+                ]
+                for name in names
+                if name.rpartition(".")[2] == quantity
+            }
+            lines = tuple(
+                Line(label, client_colour(index), client_marker(index), tuple(points))
+                for index, (label, points) in enumerate(series.items())
+                if points
+            )
+            if 0 < len(lines) <= _MOST_NAMED:
+                chart = LineChart(f"server{len(panels)}", f"{quantity} of {method.label}", lines, _three_decimals)
+                colour = comparison.palette.colour(method.label)
+                panels.append(Panel(method.label, quantity, small_chart(chart), colour=colour))
+    return panels
+
+
+def _three_decimals(value: float) -> str:
+    return write_number(value, 3)
+
+
+def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure: _Measure) -> list[Panel]:
+    charts: list[tuple[Method, LineChart]] = []
+    for method in methods:
+        lines = _client_lines(method.counted[0], measure)
+        if lines:
+            equal = measure.scale / len(lines)
+            levels = (Level(equal, "var(--reference)"),) if measure is _WEIGHT else ()
+            title = f"{measure.title} of {method.label}'s clients"
+            key = f"{measure.attribute}{len(charts)}"
+            charts.append((method, LineChart(key, title, lines, measure.write, levels)))
+    if not charts:
+        return []
+    values = sorted(y for _, chart in charts for line in chart.lines for _, y in line.points)
+    values += [level.value for _, chart in charts for level in chart.levels]
+    shared = cut_range(values, values[: max(2, round(_FIRMLY_SEEN * len(values)))], reach=2.0)
+    panels = []
+    for method, chart in charts:
+        subtitle = f"seed {method.counted[0].seed}" if len(method.runs) > 1 else ""
+        drawing = small_chart(replace(chart, y_range=shared))
+        panels.append(Panel(method.label, subtitle, drawing, colour=comparison.palette.colour(method.label)))
+    return panels
+
+
+def _client_lines(run: Run, measure: _Measure) -> tuple[Line, ...]:
+    by_client: dict[int, list[tuple[ClientRound, float]]] = {}
+    for record in run.client_rounds:
+        value = getattr(record, measure.attribute)
+        if value is not None and math.isfinite(value):
+            by_client.setdefault(record.client, []).append((record, value * measure.scale))
+    lines = [
+        Line(
+            noted[-1][0].name,
+            client_colour(client),
+            client_marker(client),
+            tuple((float(record.round), value) for record, value in noted),
+        )
+        for client, noted in sorted(by_client.items())
+    ]
+    if len(lines) <= _MOST_NAMED:
+        return tuple(lines)
+    # many clients: a grey bundle, of which only the two extremes are named
+    ends = sorted(range(len(lines)), key=lambda index: lines[index].points[-1][1])
+    named = {ends[0], ends[-1]}
+    bundle = [replace(line, colour="var(--bundle)", named=False) for i, line in enumerate(lines) if i not in named]
+    return (*bundle, *(lines[index] for index in sorted(named)))

@@ -1,0 +1,134 @@
+"""The tables below the first one: by question kind, by group, who holds what, what differs between the recipes."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from fedcmp.report.methods import (
+    ACCURACY,
+    WORST_GROUP,
+    Figure,
+    Metric,
+    ordered,
+    recipe_differences,
+    reference_line,
+    write_number,
+)
+from fedcmp.report.palette import client_colour
+from fedcmp.report.records import Holding
+from fedcmp.report.summary import BLIND, Comparison
+from fedcmp.report.tables import Cell, Column, Row, Table
+
+_MOST_DIFFERENCES = 40
+
+
+def kinds_table(comparison: Comparison) -> Table | None:
+    """Accuracy by kind of question, one column a method; the tick on each bar is the blind LLM."""
+    return _parts_table(comparison, "accuracy_by_kind", ACCURACY, "Question kind", "Accuracy by kind of question")
+
+
+def groups_table(comparison: Comparison) -> Table | None:
+    """Caption loss by group, one column a method; the tick on each bar is the blind LLM."""
+    return _parts_table(comparison, "group_losses", WORST_GROUP, "Group", "Caption loss by group")
+
+
+def _parts_table(
+    comparison: Comparison,
+    attribute: Literal["group_losses", "accuracy_by_kind"],
+    metric: Metric,
+    first: str,
+    caption: str,
+) -> Table | None:
+    by_method = [(method, method.part_figures(attribute)) for method in comparison.methods]
+    by_method = [(method, figures) for method, figures in by_method if figures]
+    if not by_method:
+        return None
+    palette = comparison.palette
+    line = reference_line(comparison.methods, BLIND)
+    blind = dict(getattr(line, attribute)) if line is not None else {}
+    names = ordered(name for _, figures in by_method for name in figures)
+    finite = [figure.mean for _, figures in by_method for figure in figures.values() if math.isfinite(figure.mean)]
+    full = 1.0 if metric is ACCURACY else max([*finite, *blind.values()], default=1.0) or 1.0
+    columns = [Column(first, numeric=False)]
+    columns += [Column(method.label, metric.unit, colour=palette.colour(method.label)) for method, _ in by_method]
+    columns += [Column("blind", metric.unit, colour=palette.reference)] if blind else []
+    rows = []
+    for name in names:
+        figures = [found.get(name) for _, found in by_method]
+        best = _best([found.get(name) if method.federated else None for method, found in by_method], metric)
+        mark = blind.get(name)
+        cells = [Cell(name)]
+        for index, figure in enumerate(figures):
+            cells.append(_part_cell(figure, metric, full, mark, bold=index == best))
+        if blind:
+            cells.append(_part_cell(None if mark is None else Figure(mark), metric, full, mark))
+        rows.append(Row(tuple(cells)))
+    notes = ("The tick on a bar is the blind LLM, which sees no picture.",) if blind else ()
+    return Table(tuple(columns), tuple(rows), caption, notes)
+
+
+def _best(figures: Sequence[Figure | None], metric: Metric) -> int | None:
+    measured = [
+        (figure.mean if metric.lower_is_better else -figure.mean, index)
+        for index, figure in enumerate(figures)
+        if figure is not None and math.isfinite(figure.mean)
+    ]
+    return min(measured)[1] if len(measured) > 1 else None
+
+
+def _part_cell(figure: Figure | None, metric: Metric, full: float, mark: float | None, *, bold: bool = False) -> Cell:
+    if figure is None:
+        return Cell("–")
+    if not math.isfinite(figure.mean):
+        return Cell(metric.write(figure.mean), figure.mean)
+    tick = None if mark is None else mark / full
+    detail = "" if figure.spread is None else f"± {metric.write(figure.spread)}"
+    return Cell(metric.write(figure.mean), figure.mean, detail, bold, bar=figure.mean / full, tick=tick)
+
+
+def holdings_table(comparison: Comparison) -> Table | None:
+    """Who holds what: pairs by client and group, tinted by the group's share of the client's pairs."""
+    in_order = [*comparison.federated, *(method for method in comparison.methods if not method.federated)]
+    held = [run.holdings for method in in_order for run in method.counted if run.holdings]
+    holdings = max(held, key=len, default=())
+    if not holdings:
+        return None
+    groups = ordered(group for holding in holdings for group in holding.groups)
+    columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group) for group in groups)]
+    columns.append(Column("Unusable"))
+    rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
+    total = sum(holding.num_pairs for holding in holdings)
+    notes = (f"{write_number(total, 0)} pairs in all. The darker a cell, the larger the group's share of that client.",)
+    table = Table(tuple(columns), tuple(rows), "Who holds what (image–caption pairs)", notes)
+    return table.without_empty_columns()
+
+
+def _holding_cells(holding: Holding, groups: Sequence[str]) -> list[Cell]:
+    cells = [
+        Cell(holding.name, colour=client_colour(holding.client)),
+        Cell(write_number(holding.num_pairs, 0), holding.num_pairs),
+    ]
+    for group in groups:
+        count = holding.groups.get(group, 0.0)
+        share = count / holding.num_pairs if holding.num_pairs else 0.0
+        cells.append(Cell(write_number(count, 0) if count else "·", count, shade=share))
+    bad = sum(holding.bad_pairs.values())
+    reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in holding.bad_pairs.items() if count)
+    cells.append(Cell(write_number(bad, 0), bad, f"({reasons})" if reasons else "") if bad else Cell("–", 0.0))
+    return cells
+
+
+def differences_table(comparison: Comparison) -> Table | None:
+    """The recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
+    runs = [run for method in comparison.methods for run in method.runs]
+    if len(runs) < 2:
+        return None
+    found = {key: values for key, values in recipe_differences(runs).items() if key != "run.method"}
+    if not found:
+        return None
+    columns = (Column("Recipe key", numeric=False), *(Column(run.name, numeric=False) for run in runs))
+    rows = [
+        Row((Cell(key), *(Cell(value if len(value) <= 60 else value[:59] + "…") for value in values)))
+        for key, values in list(found.items())[:_MOST_DIFFERENCES]
+    ]
+    return Table(columns, tuple(rows), "What differs between the recipes")

@@ -1,0 +1,98 @@
+"""The charts of what the methods reach: final losses side by side, and every metric over the rounds."""
+
+import math
+
+from fedcmp.report.dotchart import Dot, dot_chart
+from fedcmp.report.linechart import Level, Line, LineChart
+from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_figure
+from fedcmp.report.panels import HALF, NARROW, WIDE, Panel, cut_note, large_chart, two_sizes
+from fedcmp.report.summary import BLIND, Comparison
+
+
+def loss_panel(comparison: Comparison) -> Panel | None:
+    """The first screen's picture: every method's final caption loss between the blind LLM and pooled data."""
+    palette = comparison.palette
+    dots = []
+    for method in comparison.methods:
+        figure = method.figure(CAPTION_LOSS)
+        if figure is not None and math.isfinite(figure.mean):
+            dots.append(
+                Dot(
+                    method.label,
+                    figure.mean,
+                    figure.spread,
+                    palette.colour(method.label),
+                    palette.marker(method.label),
+                    strong=method is comparison.best,
+                    frame=method.name == "centralized",
+                    free=method.name == "local",
+                )
+            )
+    blind = reference_figure(comparison.methods, BLIND, CAPTION_LOSS)
+    if blind is not None and math.isfinite(blind.mean):
+        dots.append(Dot("blind", blind.mean, blind.spread, palette.reference, "plus", frame=True))
+    if not dots:
+        return None
+    dots.sort(key=lambda dot: dot.value)
+    title, axis = "Final caption loss by method", "nats per caption token"
+    wide, narrow = (
+        dot_chart(dots, title=title, axis=axis, write=CAPTION_LOSS.write, width=width) for width in (HALF, NARROW)
+    )
+    return Panel("Caption loss on held-out pairs", "lower is better", two_sizes(wide, narrow))
+
+
+def curve_panels(comparison: Comparison) -> list[Panel]:
+    """One panel a metric that was measured over rounds; caption loss takes the page's whole width."""
+    split = curve_split(comparison.methods)
+    panels = []
+    for metric in METRICS:
+        chart = curve_chart(comparison, metric, split)
+        if chart is None:
+            continue
+        better = "lower is better" if metric.lower_is_better else "higher is better"
+        unit = "nats per caption token" if metric.unit == "nats/token" else metric.unit
+        width, height = (WIDE, 380.0) if metric is CAPTION_LOSS else (HALF, 320.0)
+        drawing = large_chart(chart, width, height)
+        panels.append(Panel(metric.title, f"{unit}, {split} split, {better}", drawing, cut_note(chart)))
+    return panels
+
+
+def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart | None:
+    """Every method's curve in the metric's unit, with the blind LLM and the end of pooled training as levels.
+
+    Returns:
+        None where no method was measured over rounds.
+    """
+    palette = comparison.palette
+
+    def write(value: float) -> str:
+        return metric.write(value / metric.scale) + (" %" if metric.unit == "%" else "")
+
+    lines, levels = [], []
+    for method in comparison.methods:
+        points = method.curve(metric, split)
+        colour = palette.colour(method.label)
+        if points:
+            spreads = [(float(p.round), p.mean * metric.scale, p.spread * metric.scale) for p in points if p.spread]
+            lines.append(
+                Line(
+                    method.label,
+                    colour,
+                    palette.marker(method.label),
+                    tuple((float(point.round), point.mean * metric.scale) for point in points),
+                    tuple((round_, mean - spread, mean + spread) for round_, mean, spread in spreads),
+                    strong=method is comparison.best,
+                    free=method.name == "local" and metric.lower_is_better,
+                )
+            )
+        figure = method.figure(metric)
+        if method.name == "centralized" and figure is not None and math.isfinite(figure.mean):
+            end = figure.mean * metric.scale
+            levels.append(Level(end, colour, "" if points else f"{method.label} {write(end)}"))
+    if not lines:
+        return None
+    blind = reference_figure(comparison.methods, BLIND, metric)
+    if blind is not None and math.isfinite(blind.mean):
+        level = blind.mean * metric.scale
+        levels.append(Level(level, palette.reference, f"blind {write(level)}"))
+    return LineChart(metric.key, f"{metric.title} over rounds", tuple(lines), write, tuple(levels))

@@ -1,0 +1,63 @@
+"""Colours and markers: one per method, the same in every figure of every report; another set for clients.
+
+Methods take the Okabe-Ito palette (made for colour-blind readers), clients Paul Tol's muted one. The page names its
+colours by CSS variables, which style.css sets once for light and once for dark; the PNGs use the light values. Marker
+shapes repeat the distinction for print without colour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# slot -> light value; slot 0 is ink, for the upper reference. style.css holds the same list, and a test compares them.
+METHOD_COLOURS = ("#1b1f23", "#0072b2", "#d55e00", "#009e73", "#b8578a", "#e69f00", "#56b4e9", "#a39a00")
+CLIENT_COLOURS = ("#cc6677", "#332288", "#999933", "#117733", "#33a1c9", "#882255", "#44aa99", "#b07d2b")
+MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
+REFERENCE_COLOUR = "#6a737d"
+
+_OWN_SLOTS = {"centralized": 0, "fedavg": 1, "fedcmp": 2, "local": 4, "fedcmp-published": 5}
+_FREE_SLOTS = (3, 6, 7, 5, 1, 2, 4)
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Which slot each method of one report takes."""
+
+    slots: dict[str, int]
+
+    @classmethod
+    def of(cls, labels: Sequence[str]) -> "Palette":
+        """Hand out slots: the best-known methods always have the same ones, the others take free ones by name."""
+        slots = {label: _OWN_SLOTS[label] for label in labels if label in _OWN_SLOTS}
+        free = [slot for slot in _FREE_SLOTS if slot not in slots.values()] or list(_FREE_SLOTS)
+        others = sorted(label for label in labels if label not in _OWN_SLOTS)
+        slots.update({label: free[index % len(free)] for index, label in enumerate(others)})
+        return cls(slots)
+
+    @property
+    def reference(self) -> str:
+        """The CSS colour of what does not learn."""
+        return "var(--reference)"
+
+    def colour(self, label: str) -> str:
+        """The CSS colour of a method."""
+        return f"var(--m{self.slots[label]})"
+
+    def light(self, label: str) -> str:
+        """The colour of a method in a PNG."""
+        return METHOD_COLOURS[self.slots[label]]
+
+    def marker(self, label: str) -> str:
+        """The marker of a method; methods that must share a colour get different ones."""
+        slot = self.slots[label]
+        sharing = sorted(other for other, taken in self.slots.items() if taken == slot)
+        return MARKERS[(slot + sharing.index(label)) % len(MARKERS)]
+
+
+def client_colour(client: int) -> str:
+    """The CSS colour of a client."""
+    return f"var(--c{client % len(CLIENT_COLOURS)})"
+
+
+def client_marker(client: int) -> str:
+    """The marker of a client."""
+    return MARKERS[client % len(MARKERS)]

@@ -1,0 +1,221 @@
+"""From folders to runs: recipe.toml, metrics.jsonl and samples.json of each, read as they lie.
+
+A run's folder is one that holds metrics.jsonl. A run that is still going, or that was killed in the middle of a line,
+reads like any other: the torn last line is left out, and of two lines about the same thing the later one counts.
+"""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcmp.errors import UserError
+from fedcmp.report.records import ClientRound, Evaluation, Holding, Sample, ServerRound, number, whole
+
+METRICS = "metrics.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run's folder: what was asked (recipe) and what was measured, each record once."""
+
+    folder: Path
+    name: str
+    method: str
+    seed: int | None = None
+    rounds: int | None = None
+    num_clients: int | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    evaluations: tuple[Evaluation, ...] = ()
+    client_rounds: tuple[ClientRound, ...] = ()
+    server_rounds: tuple[ServerRound, ...] = ()
+    holdings: tuple[Holding, ...] = ()
+    samples: tuple[Sample, ...] = ()
+    finished: bool = False
+    finished_seconds: float | None = None
+
+    @property
+    def federated(self) -> bool:
+        """Whether clients met over a server: every method but the two that frame the comparison."""
+        return self.method not in ("local", "centralized")
+
+    @property
+    def seconds(self) -> float | None:
+        """Wall-clock seconds of the run, of its rounds so far where it is unfinished; None where unknown."""
+        if self.finished_seconds is not None:
+            return self.finished_seconds
+        known = [line.seconds for line in self.server_rounds if line.seconds is not None]
+        return sum(known) if known else None
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Bytes sent over the network in both directions; None for a method that sends nothing."""
+        known = [line.num_bytes for line in self.server_rounds if line.num_bytes is not None]
+        total = sum(known) if known else sum(line.num_bytes for line in self.client_rounds)
+        return total if self.federated and total > 0 else None
+
+    @property
+    def num_pairs(self) -> int | None:
+        """Image-caption pairs that the run holds, or has used so far; None where neither is noted."""
+        held = sum(line.num_pairs for line in self.holdings)
+        return held or sum(line.num_examples for line in self.client_rounds) or None
+
+    @property
+    def round_reached(self) -> int:
+        """The last round of which anything was noted; 0 before the first."""
+        learned = [line.round for line in self.evaluations if line.model in ("global", "client")]
+        noted = [line.round for line in self.server_rounds] or [line.round for line in self.client_rounds]
+        return max([*learned, *noted], default=0)
+
+    def measures(self, split: str) -> dict[int, tuple[Evaluation, ...]]:
+        """Evaluations of what the run offers, by round: one global model, or all clients' own models.
+
+        Args:
+            split: "test" or "validation".
+
+        Returns:
+            Round -> evaluations, rounds ascending. Where the run has clients' models only, a round counts when every
+            client has reached it, so that a mean never hides who is missing.
+        """
+        lines = [line for line in self.evaluations if line.split == split]
+        offered = "global" if any(line.model == "global" for line in lines) else "client"
+        found: dict[int, list[Evaluation]] = {}
+        for line in lines:
+            if line.model == offered:
+                found.setdefault(line.round, []).append(line)
+        most = max((len(group) for group in found.values()), default=0)
+        planned = (self.num_clients or 0) if self.method == "local" else 0
+        needed = 1 if offered == "global" else max(most, planned)
+        return {round_: tuple(found[round_]) for round_ in sorted(found) if len(found[round_]) >= needed}
+
+    def reference(self, model: str, split: str) -> Evaluation | None:
+        """The evaluation of a model that does not learn ("blind", "initial"), None where it was not measured."""
+        found = [line for line in self.evaluations if line.model == model and line.split == split]
+        return found[-1] if found else None
+
+
+def load_runs(folder: Path) -> list[Run]:
+    """Read a run's folder, or all runs in a comparison's folder (up to two levels deep, for seeds of a method).
+
+    Args:
+        folder: a folder that holds metrics.jsonl, or whose sub-folders do.
+
+    Returns:
+        The runs, by folder name; at least one.
+
+    Raises:
+        UserError: no such folder, no run in it, or a file that is not what it should be.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a run's folder or the folder that holds the runs")
+    if (folder / METRICS).is_file():
+        return [_read_run(folder)]
+    found = sorted({*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
+    if not found:
+        raise UserError(
+            f"{folder}: no run in it (a run's folder holds {METRICS}); start one with `fedcmp train RECIPE`, "
+            "or name the folder that holds the runs"
+        )
+    return [_read_run(path.parent) for path in found]
+
+
+def _read_run(folder: Path) -> Run:
+    recipe = _read_recipe(folder / "recipe.toml")
+    run, federation = _table(recipe, "run"), _table(recipe, "federation")
+    clients = federation.get("clients")
+    name = str(run.get("name") or folder.name)
+    fields: dict[str, Any] = {
+        "folder": folder,
+        "name": name,
+        "method": str(run.get("method") or folder.name),
+        "seed": whole(run.get("seed")),
+        "rounds": whole(federation.get("rounds")),
+        "num_clients": len(clients) if isinstance(clients, list) else whole(clients),
+        "recipe": recipe,
+        "samples": _read_samples(folder / "samples.json"),
+    }
+    return Run(**fields, **_read_metrics(folder / METRICS))
+
+
+def _table(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = recipe.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 text ({error.reason}); restore the file or remove the run") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+
+
+def _read_recipe(path: Path) -> Mapping[str, Any]:
+    if not path.is_file():
+        return {}  # the folder's name then stands for the method, and the page says less
+    try:
+        return tomllib.loads(_read_text(path))
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not TOML: {error}; restore the recipe that the run wrote") from error
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    # errors="replace": a run killed inside a many-byte character leaves a torn last line that is no UTF-8 either
+    try:
+        lines = path.read_bytes().decode("utf-8", errors="replace").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+    evaluations: dict[object, Evaluation] = {}
+    clients: dict[object, ClientRound] = {}
+    servers: dict[object, ServerRound] = {}
+    holdings: dict[object, Holding] = {}
+    finished: Mapping[str, object] | None = None
+    last = max((index for index, line in enumerate(lines) if line.strip()), default=-1)
+    for index, raw in enumerate(lines):
+        if not raw.strip():
+            continue
+        try:
+            line = json.loads(raw)
+        except ValueError as error:
+            if index == last:
+                break
+            raise UserError(f"{path}: line {index + 1} is not JSON; remove that line, or run again") from error
+        kind = line.get("kind") if isinstance(line, dict) else None
+        if kind == "evaluation":
+            evaluation = Evaluation.from_line(line)
+            evaluations[evaluation.model, evaluation.split, evaluation.round, evaluation.client] = evaluation
+        elif kind == "client":
+            client = ClientRound.from_line(line)
+            clients[client.round, client.client] = client
+        elif kind == "round":
+            server = ServerRound.from_line(line)
+            servers[server.round] = server
+        elif kind == "data":
+            holding = Holding.from_line(line)
+            holdings[holding.client] = holding
+        elif kind == "finished":
+            finished = line
+    return {
+        "evaluations": tuple(evaluations.values()),
+        "client_rounds": tuple(sorted(clients.values(), key=lambda line: (line.round, line.client))),
+        "server_rounds": tuple(sorted(servers.values(), key=lambda line: line.round)),
+        "holdings": tuple(sorted(holdings.values(), key=lambda line: line.client)),
+        "finished": finished is not None,
+        "finished_seconds": number(finished.get("seconds")) if finished else None,
+    }
+
+
+def _read_samples(path: Path) -> tuple[Sample, ...]:
+    if not path.is_file():
+        return ()
+    try:
+        entries = json.loads(_read_text(path))
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({error}); remove it, the report does without") from error
+    if not isinstance(entries, list):
+        raise UserError(f"{path}: holds no list of samples; remove it, the report does without")
+    return tuple(Sample.from_entry(entry) for entry in entries if isinstance(entry, dict))

@@ -1,0 +1,101 @@
+"""Writing a report: index.html, tables.md and the PNGs, each file whole or not at all."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcmp.errors import UserError
+from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.page import render_page
+from fedcmp.report.png import PNG_NAMES, png_files
+from fedcmp.report.reading import Run, load_runs
+from fedcmp.report.remarks import facts, warnings
+from fedcmp.report.summary import Comparison, comparison_table
+from fedcmp.report.tables import escape_markdown, table_to_markdown
+from fedcmp.report.verdict import verdict
+
+CITATION = (
+    "The method Fed-CMP is its authors': A Step Toward Federated Pretraining of Multimodal Large Language Models, "
+    "arXiv 2603.26786."
+)
+
+
+def write_report(folder: Path, out: Path | None = None) -> Path:
+    """Write the report of a run, or of all runs in a comparison's folder.
+
+    Args:
+        folder: a folder that holds metrics.jsonl, or whose sub-folders do.
+        out: where to write; by default `folder`/report.
+
+    Returns:
+        The path of index.html; tables.md and the PNGs lie beside it.
+
+    Raises:
+        UserError: no run in the folder, a file that cannot be read, or a place that cannot be written.
+    """
+    folder = Path(folder)
+    runs = load_runs(folder)
+    out = folder / "report" if out is None else Path(out)
+    comparison = Comparison.of(runs)
+    title = runs[0].name if len(runs) == 1 else folder.resolve().name
+    files = {
+        "tables.md": render_markdown(runs, title=title).encode("utf-8"),
+        **png_files(comparison),
+        "index.html": render_page(comparison, title=title).encode("utf-8"),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            _write_whole(out / name, content)
+        for name in PNG_NAMES:
+            if name not in files:
+                (out / name).unlink(missing_ok=True)  # of an earlier report that still had that metric
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
+    return out / "index.html"
+
+
+def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
+    """Render the report's tables and its verdict as Markdown.
+
+    Args:
+        runs: as `load_runs` returns them.
+        title: the heading, plain text.
+    """
+    comparison = Comparison.of(runs)
+    said = "".join(
+        f"**{escape_markdown(phrase.text)}**" if phrase.strong else _inner_escape(phrase.text)
+        for phrase in verdict(comparison)
+    ).strip()
+    ran = "; ".join(f"{name.lower()} {value}" for name, value in facts(comparison))
+    parts = [f"# {escape_markdown(title)}", said, f"What ran: {escape_markdown(ran)}."]
+    parts.extend(f"> {escape_markdown(text)}" for text in warnings(comparison))
+    parts.append("## Methods\n\n" + table_to_markdown(comparison_table(comparison)))
+    tables = (kinds_table, groups_table, holdings_table, differences_table)
+    for table in (make(comparison) for make in tables):
+        if table is not None:
+            parts.append(f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table)}")
+    parts.append(f"## Citation\n\n{CITATION}")
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+
+
+def _inner_escape(text: str) -> str:
+    """Escape a piece of a sentence, keeping the spaces at its ends that part it from its neighbours."""
+    inner = escape_markdown(text)
+    return f"{' ' if text[:1] == ' ' else ''}{inner}{' ' if text[-1:] == ' ' and inner else ''}"
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide the report from everyone else
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,162 @@
+"""A run's folder: recipe, metrics, checkpoints; written so that a kill at any moment loses at most one round.
+
+    recipe.toml                            the resolved recipe, versions, the manifest's hash
+    metrics.jsonl                          one line a round and client, one a round and evaluation (docs/guide.md)
+    checkpoints/round-0007/projector.safetensors, server.safetensors, state.json
+    samples.json, samples/*.png            held-out pictures and what the model writes about them
+
+A checkpoint is made under a hidden name and renamed. state.json records how long metrics.jsonl was then: whatever a
+killed round had written after that is cut off on resuming.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+from fedcmp.data.writing import write_whole
+from fedcmp.errors import UserError
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The end of a round.
+
+    Attributes:
+        round: 1 for the first; 0 before any.
+        projectors: "global" or "client-0", "client-1", ... -> a projector's tensors.
+        server: all that the aggregator (or a learner's optimiser) remembers.
+        state: plain values.
+    """
+
+    round: int
+    projectors: dict[str, Tensors]
+    server: Tensors
+    state: dict[str, Any]
+
+
+class RunFolder:
+    """One method's run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.checkpoints = path / "checkpoints"
+
+    def begin(self, recipe_text: str) -> None:
+        """A fresh run: the recipe, and an empty metrics file."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_whole(self.path / "recipe.toml", recipe_text.encode())
+        write_whole(self.metrics, b"")
+
+    def log(self, lines: list[dict[str, Any]]) -> None:
+        """Append records; on disk when this returns."""
+        with self.metrics.open("ab") as file:
+            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, whole or not at all, and drop the one before the last."""
+        final = self.checkpoints / f"round-{checkpoint.round:04d}"
+        unfinished = self.checkpoints / f".{final.name}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        named = {f"{who}/{name}": t for who, tensors in checkpoint.projectors.items() for name, t in tensors.items()}
+        if list(checkpoint.projectors) == ["global"]:  # the usual case: plain tensor names, as any tool expects
+            named = checkpoint.projectors["global"]
+        _write_tensors(unfinished / "projector.safetensors", named)
+        _write_tensors(unfinished / "server.safetensors", checkpoint.server)
+        state = checkpoint.state | {
+            "round": checkpoint.round,
+            "projectors": list(checkpoint.projectors),
+            "metrics_bytes": self.metrics.stat().st_size,
+        }
+        write_whole(unfinished / "state.json", json.dumps(state, indent=1).encode())
+        shutil.rmtree(final, ignore_errors=True)
+        unfinished.rename(final)
+        _sync(self.checkpoints)
+        for older in self._complete()[:-2]:
+            shutil.rmtree(older)
+
+    def resume(self) -> Checkpoint | None:
+        """The last complete checkpoint, metrics.jsonl cut back to it; None where there is none.
+
+        Raises:
+            UserError: a checkpoint whose files cannot be read.
+        """
+        complete = self._complete()
+        if not complete:
+            return None
+        checkpoint = self.read(complete[-1])
+        with self.metrics.open("r+b") as file:
+            file.truncate(int(checkpoint.state["metrics_bytes"]))
+        return checkpoint
+
+    def last(self) -> Checkpoint:
+        """The last complete checkpoint, nothing changed.
+
+        Raises:
+            UserError: there is none.
+        """
+        complete = self._complete()
+        if not complete:
+            raise UserError(f"{self.path}: holds no complete checkpoint; has the run finished its first round?")
+        return self.read(complete[-1])
+
+    def read(self, folder: Path) -> Checkpoint:
+        """One checkpoint.
+
+        Raises:
+            UserError: names the file that is missing or damaged.
+        """
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            tensors = load((folder / "projector.safetensors").read_bytes())
+            server = load((folder / "server.safetensors").read_bytes())
+        except Exception as error:
+            raise UserError(
+                f"{folder}: damaged checkpoint ({error}); remove this folder to resume from the one before"
+            ) from error
+        if state["projectors"] == ["global"]:
+            projectors = {"global": tensors}
+        else:
+            projectors = {
+                who: {name.removeprefix(f"{who}/"): t for name, t in tensors.items() if name.startswith(f"{who}/")}
+                for who in state["projectors"]
+            }
+        return Checkpoint(int(state["round"]), projectors, server, state)
+
+    def lines(self) -> list[dict[str, Any]]:
+        """All complete records of metrics.jsonl."""
+        if not self.metrics.exists():
+            return []
+        content = self.metrics.read_text(encoding="utf-8")
+        return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith("\n")]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return any(line["kind"] == "finished" for line in self.lines())
+
+    def _complete(self) -> list[Path]:
+        return sorted(self.checkpoints.glob("round-*")) if self.checkpoints.exists() else []
+
+
+def _write_tensors(path: Path, tensors: Tensors) -> None:
+    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

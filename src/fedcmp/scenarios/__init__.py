@@ -1,0 +1,1 @@
+"""Who holds what: pairs divided among clients, frozen in a manifest."""

@@ -1,0 +1,42 @@
+"""How jobs and results travel between a run and its workers: one JSON header and one safetensors body a frame.
+
+4 bytes length of the header, 8 bytes length of the body (little endian), header, body
+"""
+
+import json
+import struct
+from typing import Any, BinaryIO
+
+from safetensors.torch import load, save
+from torch import Tensor
+
+_LENGTHS = struct.Struct("<IQ")
+
+
+def write_frame(stream: BinaryIO, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Send one frame."""
+    head = json.dumps(header).encode()
+    body = save({name: tensor.contiguous() for name, tensor in tensors.items()}) if tensors else b""
+    stream.write(_LENGTHS.pack(len(head), len(body)))
+    stream.write(head)
+    stream.write(body)
+    stream.flush()
+
+
+def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Receive one frame.
+
+    Raises:
+        EOFError: the other side has gone.
+    """
+    head_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
+    header: dict[str, Any] = json.loads(_exactly(stream, head_length))
+    body = _exactly(stream, body_length)
+    return header, load(body) if body else {}
+
+
+def _exactly(stream: BinaryIO, count: int) -> bytes:
+    data = stream.read(count)
+    if len(data) < count:
+        raise EOFError("the other side has gone")
+    return data

@@ -1,0 +1,174 @@
+"""Workers and the queue in front of them: jobs of all methods go to whichever worker is free.
+
+With one worker, jobs run in this process. With more, each worker is a process of its own with one torch thread; frames
+go through pipes (frames.py), nothing is pickled.
+"""
+
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcmp.config import Recipe
+from fedcmp.errors import UserError
+from fedcmp.simulation.engine import Engine, Job, Tensors
+from fedcmp.simulation.frames import read_frame, write_frame
+
+
+class WorkerDied(RuntimeError):  # noqa: N818 - says what happened
+    """A worker process ended in the middle of a job."""
+
+
+class Stopped(Exception):  # noqa: N818 - says what happened
+    """The pool was closed while a job was waiting."""
+
+
+@dataclass
+class Answer:
+    """A job's result.
+
+    Attributes:
+        result: plain values.
+        tensors: named tensors.
+        seconds: the worker's time for it.
+    """
+
+    result: dict[str, Any]
+    tensors: Tensors
+    seconds: float
+
+
+@dataclass
+class _Ticket:
+    job: Job
+    tensors: Tensors
+    done: threading.Event = field(default_factory=threading.Event)
+    answer: Answer | None = None
+    error: BaseException | None = None
+
+
+class Pool:
+    """`workers` workers for one run; use as a context manager.
+
+    Args:
+        recipe: the run.
+        recipe_file: the same, as a file that the workers read.
+        prepared: the run's `prepared/` folder.
+    """
+
+    def __init__(self, recipe: Recipe, recipe_file: Path, prepared: Path) -> None:
+        self._queue: queue.Queue[_Ticket | None] = queue.Queue()
+        self._stopping = threading.Event()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._threads: list[threading.Thread] = []
+        count = recipe.run.workers
+        for _ in range(count):
+            serve: Callable[[_Ticket], Answer]
+            if count == 1:
+                serve = _InProcess(recipe, prepared)
+            else:
+                process = _start(recipe_file, prepared)
+                self._processes.append(process)
+                serve = _Remote(process)
+            thread = threading.Thread(target=self._serve, args=(serve,), daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop: jobs under way are abandoned, waiting callers get Stopped."""
+        self._stopping.set()
+        for _ in self._threads:
+            self._queue.put(None)
+        for process in self._processes:
+            process.kill()
+            process.wait()
+
+    def map(self, jobs: Sequence[tuple[Job, Tensors]]) -> Iterator[Answer]:
+        """Results in the jobs' order, each as soon as it and those before it are there.
+
+        Raises:
+            UserError: what a worker found wrong.
+            WorkerDied: a worker process ended.
+            Stopped: the pool was closed.
+        """
+        tickets = [_Ticket(job, tensors) for job, tensors in jobs]
+        for ticket in tickets:
+            self._queue.put(ticket)
+        while tickets:
+            ticket = tickets.pop(0)  # popped, so that a folded-in update can be freed
+            while not ticket.done.wait(0.2):
+                if self._stopping.is_set():
+                    raise Stopped
+            if ticket.error is not None:
+                raise ticket.error
+            assert ticket.answer is not None
+            yield ticket.answer
+
+    def _serve(self, serve: Callable[[_Ticket], Answer]) -> None:
+        while (ticket := self._queue.get()) is not None:
+            if self._stopping.is_set():
+                return
+            try:
+                ticket.answer = serve(ticket)
+            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the result
+                ticket.error = error
+            ticket.tensors = {}
+            ticket.done.set()
+
+
+class _InProcess:
+    def __init__(self, recipe: Recipe, prepared: Path) -> None:
+        self._recipe, self._prepared = recipe, prepared
+        self._engine: Engine | None = None
+
+    def __call__(self, ticket: _Ticket) -> Answer:
+        if self._engine is None:
+            self._engine = Engine(self._recipe, self._prepared)
+        start = time.perf_counter()
+        result, tensors = self._engine.run(ticket.job, ticket.tensors)
+        return Answer(result, tensors, time.perf_counter() - start)
+
+
+class _Remote:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def __call__(self, ticket: _Ticket) -> Answer:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        start = time.perf_counter()
+        try:
+            write_frame(self._process.stdin, ticket.job, ticket.tensors)
+            header, tensors = read_frame(self._process.stdout)
+        except (EOFError, BrokenPipeError) as error:
+            code = self._process.wait()
+            raise WorkerDied(
+                f"a worker ended in the middle of a job (exit code {code}; -9 is often the system running out of "
+                "memory: use fewer workers); the run can be resumed with --resume"
+            ) from error
+        if "user_error" in header:
+            raise UserError(header["user_error"])
+        return Answer(header["result"], tensors, time.perf_counter() - start)
+
+
+def _start(recipe_file: Path, prepared: Path) -> subprocess.Popen[bytes]:
+    environment = os.environ | {
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = [sys.executable, "-m", "fedcmp.simulation.worker", str(recipe_file), str(prepared)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)

@@ -1,0 +1,135 @@
+"""From a recipe's data section to opened pairs: the embedded world as files, or the user's own."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from fedcmp.config import Recipe
+from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
+from fedcmp.data.pairs import PairSource, open_pairs
+from fedcmp.data.quality import BadPairs
+from fedcmp.data.store import ensure_feature_store
+from fedcmp.model.vision import VisionEncoder
+from fedcmp.world.export import Split, export_world
+
+Progress = Callable[[str, int, int], None]
+WORLD_REVISION = "1"  # raised whenever any scene changes
+
+
+def cache_folder(recipe: Recipe) -> Path:
+    """Where features and exported worlds are kept: run.cache, $FEDCMP_CACHE, or the user's cache folder."""
+    if recipe.run.cache is not None:
+        return recipe.run.cache.expanduser()
+    if os.environ.get("FEDCMP_CACHE"):
+        return Path(os.environ["FEDCMP_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedcmp"
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Pairs that were opened together.
+
+    Attributes:
+        name: of the client that brought them, or of the split.
+        source: the pairs.
+        questions: a JSONL file about them, or None.
+    """
+
+    name: str
+    source: PairSource
+    questions: Path | None = None
+
+
+def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]:
+    """The training pairs: one collection, or one a client where clients bring their own."""
+    data = recipe.data
+    if data.format == "world":
+        return [_world(recipe, "train", data.num_pairs or 0, progress)]
+    if data.clients:
+        return [Collection(c.name, open_pairs(data.format, c.pairs, c.images)) for c in data.clients]
+    assert data.pairs is not None  # the recipe's own check
+    return [Collection("pairs", open_pairs(data.format, data.pairs, data.images))]
+
+
+def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | None:
+    """The embedded world's held-out scenes; one's own data are held out from the training collections instead."""
+    if recipe.data.format != "world":
+        return None
+    # questions need more pictures than the caption loss: rare answers must be there often enough
+    scenes = max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
+    return _world(recipe, recipe.evaluation.split, scenes, progress)
+
+
+def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Collection:
+    folder = cache_folder(recipe) / "world" / f"{split}-{count}-revision-{WORLD_REVISION}"
+    if not (folder / "pairs.json").exists():
+        export_world(
+            folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
+        )
+    return Collection(split, open_pairs("llava", folder / "pairs.json", folder / "images"), folder / "questions.jsonl")
+
+
+def frozen_features(
+    recipe: Recipe, collection: Collection, encoder: VisionEncoder, progress: Progress | None = None
+) -> FeatureSource:
+    """The collection's features, stored or computed in passing, as the recipe says."""
+    data = recipe.data
+    if not data.feature_store:
+        source = collection.source
+        total = len(source) + len(source.rejected)
+        ledger = BadPairs(source.name, total=total, max_bad_fraction=data.max_bad_fraction)
+        ledger.recall(source.rejected)
+        return OnTheFlyFeatures(
+            source, encoder, feature_dtype=data.feature_dtype, bad_pairs=ledger, max_pixels=data.max_pixels
+        )
+    return ensure_feature_store(
+        collection.source,
+        encoder,
+        cache_folder(recipe) / "features",
+        feature_dtype=data.feature_dtype,
+        max_bad_fraction=data.max_bad_fraction,
+        max_pixels=data.max_pixels,
+        progress=None if progress is None else lambda d, t: progress(f"frozen features of {collection.name}", d, t),
+    )
+
+
+class ChainedFeatures:
+    """Several feature sources end to end: index i of the second is offset by the first's number of pairs."""
+
+    def __init__(self, parts: list[FeatureSource], sizes: list[int]) -> None:
+        self.parts, self.dtype = parts, parts[0].dtype
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+    def features(self, indices: ArrayLike) -> Tensor:
+        """(n, P, V) features of n usable pairs; ValueError for a bad one."""
+        chosen = np.asarray(indices, np.int64)
+        kept, features = self.gather(chosen)
+        if len(kept) < len(chosen):
+            raise ValueError(f"pair {np.setdiff1d(chosen, kept)[0]} is bad and has no features")
+        return features
+
+    def gather(self, indices: ArrayLike) -> tuple[NDArray[np.int64], Tensor]:
+        """The usable ones of the indices, in their order, and their (n, P, V) features."""
+        chosen = np.asarray(indices, np.int64)
+        owner = np.searchsorted(self._starts, chosen, side="right") - 1
+        if len(chosen) and (owner == owner[0]).all():  # the usual case: a client's batch lies in its own collection
+            kept, features = self.parts[owner[0]].gather(chosen - self._starts[owner[0]])
+            return kept + self._starts[owner[0]], features
+        rows: dict[int, Tensor] = {}
+        for number in np.unique(owner).tolist():
+            kept, features = self.parts[number].gather(chosen[owner == number] - self._starts[number])
+            rows.update(zip((kept + self._starts[number]).tolist(), features, strict=True))
+        usable = [index for index in chosen.tolist() if index in rows]
+        return np.array(usable, np.int64), torch.stack([rows[index] for index in usable])
+
+
+def source_fingerprint(collections: list[Collection]) -> str:
+    """sha256 over all collections' fingerprints."""
+    return hashlib.sha256("".join(c.source.fingerprint() for c in collections).encode()).hexdigest()

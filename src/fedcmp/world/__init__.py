@@ -1,0 +1,1 @@
+"""The embedded world: scenes, captions, questions and the tiny frozen encoder and LLM that ship with the package."""

@@ -1,0 +1,118 @@
+"""The embedded world as real files: LLaVA-format JSON with PNG pictures, or WebDataset tars; and its questions.
+
+images/000123.png, pairs.json, questions.jsonl      (llava)
+shard-0000.tar ..., questions.jsonl                 (webdataset)
+"""
+
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import webdataset
+from PIL import Image
+
+from fedcmp.errors import UserError
+from fedcmp.world.scene import TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Scenes, make_scenes
+from fedcmp.world.words import STYLES
+
+Split = Literal["train", "validation", "test"]
+SPLITS: dict[str, int] = {"train": TRAINING_SEED, "validation": VALIDATION_SEED, "test": TEST_SEED}
+_CHUNK, _SHARD = 512, 2000
+
+
+def export_world(
+    folder: Path,
+    *,
+    split: Split,
+    count: int,
+    format: Literal["llava", "webdataset"] = "llava",
+    picture: Literal["png", "jpeg"] = "png",
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write the first `count` scenes of a split; the folder appears whole or not at all.
+
+    Args:
+        folder: must not exist yet, or be empty.
+        split: "train", "validation" or "test"; they share no scene.
+        count: scenes.
+        format: "llava" or "webdataset".
+        picture: "png", exact, or "jpeg", quality 95.
+        on_progress: called with scenes written and their total.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: the folder holds something already.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: is not empty; give a new folder")
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        write = _write_llava if format == "llava" else _write_webdataset
+        write(unfinished, _scenes(SPLITS[split], count, on_progress), picture)
+        if folder.exists():
+            folder.rmdir()
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _scenes(seed: int, count: int, on_progress: Callable[[int, int], None] | None) -> Iterator[Scenes]:
+    for start in range(0, count, _CHUNK):
+        yield make_scenes(seed, start, min(_CHUNK, count - start))
+        if on_progress is not None:
+            on_progress(min(start + _CHUNK, count), count)
+
+
+def _encoded(pixels: Any, picture: str) -> bytes:
+    out = io.BytesIO()
+    options = {"compress_level": 1} if picture == "png" else {"quality": 95}
+    Image.fromarray(pixels).save(out, picture, **options)
+    return out.getvalue()
+
+
+def _records(scenes: Scenes) -> Iterator[tuple[str, dict[str, Any], list[dict[str, str]]]]:
+    """Key, labels and questions of each scene."""
+    for i in range(len(scenes)):
+        key = f"{scenes.indices[i]:06d}"
+        labels = {"group": scenes.families[i], "style": STYLES[scenes.styles[i]]}
+        questions = [
+            {"id": key, "kind": q.kind, "question": f"question : {q.text} answer :", "answer": q.answer}
+            for q in scenes.questions[i]
+        ]
+        yield key, labels, questions
+
+
+def _write_llava(folder: Path, chunks: Iterator[Scenes], picture: str) -> None:
+    (folder / "images").mkdir()
+    with (folder / "pairs.json").open("w") as pairs, (folder / "questions.jsonl").open("w") as asked:
+        separator = "[\n"
+        for scenes in chunks:
+            for i, (key, labels, questions) in enumerate(_records(scenes)):
+                name = f"{key}.{picture}"
+                (folder / "images" / name).write_bytes(_encoded(scenes.images[i], picture))
+                turns = [{"from": "human", "value": "<image>"}, {"from": "gpt", "value": scenes.captions[i]}]
+                pairs.write(separator + json.dumps({"id": key, "image": name, "conversations": turns, **labels}))
+                separator = ",\n"
+                asked.writelines(json.dumps(question) + "\n" for question in questions)
+        pairs.write("\n]\n")
+
+
+def _write_webdataset(folder: Path, chunks: Iterator[Scenes], picture: str) -> None:
+    with (
+        webdataset.ShardWriter(str(folder / "shard-%04d.tar"), maxcount=_SHARD, verbose=0) as shards,
+        (folder / "questions.jsonl").open("w") as asked,
+    ):
+        for scenes in chunks:
+            for i, (key, labels, questions) in enumerate(_records(scenes)):
+                content = {"caption": scenes.captions[i], **labels}
+                shards.write({"__key__": key, picture: _encoded(scenes.images[i], picture), "json": content})
+                asked.writelines(json.dumps(question) + "\n" for question in questions)
