@@ -1,4 +1,4 @@
-"""What a person sees while a run works: one line a method, rounds x clients, current loss, time left; then the table."""
+"""What a person sees while a run works: a line a method with rounds x clients, loss and time left; then the table."""
 
 import sys
 import threading

@@ -211,3 +211,15 @@ def relative_error(found, expected):
         np.linalg.norm(found[name].double().numpy() - expected[name]) / np.linalg.norm(expected[name])
         for name in expected
     )
+
+
+SMALL = [(6, 4), (5, 6)]
+
+
+def one_round(seed=0, clients=3, space="weights", sizes=SMALL, moved=None):
+    """Draw one small round: start, states, counts, errors, moments, left bases."""
+    rng = np.random.default_rng(seed)
+    start = draw_start(rng, sizes)
+    states, bases = draw_round(rng, start, clients, space=space, moved=moved)
+    moments = [{name: rng.random(array.shape) for name, array in start.items()} for _ in states]
+    return start, states, [3, 5, 2, 7, 1][:clients], rng.random(clients), moments, bases

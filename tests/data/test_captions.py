@@ -58,7 +58,9 @@ def test_cleaning(raw: str, cleaned: str) -> None:
     assert clean_caption(raw) == cleaned
 
 
-@pytest.mark.parametrize("raw", ["", " \n\t", "<image>", "<image> <image>\n", "\x00\x01", "\u200b\u200d", "\ufeff", "\ud800"])
+@pytest.mark.parametrize(
+    "raw", ["", " \n\t", "<image>", "<image> <image>\n", "\x00\x01", "\u200b\u200d", "\ufeff", "\ud800"]
+)
 def test_nothing_visible_is_an_empty_caption(raw: str) -> None:
     with pytest.raises(BadPair) as caught:
         clean_caption(raw)

@@ -24,9 +24,10 @@ from .helpers import FakeEncoder, list_source, picture
 
 
 def expected(number: int, dtype: torch.dtype) -> Tensor:
-    """The fake encoder's features in NumPy: means over the quarters of the 8 x 8 picture, rounded as Pillow rounds."""
-    blocks = np.asarray(picture(number), np.float64).reshape(2, 4, 2, 4, 3).mean((1, 3))
-    return torch.from_numpy(np.floor(blocks + 0.5).astype(np.float32) / np.float32(255)).reshape(4, 3).to(dtype)
+    """The fake encoder's features in NumPy: means over the quarters of the 8 x 8 picture, as shares of 255."""
+    pixels = np.asarray(picture(number), np.int64)
+    quarters = [pixels[y : y + 4, x : x + 4].sum((0, 1)) for y in (0, 4) for x in (0, 4)]
+    return torch.from_numpy(np.stack(quarters).astype(np.float32) / np.float32(4080)).to(dtype)
 
 
 @pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])

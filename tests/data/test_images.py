@@ -13,6 +13,8 @@ from fedcmp.data.images import BadImage, decode_image, to_rgb
 
 from .helpers import encoded, picture
 
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of its TIFF reader about broken tags
+
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
 
 
@@ -221,8 +223,7 @@ def test_damaged_bytes_never_raise_anything_else(format: str, at: int, noise: by
     data = encoded(picture(3), format)
     at %= len(data)
     try:
-        image = decode_image(data[:at] + noise + data[at + len(noise) :], max_pixels=10**6)
+        outcome = decode_image(data[:at] + noise + data[at + len(noise) :], max_pixels=10**6).mode
     except BadImage as bad:
-        assert bad.reason in ("empty file", "not an image", "truncated", "damaged", "too large", "unsupported mode")
-    else:
-        assert image.mode == "RGB"
+        outcome = bad.reason
+    assert outcome in ("RGB", "empty file", "not an image", "truncated", "damaged", "too large", "unsupported mode")

@@ -27,7 +27,12 @@ values = st.recursive(
     st.integers(1, 40),
 )
 def test_arrays_through_a_window_of_any_size(
-    tmp_path_factory: pytest.TempPathFactory, records: list[object], indent: object, ascii: bool, mark: bool, window: int
+    tmp_path_factory: pytest.TempPathFactory,
+    records: list[object],
+    indent: object,
+    ascii: bool,
+    mark: bool,
+    window: int,
 ) -> None:
     path = tmp_path_factory.mktemp("array") / "a.json"
     text = "\n " + json.dumps(records, indent=indent, ensure_ascii=ascii).encode("utf-8", "replace").decode() + "\n"
@@ -56,7 +61,7 @@ def test_a_torn_array_is_refused_with_its_place(tmp_path: Path, text: str) -> No
 def test_bytes_that_are_no_text(tmp_path: Path) -> None:
     path = tmp_path / "latin.json"
     path.write_bytes('[{"caption": "café"}]'.encode("latin-1"))
-    with pytest.raises(UserError, match="latin.json: not valid JSON"):
+    with pytest.raises(UserError, match=r"latin\.json: not valid JSON"):
         list(json_records(path))
 
 

@@ -17,12 +17,13 @@ def test_many_files_from_many_threads(tmp_path: Path) -> None:
     for n, path in enumerate(paths):
         path.write_bytes(bytes([n]) * 10)
     reader = RandomReader()
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    open_files = Path("/proc/self/fd")
+    before = len(list(open_files.iterdir())) if open_files.is_dir() else 0
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda n: reader.read(paths[n % len(paths)], 3, 4), range(500)))
     assert found == [bytes([n % len(paths)]) * 4 for n in range(500)]
     if before:
-        assert len(os.listdir("/proc/self/fd")) <= before + reading.KEEP_OPEN + 4
+        assert len(list(open_files.iterdir())) <= before + reading.KEEP_OPEN + 4
     assert pickle.loads(pickle.dumps(reader)).read(paths[1], 0, 1) == b"\x01"
 
 

@@ -73,5 +73,13 @@ def test_features_are_mapped_not_read(tmp_path: Path) -> None:
 
 def test_a_shard_survives_json() -> None:
     shard = Shard("f", 0, 2, 1, 99, "abc", (Rejected("k", "p", "r", "d"),))
-    values = {"file": "f", "first": 0, "stop": 2, "rows": 1, "bytes": 99, "sha256": "abc", "bad": [["k", "p", "r", "d"]]}
+    values = {
+        "file": "f",
+        "first": 0,
+        "stop": 2,
+        "rows": 1,
+        "bytes": 99,
+        "sha256": "abc",
+        "bad": [["k", "p", "r", "d"]],
+    }
     assert Shard.from_dict(values) == shard

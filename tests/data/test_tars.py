@@ -155,7 +155,14 @@ def test_a_cut_at_any_byte_keeps_what_is_whole(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "whole.tar") as tar:
         ends = [entry.offset_data + entry.size for entry in tar]  # png, txt, png, txt, ...
     torn = tmp_path / "torn.tar"
-    for cut in [*range(0, 1200, 100), *range(1200, len(whole) - 10240, 333), ends[-1] - 1, ends[-1], ends[5], ends[5] + 1]:
+    for cut in [
+        *range(0, 1200, 100),
+        *range(1200, len(whole) - 10240, 333),
+        ends[-1] - 1,
+        ends[-1],
+        ends[5],
+        ends[5] + 1,
+    ]:
         torn.write_bytes(whole[:cut])
         source = open_pairs("webdataset", [torn, other])
         complete = sum(end <= cut for end in ends) // 2
@@ -190,7 +197,7 @@ def test_what_is_no_tar(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + bytes(600))
     with pytest.raises(UserError, match="not an uncompressed tar"):
         open_pairs("webdataset", path)
-    with pytest.raises(UserError, match="no usable pairs .no members."):
+    with pytest.raises(UserError, match=r"no usable pairs \(no members\)"):
         open_pairs("webdataset", raw_tar(path, []))
 
 

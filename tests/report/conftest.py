@@ -1,24 +1,40 @@
-"""Fixtures of the report's tests: runs on disk as the program leaves them."""
+"""Fixtures of the report's tests: runs on disk as the program leaves them. The shared folders are read only."""
 
 from pathlib import Path
 
 import pytest
 
+from fedcmp.report import load_runs
+from fedcmp.report.page import render_page
+from fedcmp.report.summary import Comparison
+
 from .fakes import FINALS, write_run
 
 
-@pytest.fixture
-def demo(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison as `make demo` leaves it: four methods, five clients, ten rounds, one seed."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
     for method in FINALS:
-        write_run(tmp_path / "demo" / method, method)
-    return tmp_path / "demo"
+        write_run(folder / method, method)
+    return folder
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    """A comparison of three methods with three seeds each."""
+@pytest.fixture(scope="session")
+def demo_comparison(demo: Path) -> Comparison:
+    return Comparison.of(load_runs(demo))
+
+
+@pytest.fixture(scope="session")
+def demo_page(demo_comparison: Comparison) -> str:
+    return render_page(demo_comparison, title="demo")
+
+
+@pytest.fixture(scope="session")
+def study_comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """Three methods with three seeds each, four rounds."""
+    folder = tmp_path_factory.mktemp("runs") / "study"
     for method in ("fedavg", "fedcmp", "centralized"):
         for seed in range(3):
-            write_run(tmp_path / "study" / f"{method}-{seed}", method, seed=seed, rounds=4)
-    return tmp_path / "study"
+            write_run(folder / f"{method}-{seed}", method, seed=seed, rounds=4)
+    return Comparison.of(load_runs(folder))

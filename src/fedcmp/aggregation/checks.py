@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+MOST_EXAMPLES = 2**53  # whole numbers up to here are exact in float64
 # Float32's range: a projector has no honest number beyond it, and within it no float64 sum of ours overflows.
 LARGEST = torch.finfo(torch.float32).max
 
@@ -77,19 +78,19 @@ def check_values(place: str, name: str, tensor: Tensor) -> None:
 
 
 def check_num_examples(place: str, num_examples: object) -> None:
-    """Refuse a sample count that is not a whole number of at least 1.
+    """Refuse a sample count that is not a whole number from 1 to 2**53.
 
     Args:
         place: what the message starts with.
         num_examples: the count that the client reports.
 
     Raises:
-        ValueError: not an int, or below 1.
+        ValueError: not an int, or outside.
     """
     if isinstance(num_examples, bool) or not hasattr(num_examples, "__index__"):
         raise ValueError(f"{place}: num_examples = {num_examples!r}: must be a whole number")
-    if num_examples.__index__() < 1:
-        raise ValueError(f"{place}: num_examples = {num_examples!r}: must be at least 1")
+    if not 1 <= num_examples.__index__() <= MOST_EXAMPLES:
+        raise ValueError(f"{place}: num_examples = {num_examples!r}: must be at least 1 and at most 2**53")
 
 
 def check_alignment_error(

@@ -157,7 +157,7 @@ class FedCMP(Aggregator):
         return self._reliability.limit
 
     def _begin(self, global_state: dict[str, Tensor]) -> None:
-        self._matrices = find_matrices(global_state, bias=self._bias) if self._fusion.changes_mean else []
+        self._matrices = find_matrices(global_state, bias=self._bias)
         self._fusion.begin({matrix.weight: matrix.join(global_state) for matrix in self._matrices})
         self._reliability.begin()
         self._sums = MeanUpdate(global_state, exponent=self._exponent, damping=self._damping)
@@ -175,8 +175,7 @@ class FedCMP(Aggregator):
         )
         self._sums.add(deltas, score=score, count=count, moments=moments)
         for matrix in self._matrices:
-            source = deltas if self._on_updates else update.state
-            self._fusion.add(matrix.weight, matrix.join(source).to(self._global[matrix.weight].device))
+            self._fusion.add(matrix, deltas if self._on_updates else update.state)
 
     def _checked_moments(self, place: str, update: ClientUpdate) -> dict[str, Tensor] | None:
         """Return v_k in float64, or None when the options do not ask for it."""
@@ -230,10 +229,8 @@ class FedCMP(Aggregator):
 
 def _require_rank(rank: object) -> None:
     """Refuse a rank that is not "full", a positive whole number, or a share in (0, 1)."""
-    is_number = isinstance(rank, int | float) and not isinstance(rank, bool)
-    if rank == "full" or (isinstance(rank, int) and is_number and rank >= 1):
-        return
-    if not (isinstance(rank, float) and 0 < rank < 1):
-        raise ValueError(
-            f"rank = {rank!r}: must be 'full', a whole number of directions, or a share of energy in (0, 1)"
-        )
+    is_count = isinstance(rank, int) and not isinstance(rank, bool) and rank >= 1
+    is_share = isinstance(rank, float) and 0 < rank < 1
+    if rank != "full" and not is_count and not is_share:
+        allowed = "'full', a whole number of directions, or a share of the energy in (0, 1)"
+        raise ValueError(f"rank = {rank!r}: must be {allowed}")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedcmp.aggregation.matrices import Matrix
 from fedcmp.aggregation.momentum import Momentum, stand, turn_by_procrustes, turn_by_sign
 from fedcmp.aggregation.spectrum import Basis, add_gram, leading_basis
 
@@ -20,11 +21,8 @@ class MeanFusion:
     """The weighted mean as it is, and the interface of the others.
 
     Attributes:
-        changes_mean: whether fuse() may return anything but its input.
         diagnostics: scalars of the round, "what.matrix" -> value.
     """
-
-    changes_mean = False
 
     def __init__(self) -> None:
         self.diagnostics: dict[str, float] = {}
@@ -45,8 +43,8 @@ class MeanFusion:
                 change = f"is {tuple(matrix_OI.shape)}, but the rounds before had {tuple(remembered)}"
                 raise ValueError(f"global state: {name} {change}; a new projector needs a new aggregator")
 
-    def add(self, name: str, matrix_OI: Tensor) -> None:
-        """Fold one client's matrix in (float64)."""
+    def add(self, matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
+        """Fold one client's matrix in, from its state or its update."""
 
     def fuse(self, name: str, mean_OI: Tensor, *, clients: int) -> Tensor:  # noqa: ARG002  # for the others
         """Return the fused matrix; memory stays as it is until remember().
@@ -90,8 +88,6 @@ class RawMomentum(MeanFusion):
     Args:
         momentum: the strength.
     """
-
-    changes_mean = True
 
     def __init__(self, momentum: Momentum) -> None:
         super().__init__()
@@ -141,8 +137,6 @@ class CanonicalFusion(MeanFusion):
         products: precision of the products in the Gram sums, torch.float64 or torch.float32.
     """
 
-    changes_mean = True
-
     def __init__(
         self,
         *,
@@ -171,9 +165,10 @@ class CanonicalFusion(MeanFusion):
             for name, matrix_OI in matrices.items()
         }
 
-    def add(self, name: str, matrix_OI: Tensor) -> None:
+    def add(self, matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
         """Add X X^T to the matrix's Gram sum."""
-        add_gram(self._grams[name], matrix_OI, products=self._products)
+        gram_OO = self._grams[matrix.weight]
+        add_gram(gram_OO, matrix.join(tensors).to(gram_OO.device), products=self._products)
 
     def fuse(self, name: str, mean_OI: Tensor, *, clients: int) -> Tensor:
         """Return U_t (S_t / S) U^T Wbar, with the rest if it is kept; see MeanFusion."""

@@ -9,7 +9,6 @@ Shapes: K clients, O outputs, I inputs, R kept directions.
 from dataclasses import dataclass
 from itertools import pairwise
 
-import numpy as np
 import scipy.linalg  # type: ignore[import-untyped]  # SciPy ships no types
 import torch
 from torch import Tensor
@@ -89,8 +88,8 @@ def leading_basis(gram_OO: Tensor, *, rank: str | int | float, clients: int, pre
 def symmetric_eigen(matrix_NN: Tensor, *, leading: int | None = None) -> tuple[Tensor, Tensor]:
     """Return eigenvalues, largest first, and their eigenvectors.
 
-    Large ones on the CPU go to SciPy's LAPACK: it was 3 times faster than torch's at 2048 and 4096 rows, and can stop at
-    the leading few.
+    Large ones on the CPU go to SciPy's LAPACK: it was 3 times faster than torch's at 2048 and 4096 rows, and it can
+    stop at the leading few.
 
     Args:
         matrix_NN: symmetric, float64; the lower triangle is read.
@@ -112,8 +111,7 @@ def symmetric_eigen(matrix_NN: Tensor, *, leading: int | None = None) -> tuple[T
         driver="evr" if few else "evd",
         subset_by_index=(size - wanted, size - 1) if few else None,
     )
-    descending = [np.ascontiguousarray(array[..., ::-1][..., :wanted]) for array in (values, vectors)]
-    return torch.from_numpy(descending[0]), torch.from_numpy(descending[1])
+    return torch.from_numpy(values[::-1][:wanted].copy()), torch.from_numpy(vectors[:, ::-1][:, :wanted].copy())
 
 
 def polar(matrix_OR: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,7 +129,7 @@ def polar(matrix_OR: Tensor) -> tuple[Tensor, Tensor]:
     _, right_RR = symmetric_eigen(gram_RR)
     scaled_OR = matrix_OR @ right_RR
     singular_R = scaled_OR.norm(dim=0)
-    if float(singular_R.min()) < 1e-4 * float(singular_R.max()):
+    if not float(singular_R.min()) > 1e-4 * float(singular_R.max()):  # true for a zero matrix as well
         # squaring has cost the small ones half their digits: they need the SVD itself, which is several times slower
         left_OR, singular_R, right_t_RR = torch.linalg.svd(matrix_OR, full_matrices=False)
         return left_OR @ right_t_RR, singular_R

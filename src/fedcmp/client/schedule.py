@@ -38,6 +38,6 @@ class Schedule:
     def _rate(self, step: int, total: int) -> float:
         warmup = math.ceil(self.warmup_ratio * total)
         if step < warmup:
-            return self.peak * (step + 1) / warmup  # the first step already learns
+            return self.peak * ((step + 1) / warmup)  # the first step already learns
         progress = (step - warmup) / max(1, total - warmup)
         return self.peak * 0.5 * (1 + math.cos(math.pi * progress))

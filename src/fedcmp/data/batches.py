@@ -207,8 +207,9 @@ def collate(token_ids: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Te
     """
     lengths = [len(ids) for ids in token_ids]
     longest = max(lengths, default=0)
-    padded = [[*ids, *[pad_id] * (longest - len(ids))] for ids in token_ids]
-    return torch.tensor(padded, dtype=torch.int64).reshape(len(lengths), longest), torch.tensor(lengths)
+    padded = [[*row, *[pad_id] * (longest - len(row))] for row in token_ids]
+    ids = torch.tensor(padded, dtype=torch.int64).reshape(len(lengths), longest)
+    return ids, torch.tensor(lengths, dtype=torch.int64)
 
 
 def _as_indices(indices: int | ArrayLike) -> NDArray[np.int64]:

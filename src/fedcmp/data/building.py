@@ -92,6 +92,7 @@ class ShardBuilder:
                     raise ValueError(f"the encoder returned (n, P, D) = {tuple(encoded.shape)} after {self.shape}")
                 features[len(rows) - len(images) : len(rows)] = encoded
                 images = []
+            if not images:
                 self.progress(index + 1, len(self.source))
         return write_shard(
             path, features[: len(rows)], np.array(rows, np.int64), key=self.key, first=first, stop=stop, bad=bad

@@ -161,7 +161,7 @@ def encode_pictures(encoder: ImageEncoder, images: list[Image.Image], *, dtype: 
         UserError: a feature is too large for the type.
     """
     with torch.no_grad():
-        output = encoder.encode(images)
+        output = encoder.encode(images).detach()
         if output.ndim != 3 or len(output) != len(images):
             raise ValueError(f"the encoder returned {tuple(output.shape)} for {len(images)} pictures: needs (n, P, D)")
         features = output.to("cpu", dtype)

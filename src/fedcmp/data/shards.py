@@ -130,5 +130,6 @@ def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, ND
 def _checksum(features: Tensor, index: Tensor) -> str:
     digest = hashlib.sha256()
     for tensor in (features, index):
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        if tensor.numel():  # an empty one cannot be viewed as bytes
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -208,7 +208,7 @@ def build_feature_store(
         max_bad_fraction: share of the pairs that may be bad, records refused on opening the source included.
         max_pixels: see `images.decode_image`.
         decode_threads: pictures decoded at a time.
-        progress: called with (pairs done, pairs in all) after each batch.
+        progress: called with (pairs done, pairs in all) after each batch, and at the end.
 
     Returns:
         The complete store, opened.

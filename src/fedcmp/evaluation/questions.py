@@ -40,7 +40,8 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
 
     Args:
         path: the file; "id" is a pair's key, "kind" may be missing.
-        keys: key -> position of the evaluation pairs; questions about other pictures are left out.
+        keys: key -> position of the evaluation pairs; an id may leave out the shard's name in front of a tar's keys.
+            Questions about other pictures are left out.
         tokenizer: the LLM's.
         per_kind: at most so many of each kind, the same number for each answer, so that no constant answer and no
             habit of the LLM does well; kinds with many different answers (more than `per_kind`) take the first ones.
@@ -48,6 +49,7 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
     Raises:
         UserError: the file cannot be read, or a line is no question: names the line.
     """
+    by_id = {key.rsplit("/", 1)[-1]: position for key, position in keys.items()} | keys
     by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -61,8 +63,8 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
             raise UserError(
                 f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
             ) from error
-        if key in keys and answer.strip():
-            by_answer[str(record.get("kind", "question"))][answer].append((keys[key], question))
+        if key in by_id and answer.strip():
+            by_answer[str(record.get("kind", "question"))][answer].append((by_id[key], question))
     items: list[QuestionItem] = []
     for kind, answers in by_answer.items():
         each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))

@@ -50,7 +50,7 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
         mismatched key.
 
     Raises:
-        UserError: the folder holds a model already.
+        UserError: the folder holds a model already, or the LLM has what LLaVA's format cannot hold.
     """
     if (folder / "config.json").exists():
         raise UserError(f"{folder}: holds a model already; give another folder or remove this one")
@@ -65,6 +65,8 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
         for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
             table.data[image_token_id] = table.data[:image_token_id].mean(0)
+    if getattr(llm.get_output_embeddings(), "bias", None) is not None:
+        raise UserError(f"model.language = {language.name!r}: its output layer has a bias, which LLaVA's has not")
     text_config = llm.config
     vision_config = getattr(AutoConfig.from_pretrained(encoder.location), "vision_config", encoder.config)
     whole = AutoModel.from_pretrained(encoder.location, dtype=encoder.dtype)
@@ -82,7 +84,7 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
     )
     model = LlavaForConditionalGeneration(config).to(language.dtype)
     model.model.vision_tower.load_state_dict(tower.state_dict())
-    model.model.language_model.load_state_dict(llm.model.state_dict())
+    model.model.language_model.load_state_dict(llm.base_model.state_dict())
     model.lm_head.weight.data.copy_(llm.get_output_embeddings().weight)
     model.model.multi_modal_projector.load_state_dict(llava_projector_tensors(projector))
     model.tie_weights()

@@ -58,7 +58,8 @@ class LanguageModel:
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Token ids of any shape -> their input embeddings, one more axis (D)."""
-        return self.embedding(torch.as_tensor(ids, device=self.device))
+        embedded: Tensor = self.embedding(torch.as_tensor(ids, device=self.device))
+        return embedded
 
     def inputs(self, visual_BPD: Tensor | None, ids_BT: Tensor) -> Tensor:
         """`[<bos>] visual separator ids` as embeddings; without visual tokens the LLM is blind."""

@@ -13,11 +13,10 @@ from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_chart
 from fedcmp.report.reading import Run
 from fedcmp.report.records import ClientRound
-from fedcmp.report.scale import cut_range
+from fedcmp.report.scale import cut_range, lower_part
 from fedcmp.report.summary import Comparison
 
 _MOST_NAMED = 8
-_FIRMLY_SEEN = 0.9  # this share of all values, from below, is never cut off
 
 
 @dataclass(frozen=True)
@@ -95,9 +94,9 @@ def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure:
             charts.append((method, LineChart(key, title, lines, measure.write, levels)))
     if not charts:
         return []
-    values = sorted(y for _, chart in charts for line in chart.lines for _, y in line.points)
+    values = [y for _, chart in charts for line in chart.lines for _, y in line.points]
     values += [level.value for _, chart in charts for level in chart.levels]
-    shared = cut_range(values, values[: max(2, round(_FIRMLY_SEEN * len(values)))], reach=2.0)
+    shared = cut_range(values, lower_part(values, 0.9))
     panels = []
     for method, chart in charts:
         subtitle = f"seed {method.counted[0].seed}" if len(method.runs) > 1 else ""

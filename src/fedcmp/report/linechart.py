@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
 
-from fedcmp.report.scale import cut_range, nice_ticks, place_labels, tick_texts
+from fedcmp.report.scale import cut_range, lower_part, nice_ticks, place_labels, tick_texts
 
 _FONT = 12.0
 _CHARACTER = 6.7  # mean advance of a character of the page's sans-serif at 12 px, on the safe side
@@ -59,6 +59,7 @@ class LineChart:
             return self.y_range
         firm = [line for line in self.lines if not line.free] or list(self.lines)
         anchors = [line.points[-1][1] for line in firm] + [level.value for level in self.levels]
+        anchors += lower_part([y for line in firm for _, y in line.points])
         return cut_range([y for line in self.lines for _, y in line.points] + anchors, anchors)
 
     @property

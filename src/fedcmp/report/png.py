@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from fedcmp.report.methods import METRICS, Method, Metric, curve_split, reference_figure
 from fedcmp.report.palette import CLIENT_COLOURS, MARKERS, REFERENCE_COLOUR
-from fedcmp.report.scale import cut_range, padded_range, place_labels
+from fedcmp.report.scale import cut_range, lower_part, padded_range, place_labels
 from fedcmp.report.summary import BLIND, Comparison
 
 _MARKS = dict(zip(MARKERS, ("o", "s", "^", "D", "x", "P"), strict=True))
@@ -55,6 +55,7 @@ def _curves(comparison: Comparison, metric: Metric, split: str) -> bytes | None:
     ends: list[_End] = []
     values: list[float] = []
     anchors: list[float] = []
+    firm: list[float] = []
 
     def level(value: float, colour: str) -> None:
         anchors.append(value)
@@ -74,12 +75,14 @@ def _curves(comparison: Comparison, metric: Metric, split: str) -> bytes | None:
         values += means
         if method.name != "local":
             anchors.append(means[-1])
+            firm += means
         if method.name == "centralized":
             level(means[-1], colour)
     blind = reference_figure(comparison.methods, BLIND, metric)
     if blind is not None and math.isfinite(blind.mean):
         level(blind.mean * scale, REFERENCE_COLOUR)
         ends.append(_End(blind.mean * scale, f"blind {metric.write(blind.mean)}", REFERENCE_COLOUR))
+    anchors += lower_part(firm)
     limits = cut_range(values + anchors, anchors) if metric.lower_is_better else padded_range(values + anchors)
     unit = "nats per caption token" if metric.unit == "nats/token" else metric.unit
     _finish(canvas, axes, ends, f"{metric.title} ({unit})", limits)

@@ -17,7 +17,9 @@ def number(value: object) -> float | None:
         return None
     if isinstance(value, float) and math.isnan(value):
         return value
-    return float(value) if abs(value) < _LARGEST else math.copysign(math.inf, value)
+    if abs(value) >= _LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return float(value)
 
 
 def whole(value: object) -> int | None:

@@ -97,7 +97,9 @@ def _label(method: Method, who: str, written: int) -> str:
 def _card(folder: Path, sample: Sample, captions: Sequence[_Caption]) -> str:
     uri = inline_picture(folder, sample.image) if sample.image else None
     picture = (
-        f'<img src="{uri}" alt="{escape(sample.reference)}">' if uri else '<div class="missing">picture not found</div>'
+        f'<img src="{uri}" alt="{escape(sample.reference)}"/>'
+        if uri
+        else '<div class="missing">picture not found</div>'
     )
     group = f'<span class="group">{escape(sample.group)}</span>' if sample.group else ""
     shown, folded = _split(captions)

@@ -65,6 +65,11 @@ def cut_range(values: Sequence[float], anchors: Sequence[float], reach: float = 
     return (bottom - 0.06 * reach * span, limit) if span > 0 and max(finite) > limit * (1 + 1e-9) else (low, high)
 
 
+def lower_part(values: Sequence[float], share: float = 0.8) -> list[float]:
+    """Return the lowest values, a share of all, at least two: what a cut range must not lose of a falling curve."""
+    return sorted(values)[: max(2, math.ceil(share * len(values)))]
+
+
 def place_labels(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Move labels along one axis as little as possible so that neighbours keep a gap.
 

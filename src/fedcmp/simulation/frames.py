@@ -5,7 +5,7 @@
 
 import json
 import struct
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from safetensors.torch import load, save
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 _LENGTHS = struct.Struct("<IQ")
 
 
-def write_frame(stream: BinaryIO, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def write_frame(stream: IO[bytes], header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Send one frame."""
     head = json.dumps(header).encode()
     body = save({name: tensor.contiguous() for name, tensor in tensors.items()}) if tensors else b""
@@ -23,7 +23,7 @@ def write_frame(stream: BinaryIO, header: dict[str, Any], tensors: dict[str, Ten
     stream.flush()
 
 
-def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]]:
+def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Receive one frame.
 
     Raises:
@@ -35,7 +35,7 @@ def read_frame(stream: BinaryIO) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return header, load(body) if body else {}
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: IO[bytes], count: int) -> bytes:
     data = stream.read(count)
     if len(data) < count:
         raise EOFError("the other side has gone")

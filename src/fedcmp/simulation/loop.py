@@ -104,7 +104,7 @@ class MethodRun:
 
     def _first_lines(self) -> None:
         names = ["global"] if self.method != "local" else [f"client-{k}" for k in self.learners]
-        self.projectors = {name: self.initial for name in names}
+        self.projectors = dict.fromkeys(names, self.initial)
         blind = self._judged(None, blind=True) | {"model": "blind"}
         initial = self._judged(self.initial) | {"model": "initial"}
         self.folder.log([*self.data.data_lines, *({"round": 0, "client": None} | line for line in (blind, initial))])

@@ -122,7 +122,7 @@ class Pool:
                 return
             try:
                 ticket.answer = serve(ticket)
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits for the result
+            except BaseException as error:
                 ticket.error = error
             ticket.tensors = {}
             ticket.done.set()

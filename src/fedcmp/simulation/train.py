@@ -86,7 +86,7 @@ def _run_side_by_side(runs: list[MethodRun], pool: Pool, *, resume: bool) -> Non
             run.run(resume=resume)
         except Stopped:
             pass
-        except BaseException as error:  # noqa: BLE001 - raised again below, in the caller's thread
+        except BaseException as error:
             errors.append(error)
 
     threads = [threading.Thread(target=run_one, args=(run,), daemon=True) for run in runs]

@@ -87,7 +87,8 @@ def _alpha(mask: Mask) -> NDArray[np.int32]:
     height, width = mask.shape
     f = _OVERSAMPLING
     covered = mask.reshape(height // f, f, width // f, f).sum((1, 3), dtype=np.int32)
-    return (covered * (256 // (f * f))).astype(np.int32)
+    alpha: NDArray[np.int32] = (covered * (256 // (f * f))).astype(np.int32)
+    return alpha
 
 
 def _eroded(mask: Mask, radius: int) -> Mask:
@@ -219,7 +220,8 @@ def _noise() -> NDArray[np.int32]:
     """Sums of four 8-bit draws (Irwin-Hall), centred and scaled: near enough to normal, and integers all the way."""
     draws = random_integers(_ATLAS_SEED + 1, np.arange(BACKGROUNDS * SIDE * SIDE), 4)
     total = (draws & 255).sum(1) - 510
-    return (total * 256 // 148).reshape(BACKGROUNDS, SIDE, SIDE, 1).astype(np.int32)
+    grain: NDArray[np.int32] = (total * 256 // 148).reshape(BACKGROUNDS, SIDE, SIDE, 1).astype(np.int32)
+    return grain
 
 
 def _shade() -> NDArray[np.int32]:
@@ -229,7 +231,8 @@ def _shade() -> NDArray[np.int32]:
     distance = abs(np.arange(SIDE)[:, None] - np.arange(3) * half)
     weight = np.clip(half - distance, 0, half)  # (48, 3), rows sum to 24
     field_ = np.einsum("yi,xj,nijc->nyxc", weight, weight, corners)
-    return (field_ // (half * half)).astype(np.int32)
+    shade: NDArray[np.int32] = (field_ // (half * half)).astype(np.int32)
+    return shade
 
 
 @functools.cache

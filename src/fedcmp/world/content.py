@@ -1,7 +1,7 @@
 """What every content family answers: its phrase in a caption, its tiles, its cells in words, its questions.
 
-A family turns one scene's random integers (`draws`, see randomness.py) into content. Slots 0 to 29 belong to the family,
-30 to 39 to the scene as a whole (caption form, style, family) and to pretraining, 40 to 47 to the renderer.
+A family turns one scene's random integers (`draws`, see randomness.py) into content. Slots 0 to 29 belong to the
+family, 30 to 39 to the scene as a whole (caption form, style, family) and to pretraining, 40 to 47 to the renderer.
 """
 
 from collections.abc import Sequence

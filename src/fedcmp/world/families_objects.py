@@ -114,9 +114,14 @@ class Shapes:
             if divmod(first.cell, 3)[0] != divmod(second.cell, 3)[0] and draws[21] % 2:
                 relation = "above" if first.cell // 3 < second.cell // 3 else "below"
             opposite = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
-            said = relation if draws[22] % 2 else opposite[relation]
-            text = f"is the {self.noun(first)} {said} the {self.noun(second)} ?"
-            questions.append(Question("relation", text, yes_or_no(said == relation)))
+            if draws[22] % 3 == 2 and len(items) == 2:
+                questions.append(
+                    Question("relation", f"what is {relation} the {self.noun(second)} ?", self.kinds[first.kind])
+                )
+            else:
+                said = relation if draws[22] % 2 else opposite[relation]
+                text = f"is the {self.noun(first)} {said} the {self.noun(second)} ?"
+                questions.append(Question("relation", text, yes_or_no(said == relation)))
         return questions
 
     def _existence(self, draws: Draws) -> Question:

@@ -1,9 +1,10 @@
 """Pretraining of the world's tiny Llama: text only, yet able to read a prefix, or a projector has nothing to talk to.
 
-A document is `<bos> prefix <sep> body <eos>`. The body is a caption, or questions with answers. The prefix is mostly
-nine positions, one a cell of the picture, each a random mixture of the embeddings of the words that describe the cell
-and the style: what a perfect projector could say, blurred by dropped words, random weights and noise. It may also be a
-caption, noise alone, or nothing. No picture is involved. Loss weights: caption 1, answer 2, question .1.
+A document is `<bos> prefix <sep> body <eos>`. The body is a caption, questions with answers, or a list of words each
+with yes or no and what it stands with. The prefix is mostly nine positions, one a cell of the picture, each a random
+mixture of the embeddings of the words that describe the cell and the style: what a perfect projector could say, blurred
+by dropped words, random weights and noise. It may also be the same words one by one (notes), a caption, noise alone, or
+nothing. No picture is involved. Loss weights: caption 1, answer 2, question .05.
 Shapes: B documents, P = 9 cells, W words a cell, T positions, V words, D = 128 width.
 """
 
@@ -20,12 +21,32 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fedcmp.world.content import CELLS
+from fedcmp.world.randomness import random_integers
 from fedcmp.world.scene import PRETRAINING_SEED, Scenes, make_scenes
 from fedcmp.world.tokenizer import BOS, EMPTY, EOS, PAD, SEPARATOR, SPECIAL_TOKENS, vocabulary, world_tokenizer
-from fedcmp.world.words import COLUMNS, ROWS, STYLES
+from fedcmp.world.words import (
+    COLORS,
+    COLUMNS,
+    DIGITS,
+    DIRECTIONS,
+    LETTERS,
+    MOODS,
+    ROWS,
+    SHAPES,
+    STYLES,
+    TEXTURES,
+)
 
 WORDS_A_CELL = 8
-_QUESTION_WEIGHT, _ANSWER_WEIGHT = 0.1, 2.0
+# Reading words that stand one by one is what teaches the LLM to match; cells alone would take much longer.
+_BODIES = (*["caption"] * 7, *["questions"] * 9, *["checks"] * 4)
+_CHECKS = 6
+_CHECKED = frozenset(
+    {*COLORS, *SHAPES, *DIRECTIONS, *MOODS, *LETTERS, *DIGITS, *(word for t in TEXTURES for word in t.split()), "bar"}
+)
+_PREFIXES = (*["cells"] * 9, *["notes"] * 6, "caption", "noise", *["none"] * 3)
+_QUESTION_WEIGHT, _ANSWER_WEIGHT = 0.05, 2.0
+_VARIANTS, _VARIANT_SEED = 4, 7919  # how often a scene is asked about, and the streams of the further questions
 
 
 def language_config() -> LlamaConfig:
@@ -47,6 +68,24 @@ def language_config() -> LlamaConfig:
     )
 
 
+def start_by_matching(model: LlamaForCausalLM, *, strength: float = 1.0, copying: float = 0.3) -> None:
+    """Initialise attention so that equal words attend to each other and copy what they find (mimetic initialisation,
+    Trockman and Kolter 2023, arXiv 2305.09828): from a random start, a model this small takes very long to match.
+
+    Args:
+        model: freshly initialised.
+        strength: keys = queries = this times an orthogonal matrix.
+        copying: the output projection is this times the transposed value projection.
+    """
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        with torch.no_grad():
+            nn.init.orthogonal_(attention.q_proj.weight, gain=strength)
+            attention.k_proj.weight.copy_(attention.q_proj.weight)
+            nn.init.orthogonal_(attention.v_proj.weight)
+            attention.o_proj.weight.copy_(attention.v_proj.weight.T * copying)
+
+
 class BagEncoder:
     """Turns scenes into bags of words per cell, and texts into ids."""
 
@@ -66,7 +105,7 @@ class BagEncoder:
             for cell, text in enumerate(content.cell_words()):
                 where = [self.ids[ROWS[cell // 3]], self.ids[COLUMNS[cell % 3]]] if places else []
                 shown = self.encode(text) if text else [self.ids[EMPTY]]
-                rows.append(([self.ids[STYLES[style]], *where, *shown] + padding)[:WORDS_A_CELL])
+                rows.append(([self.ids[STYLES[style]], *where, *shown, *padding])[:WORDS_A_CELL])
         return torch.tensor(rows).view(len(scenes), CELLS, WORDS_A_CELL)
 
     def multi_hot(self, scenes: Scenes) -> Tensor:
@@ -78,7 +117,7 @@ class BagEncoder:
 
 @dataclass
 class _Document:
-    prefix: str  # "cells", "noise", "caption" or "none"
+    prefix: str  # one of _PREFIXES
     row: int  # of its scene in the batch
     ids: list[int]  # after the prefix: <sep> body <eos>, or the caption in front of them
     weights: list[float]
@@ -96,25 +135,65 @@ class _Writer:
 
     def _document(self, scenes: Scenes, row: int) -> _Document:
         draws = scenes.draws[row].tolist()
-        kind = draws[34] % 100
-        prefix = "cells" if kind < 72 else "noise" if kind < 78 else "none" if kind < 90 else "caption"
         caption = self.bags.encode(scenes.captions[row])
-        ask = prefix == "caption" or draws[33] % 100 < 70
-        body, weights = self._questions(scenes, row, draws) if ask else (caption, [1.0] * len(caption))
-        ids, out_weights = [self.separator, *body, self.end], [0.0, *weights, 1.0]
-        if prefix == "caption":
-            ids, out_weights = caption + ids, [0.0] * len(caption) + out_weights
+        told = {"notes": self._notes(scenes, row, draws), "caption": caption}
+        prefix = _PREFIXES[draws[34] % len(_PREFIXES)]
+        if not told.get(prefix, [0]):  # too much to tell in words
+            prefix = "cells"
+        kind = _BODIES[draws[33] % len(_BODIES)]
+        if kind == "questions":
+            body, weights = self._questions(scenes, row, draws)
+        elif kind == "checks":
+            body, weights = self._checks(scenes, row)
+        else:
+            body, weights = caption, [1.0] * len(caption)
+        before = told.get(prefix, [])
+        ids, out_weights = [*before, self.separator, *body, self.end], [*[0.0] * (len(before) + 1), *weights, 1.0]
         return _Document(prefix, row, ids, out_weights)
 
-    def _questions(self, scenes: Scenes, row: int, draws: list[int]) -> tuple[list[int], list[float]]:
-        questions = scenes.questions[row]
-        first = draws[35] % len(questions)
+    def _checks(self, scenes: Scenes, row: int) -> tuple[list[int], list[float]]:
+        """Words with yes or no: does the picture show it? And the words that share a cell with a word it shows.
+
+        The answer follows the word itself: the shortest way to learn to match a word with what the cells show.
+        """
+        present = sorted({word for text in scenes.contents[row].cell_words() for word in text.split()} & _CHECKED)
+        absent = sorted(_CHECKED - set(present))
+        draw = random_integers(scenes.seed - 2 * _VARIANT_SEED, scenes.indices[row : row + 1])[0].tolist()
         ids: list[int] = []
         weights: list[float] = []
-        for question in (questions[first:] + questions[:first])[: 1 + draws[36] % 4]:
-            asked = self.bags.encode(f"question : {question.text} answer :")
-            ids += [*asked, self.bags.ids[question.answer]]
-            weights += [_QUESTION_WEIGHT] * len(asked) + [_ANSWER_WEIGHT]
+        for step in range(_CHECKS):
+            words = present if draw[2 * step] % 2 else absent
+            word = words[draw[2 * step + 1] % len(words)]
+            cells = [text.split() for text in scenes.contents[row].cell_words() if word in text.split()]
+            said = [word, "yes", *(w for w in cells[0] if w != word), ","] if cells else [word, "no", ","]
+            ids += [self.bags.ids[w] for w in said]
+            weights += [0.0] + [1.0] * (len(said) - 2) + [0.0]
+        return ids, weights
+
+    def _notes(self, scenes: Scenes, row: int, draws: list[int]) -> list[int]:
+        """The cells spelled out in words, in any order; nothing where more than three cells show something."""
+        words = scenes.contents[row].cell_words()
+        shown = [f"{text} {ROWS[cell // 3]} {COLUMNS[cell % 3]} ," for cell, text in enumerate(words) if text]
+        if len(shown) > 3:
+            return []
+        turn = draws[37] % len(shown)
+        return self.bags.encode(" ".join([*shown[turn:], *shown[:turn], STYLES[scenes.styles[row]]]))
+
+    def _questions(self, scenes: Scenes, row: int, draws: list[int]) -> tuple[list[int], list[float]]:
+        """Several questions about one scene: many answers a document teach the LLM to look things up."""
+        content, index = scenes.contents[row], scenes.indices[row : row + 1]
+        asked = {question.text: question for question in scenes.questions[row]}
+        for variant in range(1, _VARIANTS):
+            others = random_integers(scenes.seed + _VARIANT_SEED * variant, index)[0].tolist()
+            asked |= {question.text: question for question in content.questions(others)}
+        chosen = list(asked.values())
+        order = random_integers(scenes.seed - _VARIANT_SEED, index, len(chosen))[0].argsort(kind="stable").tolist()
+        ids: list[int] = []
+        weights: list[float] = []
+        for i in order[: 2 + draws[36] % 5]:
+            text = self.bags.encode(f"question : {chosen[i].text} answer :")
+            ids += [*text, self.bags.ids[chosen[i].answer]]
+            weights += [_QUESTION_WEIGHT] * len(text) + [_ANSWER_WEIGHT]
         return ids, weights
 
 
@@ -154,7 +233,7 @@ class LanguageTask:
         """The weighted mean loss over one batch of scenes' documents."""
         documents = self.writer.documents(scenes)
         with_cells = [d for d in documents if d.prefix in ("cells", "noise")]
-        without = [d for d in documents if d.prefix in ("caption", "none")]
+        without = [d for d in documents if d.prefix in ("notes", "caption", "none")]
         total, weight = torch.zeros(()), torch.zeros(())
         for group, cells in ((with_cells, True), (without, False)):
             for some in _by_length(group, 2):
@@ -223,6 +302,7 @@ def pretrain_language(
 
     torch.manual_seed(0)
     model = LlamaForCausalLM(language_config()).train()
+    start_by_matching(model)
     task = LanguageTask()
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     recent: list[float] = []

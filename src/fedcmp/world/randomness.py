@@ -28,10 +28,12 @@ def random_integers(seed: int, indices: NDArray[np.int64], slots: int = 48) -> N
         # seed times the golden ratio is mixed once more, so that neighbouring seeds do not give shifted copies
         start = np.uint64(_mix((seed * _GOLDEN + _OFFSET) & _MASK))
         counter = np.asarray(indices, np.uint64)[:, None] * np.uint64(SLOTS_PER_INDEX)
-        x = (counter + np.arange(slots, dtype=np.uint64) + start) * np.uint64(_GOLDEN)
+        steps = counter + np.arange(slots, dtype=np.uint64) + start
+        x: NDArray[np.uint64] = np.multiply(steps, np.uint64(_GOLDEN), dtype=np.uint64)
         x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return ((x ^ (x >> np.uint64(31))) >> np.uint64(33)).astype(np.int64)
+        draws: NDArray[np.int64] = ((x ^ (x >> np.uint64(31))) >> np.uint64(33)).astype(np.int64)
+        return draws
 
 
 def _mix(x: int) -> int:

@@ -21,9 +21,32 @@ STYLE_PHRASES = {"night": "night picture", "noisy": "noisy picture"}
 MOODS = ("happy", "sad", "surprised", "sleepy")
 TEXTURES = ("horizontal stripes", "vertical stripes", "diagonal stripes", "checks", "dots", "grid")
 NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-WRITTEN_WORDS = (
-    "cat dog sun box cup hat pig bus key map ice jam fox owl bed pen zip net van log rug egg toy gum".split()
-)
+WRITTEN_WORDS = [
+    "cat",
+    "dog",
+    "sun",
+    "box",
+    "cup",
+    "hat",
+    "pig",
+    "bus",
+    "key",
+    "map",
+    "ice",
+    "jam",
+    "fox",
+    "owl",
+    "bed",
+    "pen",
+    "zip",
+    "net",
+    "van",
+    "log",
+    "rug",
+    "egg",
+    "toy",
+    "gum",
+]
 LETTERS = tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
 DIGITS = tuple("0123456789")
 QUESTION_KINDS = ("existence", "count", "attribute", "relation", "ocr", "style", "choice")

@@ -1,0 +1,42 @@
+# Two commands: `make demo` runs the main job on the embedded world, `make test` passes the tests.
+# Both build the same pinned environment in .venv/ first.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
+RECIPE ?= recipes/demo.toml
+
+.PHONY: setup demo test test-slow lint types benchmarks clean
+
+setup: $(STAMP)
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@rm -f .venv/.built-from-*
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/fedcmp train $(RECIPE) --overwrite
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -m slow
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+benchmarks: $(STAMP)
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/aggregation.py
+
+clean:
+	rm -rf .venv build dist runs

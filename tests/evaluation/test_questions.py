@@ -1,0 +1,73 @@
+import json
+
+import pytest
+import torch
+
+from fedcmp.errors import UserError
+from fedcmp.evaluation.questions import QuestionItem, accuracy_by_kind, read_questions, score_questions
+from fedcmp.world.tokenizer import world_tokenizer
+
+
+def write(path, records):
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+    return path
+
+
+def record(key, answer, kind="existence"):
+    return {"id": key, "kind": kind, "question": "question : is there a red circle ? answer :", "answer": answer}
+
+
+def test_answers_are_balanced_within_a_kind(tmp_path):
+    records = [record(str(i), "yes" if i % 5 else "no") for i in range(100)]
+    items = read_questions(
+        write(tmp_path / "q.jsonl", records), {str(i): i for i in range(100)}, world_tokenizer(), per_kind=60
+    )
+    yes = world_tokenizer().convert_tokens_to_ids("yes")
+    answers = [item.answer == [yes] for item in items]
+    assert len(answers) == 40  # 20 pictures say no, hence 20 of each
+    assert sum(answers) == 20
+
+
+def test_questions_about_other_pictures_are_left_out(tmp_path):
+    path = write(tmp_path / "q.jsonl", [record("a", "yes"), record("b", "no"), record("z", "no")])
+    assert {item.position for item in read_questions(path, {"a": 0, "b": 7}, world_tokenizer(), per_kind=10)} == {0, 7}
+
+
+def test_a_line_that_is_no_question_is_named(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text(json.dumps(record("a", "yes")) + "\nnot json\n")
+    with pytest.raises(UserError, match="line 2"):
+        read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_questions(tmp_path / "none.jsonl", {}, world_tokenizer(), per_kind=10)
+
+
+class Parrot:
+    """Stands for a model that writes a fixed answer for each picture."""
+
+    def __init__(self, written):
+        self.written, self.language = written, self
+
+    def visual_tokens(self, features):
+        return features
+
+    def greedy_tokens(self, visual, ids, count):
+        return torch.tensor([self.written[int(row)][:count] for row in visual[:, 0, 0]])
+
+
+class Pairs:
+    """Features that tell the picture's number."""
+
+    rows = torch.arange(10).numpy()
+
+    class features:  # noqa: N801 - stands for an object
+        @staticmethod
+        def features(indices):
+            return torch.as_tensor(indices).float().view(-1, 1, 1)
+
+
+def test_an_answer_is_right_if_all_its_tokens_are():
+    items = [QuestionItem(0, "a", [1, 2], [5]), QuestionItem(1, "a", [1], [5, 6]), QuestionItem(2, "b", [1], [5, 6])]
+    right = score_questions(Parrot({0: [5, 9], 1: [5, 6], 2: [5, 7]}), Pairs, items)
+    assert right == [True, True, False]
+    assert accuracy_by_kind(items, right) == {"a": 1.0, "b": 0.0}

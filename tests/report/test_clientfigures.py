@@ -1,0 +1,62 @@
+import re
+
+from fedcmp.report import load_runs
+from fedcmp.report.clientfigures import client_panels, diagnostic_panels, weight_panels
+from fedcmp.report.summary import Comparison
+
+from .fakes import write_run
+
+
+def ticks(panel):
+    return re.findall(r'class="tick"[^>]*text-anchor="end">([^<]*)<', panel.drawing)
+
+
+def labels(panel):
+    return re.findall(r'class="label"[^>]*>([^<]*)<', panel.drawing)
+
+
+def test_each_measure_has_a_panel_a_method_on_one_scale(demo_comparison):
+    found = client_panels(demo_comparison)
+    assert [title.split(" (")[0] for title, _ in found] == ["Training loss", "Alignment error", "Update norm"]
+    for _, panels in found:
+        assert [panel.title for panel in panels] == ["fedcmp", "fedavg", "centralized", "local"]
+        assert len({tuple(ticks(panel)) for panel in panels}) == 1
+
+
+def test_clients_are_named_at_their_lines(demo_comparison):
+    _, panels = client_panels(demo_comparison)[0]
+    assert sorted(labels(panels[0])) == [f"client-{k}" for k in range(5)]
+    assert labels(panels[2]) == ["all"]
+
+
+def test_weights_are_of_federated_methods_with_the_equal_share(demo_comparison):
+    panels = weight_panels(demo_comparison)
+    assert [panel.title for panel in panels] == ["fedcmp", "fedavg"]
+    assert all(panel.drawing.count('class="level"') == 1 for panel in panels)
+    assert "20.0 % at round 1" in panels[1].drawing
+
+
+def test_of_many_clients_the_extremes_are_named(tmp_path):
+    write_run(tmp_path / "fedcmp", "fedcmp", clients=12, rounds=3, samples=False)
+    run = load_runs(tmp_path)[0]
+    last = {line.client: line.loss for line in run.client_rounds if line.round == 3}
+    _, panels = client_panels(Comparison.of([run]))[0]
+    extremes = {f"client-{pick(last, key=last.get)}" for pick in (min, max)}
+    assert set(labels(panels[0])) == extremes
+    assert panels[0].drawing.count("var(--bundle)") == 10
+
+
+def test_the_aggregators_numbers_come_one_panel_a_quantity(demo_comparison):
+    panels = diagnostic_panels(demo_comparison)
+    assert [(panel.title, panel.subtitle) for panel in panels] == [("fedcmp", "momentum"), ("fedcmp", "rank")]
+    assert labels(panels[0]) == ["linear_1", "linear_2"]
+
+
+def test_a_client_without_a_value_is_left_out(tmp_path):
+    def without(line):
+        return {**line, "alignment_error": float("nan")} if line.get("client") == 2 else line
+
+    write_run(tmp_path / "fedavg", "fedavg", rounds=2, change=without, samples=False)
+    found = dict(client_panels(Comparison.of(load_runs(tmp_path))))
+    title = next(title for title in found if title.startswith("Alignment"))
+    assert "client-2" not in labels(found[title][0])

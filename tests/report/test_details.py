@@ -1,0 +1,80 @@
+import pytest
+
+from fedcmp.report import load_runs
+from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.methods import Figure
+from fedcmp.report.summary import Comparison
+
+from .fakes import GROUPS, KINDS, write_run
+
+
+def test_kinds_come_a_row_each_with_the_blind_llm_as_tick(demo_comparison):
+    table = kinds_table(demo_comparison)
+    assert [row.cells[0].text for row in table.rows] == list(KINDS)
+    assert [column.title for column in table.columns] == [
+        "Question kind",
+        "fedcmp",
+        "fedavg",
+        "centralized",
+        "local",
+        "blind",
+    ]
+    fedcmp, blind = table.rows[0].cells[1], table.rows[0].cells[5]
+    assert fedcmp.bar == fedcmp.value
+    assert fedcmp.tick == pytest.approx(blind.value)
+
+
+def test_the_best_federated_method_of_a_row_is_bold(demo_comparison):
+    for table, better in ((kinds_table(demo_comparison), max), (groups_table(demo_comparison), min)):
+        for row in table.rows:
+            federated = row.cells[1:3]
+            winner = better(federated, key=lambda cell: cell.value)
+            assert [cell.bold for cell in row.cells[1:]] == [cell is winner for cell in row.cells[1:]]
+
+
+def test_group_bars_are_shares_of_the_largest_loss(demo_comparison):
+    table = groups_table(demo_comparison)
+    assert {row.cells[0].text for row in table.rows} == set(GROUPS)
+    bars = [cell.bar for row in table.rows for cell in row.cells[1:]]
+    assert max(bars) == 1.0
+    assert min(bars) > 0
+
+
+def test_holdings_tint_by_the_groups_share_of_a_client(demo_comparison):
+    table = holdings_table(demo_comparison)
+    first = {column.title: cell for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}
+    assert first["shapes"].shade == pytest.approx(1800 / 4500)
+    assert table.rows[3].cells[-1].plain == "2 (truncated 2)"
+    assert table.notes[0].startswith("19\u202f200 pairs in all")
+
+
+def test_what_differs_between_recipes_is_listed(demo_comparison):
+    table = differences_table(demo_comparison)
+    assert table.text_rows() == [["aggregation.rank", "16", "full", "full", "full"]]
+
+
+def test_a_single_run_has_nothing_to_differ_from(demo):
+    assert differences_table(Comparison.of(load_runs(demo / "fedavg"))) is None
+
+
+def test_without_questions_groups_or_holdings_there_are_no_tables(tmp_path):
+    def bare(line):
+        kept = {key: value for key, value in line.items() if key not in ("group_losses", "question_accuracy_by_kind")}
+        return None if line["kind"] == "data" else kept
+
+    write_run(tmp_path / "fedavg", "fedavg", rounds=1, change=bare, samples=False)
+    comparison = Comparison.of(load_runs(tmp_path))
+    assert (kinds_table(comparison), groups_table(comparison), holdings_table(comparison)) == (None, None, None)
+
+
+def test_a_diverged_group_shows_no_bar(tmp_path):
+    def diverge(line):
+        if line.get("model") != "global":
+            return line
+        return {**line, "group_losses": {**line["group_losses"], "chart": float("inf")}}
+
+    write_run(tmp_path / "fedavg", "fedavg", rounds=1, change=diverge, samples=False)
+    table = groups_table(Comparison.of(load_runs(tmp_path)))
+    cell = next(row.cells[1] for row in table.rows if row.cells[0].text == "chart")
+    assert (cell.text, cell.bar) == ("diverged", None)
+    assert Figure.of([1.0], "seeds").mean == 1.0

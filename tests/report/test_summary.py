@@ -1,0 +1,112 @@
+import pytest
+
+from fedcmp.report import load_runs, summary_table
+from fedcmp.report.summary import Comparison
+
+from .fakes import BLIND_LOSS, write_run
+
+
+def column(table, start):
+    index = next(index for index, header in enumerate(table.headers) if header.startswith(start))
+    return [row.cells[index] for row in table.rows]
+
+
+def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
+    table = summary_table(load_runs(demo))
+    assert [row[0] for row in table.text_rows()] == [
+        "fedcmp",
+        "fedavg",
+        "centralized (pooled data)",
+        "local (each client alone)",
+        "blind (same LLM, no picture)",
+        "untrained projector",
+    ]
+    assert [row.best for row in table.rows] == [True, False, False, False, False, False]
+    assert [row.reference for row in table.rows] == [False, False, True, True, True, True]
+    assert table.headers == [
+        "Method",
+        "Caption loss (nats/token)",
+        "Worst-group loss (nats/token)",
+        "Question accuracy (%)",
+        "fedavg → centralized (% closed)",
+        "blind → centralized (% closed)",
+        "Sent (MB)",
+        "Time (s)",
+    ]
+
+
+def test_the_closed_distances_follow_their_formula(demo):
+    table = summary_table(load_runs(demo))
+    losses = {row.cells[0].text.split()[0]: row.cells[1].value for row in table.rows}
+    fedcmp, fedavg, pooled = losses["fedcmp"], losses["fedavg"], losses["centralized"]
+    from_fedavg, from_blind = column(table, "fedavg →"), column(table, "blind →")
+    assert from_fedavg[0].value == pytest.approx((fedavg - fedcmp) / (fedavg - pooled))
+    assert from_blind[1].value == pytest.approx((BLIND_LOSS - fedavg) / (BLIND_LOSS - pooled))
+    assert [cell.text for cell in from_fedavg[1:]] == ["–"] * 5
+
+
+def test_the_best_federated_value_of_each_metric_is_bold(demo):
+    table = summary_table(load_runs(demo))
+    assert [cell.bold for cell in column(table, "Caption loss")] == [True, False, False, False, False, False]
+    assert [cell.bold for cell in column(table, "Question")] == [True, False, False, False, False, False]
+
+
+def test_local_shows_its_clients_spread_and_says_so(demo):
+    table = summary_table(load_runs(demo))
+    assert column(table, "Caption loss")[3].detail.startswith("± ")
+    assert "local: mean over 5 clients' own models, ± over those clients." in table.notes
+    assert any("no spread over seeds" in note for note in table.notes)
+
+
+def test_several_seeds_show_their_spread(study_comparison):
+    runs = [run for method in study_comparison.methods for run in method.runs]
+    table = summary_table(runs)
+    assert all(cell.detail.startswith("± ") for cell in column(table, "Caption loss")[:3])
+    assert table.notes == ("± is the standard deviation over 3 seeds.",)
+
+
+def test_what_sends_nothing_shows_no_bytes(demo):
+    sent = column(summary_table(load_runs(demo)), "Sent")
+    assert [cell.text for cell in sent] == ["13.3", "13.3", "–", "–", "–", "–"]
+
+
+def test_data_without_questions_has_no_such_column(tmp_path):
+    def without_questions(line):
+        return {**line, "question_accuracy": None, "question_accuracy_by_kind": None}
+
+    write_run(tmp_path / "fedavg", "fedavg", rounds=2, change=without_questions, samples=False)
+    assert not any("Question" in header for header in summary_table(load_runs(tmp_path)).headers)
+
+
+def test_unfinished_runs_bring_a_column_of_rounds(tmp_path):
+    write_run(tmp_path / "fedcmp", "fedcmp", rounds=4, samples=False)
+    write_run(
+        tmp_path / "fedavg",
+        "fedavg",
+        rounds=4,
+        samples=False,
+        change=lambda line: line if (line.get("round") or 0) <= 2 and line["kind"] != "finished" else None,
+    )
+    rounds = column(summary_table(load_runs(tmp_path)), "Rounds")
+    assert {cell.plain for cell in rounds} == {"4 of 4", "2 of 4, unfinished", "–"}
+
+
+def test_an_unfinished_method_is_not_best_while_a_finished_one_is_there(tmp_path):
+    write_run(tmp_path / "fedavg", "fedavg", rounds=4, samples=False)
+    unfinished = write_run(
+        tmp_path / "fedcmp", "fedcmp", rounds=4, samples=False, change=lambda x: x if x["kind"] != "finished" else None
+    )
+    assert Comparison.of(load_runs(tmp_path)).best.label == "fedavg"
+    assert Comparison.of(load_runs(unfinished)).best.label == "fedcmp"
+
+
+def test_a_diverged_method_comes_last_and_is_never_best(tmp_path):
+    def diverge(line):
+        return {**line, "caption_loss": float("nan")} if line.get("model") == "global" else line
+
+    write_run(tmp_path / "a", "fedadam", rounds=2, change=diverge, samples=False)
+    write_run(tmp_path / "b", "fedavg", rounds=2, samples=False)
+    comparison = Comparison.of(load_runs(tmp_path))
+    assert comparison.best.label == "fedavg"
+    table = summary_table(load_runs(tmp_path))
+    assert [row.cells[1].text for row in table.rows[:2]][1] == "diverged"
