@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
+from pathlib import Path
 
 import scipy.linalg
 import threadpoolctl
@@ -30,7 +31,6 @@ from fedcmp.aggregation import ClientUpdate, FedCMP
 from fedcmp.aggregation.spectrum import add_gram, leading_basis
 
 PRECISIONS = ("float64", "float32")
-MEBI = 2.0**20
 
 
 def draw_matrix(rows: int, columns: int, seed: int) -> Tensor:
@@ -160,9 +160,12 @@ def draw_projector(visual: int, text: int) -> dict[str, Tensor]:
 
 
 def high_water() -> float:
-    """Return the process's largest resident size so far, in MiB (Linux counts KiB, macOS bytes)."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / MEBI if sys.platform == "darwin" else peak / 2**10
+    """Return this process's largest resident size so far, in MiB."""
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux, getrusage would hand down the peak of the process that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return float(line.split()[1]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def memory_child(size: int, clients: int) -> None:

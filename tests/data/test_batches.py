@@ -37,6 +37,7 @@ def test_the_order_never_changes() -> None:
     assert [batch.tolist() for batch in batches] == [[9, 3], [11, 2], [4, 5], [1, 7], [10, 8], [0, 6]]
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(0, 10**12), max_size=40), st.integers(), st.data())
 def test_the_order_of_a_subset_is_the_order_restricted(indices: set[int], seed: int, data: st.DataObject) -> None:
     subset = data.draw(st.sets(st.sampled_from(sorted(indices))) if indices else st.just(set()))
@@ -53,6 +54,7 @@ def test_orders_are_shuffled_and_differ_between_seeds() -> None:
     assert np.abs(correlation - np.eye(21)).max() < 0.13  # four standard deviations of independent permutations
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 15))
 def test_parts_cover_all_and_are_even(count: int, rounds: int) -> None:
     order = one_pass_order(count, 3)
@@ -64,6 +66,7 @@ def test_parts_cover_all_and_are_even(count: int, rounds: int) -> None:
         round_parts(order, 0)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 120), st.integers(1, 9), st.integers(1, 5), st.integers(0, 99))
 def test_batches_hold_every_index_once_and_like_lengths(count: int, batch_size: int, buckets: int, seed: int) -> None:
     indices = one_pass_order(count, seed) + 1000
@@ -136,6 +139,7 @@ def test_resuming_anywhere_changes_nothing(
     assert sorted(index for batch in whole for index in batch) == list(range(count))
 
 
+@settings(deadline=None)
 @given(st.integers(0, 60), st.integers(1, 6), st.integers(0, 6))
 def test_round_by_round(count: int, rounds: int, taken: int) -> None:
     def start(cursor: Cursor | None = None) -> OnePass:

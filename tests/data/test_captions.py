@@ -4,7 +4,7 @@ import unicodedata
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -67,6 +67,7 @@ def test_nothing_visible_is_an_empty_caption(raw: str) -> None:
     assert caught.value.reason == "empty caption"
 
 
+@settings(deadline=None)
 @given(st.text(st.characters() | st.sampled_from("<image> \n\x00\ud800\u0301"), max_size=40))
 def test_cleaning_twice_changes_nothing(raw: str) -> None:
     try:

@@ -71,6 +71,7 @@ def run_lines(method: str, *, seed: int, rounds: int, clients: int) -> list[dict
                 "client_name": f"client-{client}",
                 "num_pairs": sum(counts.values()),
                 "bad_pairs": {"truncated": 2} if client == 3 else {},
+                "wrong_captions": 0,
                 "groups": counts,
             }
         )
@@ -135,16 +136,21 @@ def recipe_text(method: str, *, name: str, seed: int, rounds: int, clients: int,
     return f"""[run]
 name = "{name}"
 seed = {seed}
-method = "{method}"
+methods = ["{method}"]
+
+[data]
+format = "world"
+clients = []
+num_pairs = {4_800 * clients}
+
+[scenario]
+kind = "image"
+clients = {clients}
+
+[scenario.wrong_captions]
 
 [federation]
 rounds = {rounds}
-clients = {clients}
-
-[data]
-source = "embedded world"
-partition = "image clusters"
-pairs = {4_800 * clients}
 
 [training]
 learning_rate = 0.01
@@ -157,7 +163,7 @@ rank = {16 if method == "fedcmp" else '"full"'}
 fedcmp = "0.1.0"
 torch = "2.13.0"
 transformers = "5.23.0"
-manifest_hash = "3f2a"
+manifest = "3f2a"
 """
 
 

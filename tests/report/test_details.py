@@ -40,6 +40,30 @@ def test_group_bars_are_shares_of_the_largest_loss(demo_comparison):
     assert min(bars) > 0
 
 
+def test_equal_values_share_the_bold_and_nothing_is_bold_where_all_are_equal(tmp_path):
+    for method, style in (("a", 0.4), ("b", 0.40004), ("c", 0.2)):
+
+        def edit(line, style=style):
+            return {**line, "question_accuracy_by_kind": {"count": 0.5, "style": style}}
+
+        write_run(tmp_path / method, method, rounds=1, change=edit, samples=False)
+    table = kinds_table(Comparison.of(load_runs(tmp_path)))
+    titles = [column.title for column in table.columns]
+    bold = {row.cells[0].text: {titles[at] for at, cell in enumerate(row.cells) if cell.bold} for row in table.rows}
+    assert bold == {"count": set(), "style": {"a", "b"}}
+
+
+def test_wrong_captions_are_told_where_there_are_any(tmp_path, demo_comparison):
+    def corrupt(line):
+        return {**line, "wrong_captions": 30} if line["kind"] == "data" and line["client"] == 1 else line
+
+    write_run(tmp_path / "fedavg", "fedavg", rounds=1, change=corrupt, samples=False)
+    table = holdings_table(Comparison.of(load_runs(tmp_path)))
+    place = table.headers.index("Wrong captions")
+    assert [row.cells[place].text for row in table.rows] == ["–", "30", "–", "–", "–"]
+    assert "Wrong captions" not in holdings_table(demo_comparison).headers
+
+
 def test_holdings_tint_by_the_groups_share_of_a_client(demo_comparison):
     table = holdings_table(demo_comparison)
     first = {column.title: cell for column, cell in zip(table.columns, table.rows[0].cells, strict=True)}

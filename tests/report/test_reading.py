@@ -68,10 +68,29 @@ def test_a_run_without_recipe_takes_its_method_from_the_folder(tmp_path):
     assert (run.method, run.seed, run.finished, run.round_reached) == ("ties", None, False, 0)
 
 
-def test_clients_given_as_a_list_are_counted(tmp_path):
+@pytest.mark.parametrize(
+    ("recipe", "clients"),
+    [
+        ("[scenario]\nclients = 5\n", 5),
+        ("[federation]\nclients = 4\n", 4),
+        ('[data]\nclients = [{name = "a"}, {name = "b"}]\n[scenario]\nclients = 5\n', 2),
+        ("[data]\nclients = []\n", None),
+    ],
+)
+def test_clients_are_counted_wherever_the_recipe_says_them(tmp_path, recipe, clients):
     write_lines(tmp_path, [])
-    (tmp_path / "recipe.toml").write_text('[federation]\nclients = ["a", "b", "c"]\n')
-    assert load_runs(tmp_path)[0].num_clients == 3
+    (tmp_path / "recipe.toml").write_text(recipe)
+    assert load_runs(tmp_path)[0].num_clients == clients
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method"),
+    [('methods = ["fedcmp"]', "fedcmp"), ('method = "ties"', "ties"), ('methods = ["a", "b"]', "folder")],
+)
+def test_the_method_is_the_recipes_else_the_folders(tmp_path, recipe, method):
+    write_lines(tmp_path / "folder", [])
+    (tmp_path / "folder" / "recipe.toml").write_text(f"[run]\n{recipe}\n")
+    assert load_runs(tmp_path)[0].method == method
 
 
 def test_local_rounds_count_when_all_clients_have_reached_them(tmp_path):

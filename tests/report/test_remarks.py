@@ -7,13 +7,22 @@ from .fakes import write_run
 
 def test_facts_say_what_ran(demo_comparison):
     assert facts(demo_comparison) == [
-        ("Data", "embedded world, image clusters"),
+        ("Data", "embedded world, split among clients by image"),
         ("Pairs", "19\u202f200"),
         ("Clients", "5"),
         ("Rounds", "10"),
         ("Seed", "0"),
         ("Runs", "4"),
     ]
+
+
+def test_facts_of_a_users_own_files(tmp_path):
+    folder = write_run(tmp_path / "run", "fedavg", rounds=1, samples=False)
+    recipe = folder / "recipe.toml"
+    own = recipe.read_text().replace('"world"', '"llava"').replace('"image"', '"given"')
+    recipe.write_text(own.replace("clients = []", 'clients = [{name = "north"}, {name = "south"}]'))
+    found = dict(facts(Comparison.of(load_runs(tmp_path))))
+    assert (found["Data"], found["Clients"]) == ("LLaVA-format files", "2")
 
 
 def test_facts_of_seeds_and_of_runs_that_differ(tmp_path):

@@ -9,6 +9,7 @@ from fedcmp.report.methods import (
     WORST_GROUP,
     Figure,
     Metric,
+    labelled_runs,
     ordered,
     recipe_differences,
     reference_line,
@@ -45,7 +46,8 @@ def _parts_table(
         return None
     palette = comparison.palette
     line = reference_line(comparison.methods, BLIND)
-    blind = dict(getattr(line, attribute)) if line is not None else {}
+    known = getattr(line, attribute) if line is not None else {}
+    blind = {name: value for name, value in known.items() if math.isfinite(value)}
     names = ordered(name for _, figures in by_method for name in figures)
     finite = [figure.mean for _, figures in by_method for figure in figures.values() if math.isfinite(figure.mean)]
     full = 1.0 if metric is ACCURACY else max([*finite, *blind.values()], default=1.0) or 1.0
@@ -54,12 +56,13 @@ def _parts_table(
     columns += [Column("blind", metric.unit, colour=palette.reference)] if blind else []
     rows = []
     for name in names:
-        figures = [found.get(name) for _, found in by_method]
-        best = _best([found.get(name) if method.federated else None for method, found in by_method], metric)
+        best = _best([found.get(name) for method, found in by_method if method.federated], metric)
         mark = blind.get(name)
         cells = [Cell(name)]
-        for index, figure in enumerate(figures):
-            cells.append(_part_cell(figure, metric, full, mark, bold=index == best))
+        for method, found in by_method:
+            figure = found.get(name)
+            bold = method.federated and figure is not None and metric.write(figure.mean) == best
+            cells.append(_part_cell(figure, metric, full, mark, bold=bold))
         if blind:
             cells.append(_part_cell(None if mark is None else Figure(mark), metric, full, mark))
         rows.append(Row(tuple(cells)))
@@ -67,13 +70,12 @@ def _parts_table(
     return Table(tuple(columns), tuple(rows), caption, notes)
 
 
-def _best(figures: Sequence[Figure | None], metric: Metric) -> int | None:
-    measured = [
-        (figure.mean if metric.lower_is_better else -figure.mean, index)
-        for index, figure in enumerate(figures)
-        if figure is not None and math.isfinite(figure.mean)
-    ]
-    return min(measured)[1] if len(measured) > 1 else None
+def _best(figures: Sequence[Figure | None], metric: Metric) -> str | None:
+    """The best federated value as it is written, so that equal ones share the bold; None where all are equal."""
+    known = [figure.mean for figure in figures if figure is not None and math.isfinite(figure.mean)]
+    if len({metric.write(mean) for mean in known}) < 2:
+        return None
+    return metric.write(min(known) if metric.lower_is_better else max(known))
 
 
 def _part_cell(figure: Figure | None, metric: Metric, full: float, mark: float | None, *, bold: bool = False) -> Cell:
@@ -95,7 +97,7 @@ def holdings_table(comparison: Comparison) -> Table | None:
         return None
     groups = ordered(group for holding in holdings for group in holding.groups)
     columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group) for group in groups)]
-    columns.append(Column("Unusable"))
+    columns += [Column("Wrong captions"), Column("Unusable")]
     rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
     total = sum(holding.num_pairs for holding in holdings)
     notes = (f"{write_number(total, 0)} pairs in all. The darker a cell, the larger the group's share of that client.",)
@@ -112,6 +114,7 @@ def _holding_cells(holding: Holding, groups: Sequence[str]) -> list[Cell]:
         count = holding.groups.get(group, 0.0)
         share = count / holding.num_pairs if holding.num_pairs else 0.0
         cells.append(Cell(write_number(count, 0) if count else "·", count, shade=share))
+    cells.append(Cell(write_number(holding.wrong_captions or None, 0), holding.wrong_captions))
     bad = sum(holding.bad_pairs.values())
     reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in holding.bad_pairs.items() if count)
     cells.append(Cell(write_number(bad, 0), bad, f"({reasons})" if reasons else "") if bad else Cell("–", 0.0))
@@ -120,13 +123,11 @@ def _holding_cells(holding: Holding, groups: Sequence[str]) -> list[Cell]:
 
 def differences_table(comparison: Comparison) -> Table | None:
     """The recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
-    runs = [run for method in comparison.methods for run in method.runs]
-    if len(runs) < 2:
-        return None
-    found = {key: values for key, values in recipe_differences(runs).items() if key != "run.method"}
+    labelled = labelled_runs(comparison.methods)
+    found = recipe_differences([run for _, run in labelled])
     if not found:
         return None
-    columns = (Column("Recipe key", numeric=False), *(Column(run.name, numeric=False) for run in runs))
+    columns = (Column("Recipe key", numeric=False), *(Column(label, numeric=False) for label, _ in labelled))
     rows = [
         Row((Cell(key), *(Cell(value if len(value) <= 60 else value[:59] + "…") for value in values)))
         for key, values in list(found.items())[:_MOST_DIFFERENCES]

@@ -17,7 +17,7 @@ from fedcmp.report.records import Evaluation
 # Noise of one seed on the embedded world, in nats of caption loss: two methods closer than this are not told apart.
 SEED_NOISE = 0.005
 _TOO_LONG = 1e6  # from here on a measured number is written with an exponent (a count is not)
-_NAMES_THE_RUN = ("run.name", "run.seed", "run.folder", "run.output")
+_NAMES_THE_RUN = ("run.name", "run.seed", "run.folder", "run.method", "run.methods")
 
 
 @dataclass(frozen=True)
@@ -220,6 +220,15 @@ def settings_of(run: Run) -> dict[str, str]:
 
     walk("", run.recipe)
     return flat
+
+
+def labelled_runs(methods: Sequence[Method]) -> list[tuple[str, Run]]:
+    """Return every run under its method's label, with its seed where the method has several."""
+    return [
+        (f"{method.label}, seed {run.seed}" if len(method.runs) > 1 else method.label, run)
+        for method in methods
+        for run in method.runs
+    ]
 
 
 def recipe_differences(runs: Sequence[Run]) -> dict[str, list[str]]:

@@ -14,6 +14,7 @@ from string import Template
 from fedcmp.report.clientfigures import client_panels, diagnostic_panels, weight_panels
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.figures import curve_panels, loss_panel
+from fedcmp.report.methods import labelled_runs
 from fedcmp.report.panels import Panel
 from fedcmp.report.reading import Run
 from fedcmp.report.remarks import facts, pointers, warnings
@@ -153,18 +154,18 @@ def _samples(comparison: Comparison) -> str:
 
 
 def _recipe(comparison: Comparison) -> str:
-    runs = [run for method in comparison.methods for run in method.runs]
+    labelled = labelled_runs(comparison.methods)
     differences = differences_table(comparison)
     parts = [table_to_html(differences, sortable=False)] if differences is not None else []
-    versions = runs[0].recipe.get("versions")
+    versions = labelled[0][1].recipe.get("versions")
     if isinstance(versions, dict) and versions:
         listed = _definitions([(str(name), str(version)) for name, version in versions.items()])
         parts.append(f'<details><summary>Versions</summary><dl class="versions">{listed}</dl></details>')
-    parts.extend(_recipe_of(run) for run in runs if run.recipe)
+    parts.extend(_recipe_of(label, run) for label, run in labelled if run.recipe)
     return "".join(parts)
 
 
-def _recipe_of(run: Run) -> str:
+def _recipe_of(label: str, run: Run) -> str:
     settings = {key: value for key, value in run.recipe.items() if key != "versions"}
     lines = []
     for table, value in settings.items():
@@ -173,9 +174,8 @@ def _recipe_of(run: Run) -> str:
             lines.extend(f"{key} = {_literal(entry)}" for key, entry in value.items())
         else:
             lines.insert(0, f"{table} = {_literal(value)}")
-    seed = "" if run.seed is None else f", seed {run.seed}"
     text = escape("\n".join(lines).strip())
-    return f"<details><summary>Recipe of {escape(run.name)}{seed}</summary><pre>{text}</pre></details>"
+    return f"<details><summary>Recipe of {escape(label)}</summary><pre>{text}</pre></details>"
 
 
 def _literal(value: object) -> str:

@@ -125,19 +125,28 @@ def load_runs(folder: Path) -> list[Run]:
 def _read_run(folder: Path) -> Run:
     recipe = _read_recipe(folder / "recipe.toml")
     run, federation = _table(recipe, "run"), _table(recipe, "federation")
-    clients = federation.get("clients")
+    methods = run.get("methods")
+    only = methods[0] if isinstance(methods, list) and len(methods) == 1 else None
     name = str(run.get("name") or folder.name)
     fields: dict[str, Any] = {
         "folder": folder,
         "name": name,
-        "method": str(run.get("method") or folder.name),
+        "method": str(run.get("method") or only or folder.name),
         "seed": whole(run.get("seed")),
         "rounds": whole(federation.get("rounds")),
-        "num_clients": len(clients) if isinstance(clients, list) else whole(clients),
+        "num_clients": _num_clients(recipe),
         "recipe": recipe,
         "samples": _read_samples(folder / "samples.json"),
     }
     return Run(**fields, **_read_metrics(folder / METRICS))
+
+
+def _num_clients(recipe: Mapping[str, Any]) -> int | None:
+    """Clients as the recipe says it: a list of organisations, or a number under the federation or its scenario."""
+    named = _table(recipe, "data").get("clients")
+    if isinstance(named, list) and named:
+        return len(named)
+    return whole(_table(recipe, "federation").get("clients")) or whole(_table(recipe, "scenario").get("clients"))
 
 
 def _table(recipe: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -131,13 +131,14 @@ class ServerRound:
 
 @dataclass(frozen=True)
 class Holding:
-    """What one client holds: pairs, pairs by group, and the pairs that could not be used, by reason."""
+    """What one client holds: pairs, pairs by group, pairs that could not be used by reason, captions put in wrong."""
 
     client: int
     name: str
     num_pairs: int = 0
     groups: Mapping[str, float] = field(default_factory=dict)
     bad_pairs: Mapping[str, float] = field(default_factory=dict)
+    wrong_captions: int = 0
 
     @classmethod
     def from_line(cls, line: Mapping[str, object]) -> "Holding":
@@ -149,6 +150,7 @@ class Holding:
             num_pairs=whole(line.get("num_pairs")) or 0,
             groups=numbers(line.get("groups")),
             bad_pairs=numbers(line.get("bad_pairs")),
+            wrong_captions=whole(line.get("wrong_captions")) or 0,
         )
 
 

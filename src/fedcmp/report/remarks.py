@@ -11,7 +11,7 @@ from fedcmp.report.summary import BLIND, Comparison
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client
-_DATA_KEYS = ("name", "world", "source", "kind", "format", "scenario", "partition", "level", "path", "images", "shards")
+_FORMATS = {"world": "embedded world", "llava": "LLaVA-format files", "webdataset": "WebDataset tars"}
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,15 @@ def _span(values: list[float]) -> str:
 
 
 def _data(recipe: Mapping[str, Any]) -> str:
-    data = recipe.get("data")
-    if isinstance(data, str):
-        return data
-    if not isinstance(data, Mapping):
-        return ""
-    told = ordered(data[key] for key in _DATA_KEYS if isinstance(data.get(key), str) and data[key])
-    return ", ".join(told[:3])
+    data, scenario = recipe.get("data"), recipe.get("scenario")
+    told: list[str] = []
+    form = data.get("format") if isinstance(data, Mapping) else None
+    if isinstance(form, str):
+        told.append(_FORMATS.get(form, form))
+    kind = scenario.get("kind") if isinstance(scenario, Mapping) else None
+    if isinstance(kind, str) and kind != "given":
+        told.append("iid clients" if kind == "iid" else f"split among clients by {kind}")
+    return ", ".join(told)
 
 
 def warnings(comparison: Comparison) -> list[str]:
