@@ -68,7 +68,7 @@ def language_config() -> LlamaConfig:
     )
 
 
-def start_by_matching(model: LlamaForCausalLM, *, strength: float = 1.0, copying: float = 0.3) -> None:
+def start_by_matching(model: LlamaForCausalLM, *, strength: float = 0.7, copying: float = 0.3) -> None:
     """Initialise attention so that equal words attend to each other and copy what they find (mimetic initialisation,
     Trockman and Kolter 2023, arXiv 2305.09828): from a random start, a model this small takes very long to match.
 
