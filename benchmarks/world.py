@@ -3,9 +3,9 @@
     python benchmarks/world.py [--pairs 20000] [--seeds 3] [--out results/world.json]
 
 The projector is trained centrally on captions only (at most 50,000), then answers balanced questions about held-out
-test scenes, at least 500 of each kind. Prints accuracy of the blind LLM, of the trained model (mean and spread over seeds)
-and the gain; the goal is at least 10 points in every kind. Before that, the frozen parts alone: retrieval by the tiny
-CLIP, and what the tiny Llama makes of perfectly described cells: the most that a projector could reach.
+test scenes, at least 500 of each kind. Prints accuracy of the blind LLM, of the trained model (mean and spread over
+seeds) and the gain; the goal is at least 10 points in every kind. Before that, the frozen parts alone: retrieval by
+the tiny CLIP, and what the tiny Llama makes of perfectly described cells: the most that a projector could reach.
 """
 
 import argparse
@@ -113,12 +113,10 @@ def main() -> None:
     print("| kind | blind | trained | gain |\n|---|---|---|---|")
     for kind, row in table.items():
         gain = 100 * (row["trained"] - row["blind"])
-        print(
-            f"| {kind} | {100 * row['blind']:.1f} | {100 * row['trained']:.1f} ± {100 * row['spread']:.1f} | {gain:+.1f} |"
-        )
-    print(
-        f"caption loss: blind {blind['caption_loss']:.3f}, trained {np.mean(losses):.3f} ± {np.std(losses, ddof=1):.3f}"
-    )
+        seen = f"{100 * row['trained']:.1f} ± {100 * row['spread']:.1f}"
+        print(f"| {kind} | {100 * row['blind']:.1f} | {seen} | {gain:+.1f} |")
+    trained = f"{np.mean(losses):.3f} ± {np.std(losses):.3f}"
+    print(f"caption loss: blind {blind['caption_loss']:.3f}, trained {trained}")
     if options.out is not None:
         options.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"pairs": options.pairs, "seeds": options.seeds, "kinds": table}
