@@ -28,7 +28,7 @@ from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.train import train
-from fedcmp.world.pretrain_language import BagEncoder
+from fedcmp.world.documents import BagEncoder
 from fedcmp.world.scene import VALIDATION_SEED, make_scenes
 
 

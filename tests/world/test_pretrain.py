@@ -8,8 +8,9 @@ from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.content import CELLS
+from fedcmp.world.documents import BagEncoder
 from fedcmp.world.pretrain import pretrain
-from fedcmp.world.pretrain_language import BagEncoder, LanguageTask, language_config, start_by_matching
+from fedcmp.world.pretrain_language import PHASES, LanguageTask, language_config, start_by_matching
 from fedcmp.world.scene import make_scenes
 
 
@@ -36,7 +37,7 @@ def test_loss_falls_on_what_is_to_be_learned():
     from transformers import LlamaForCausalLM
 
     torch.manual_seed(0)
-    task, model = LanguageTask(), LlamaForCausalLM(language_config())
+    task, model = LanguageTask(PHASES[-1].bodies), LlamaForCausalLM(language_config())
     start_by_matching(model)
     scenes = make_scenes(404, 0, 40, images=False)
     kinds = {document.prefix for document in task.writer.documents(scenes)}

@@ -6,7 +6,7 @@ from typing import Literal
 
 from fedcmp.errors import UserError
 
-VISION_STEPS, LANGUAGE_STEPS = 4200, 6000
+VISION_STEPS, LANGUAGE_STEPS = 4200, 9000
 
 
 def pretrain(

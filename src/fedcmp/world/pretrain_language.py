@@ -1,15 +1,13 @@
 """Pretraining of the world's tiny Llama: text only, yet able to read a prefix, or a projector has nothing to talk to.
 
-A document is `<bos> prefix <sep> body <eos>`. The body is a caption, questions with answers, or a list of words each
-with yes or no and what it stands with. The prefix is mostly nine positions, one a cell of the picture, each a random
-mixture of the embeddings of the words that describe the cell and the style: what a perfect projector could say, blurred
-by dropped words, random weights and noise. It may also be the same words one by one (notes), a caption, noise alone, or
-nothing. No picture is involved. Loss weights: caption 1, answer 2, question .05.
+Cells are random mixtures of the embeddings of the words that describe them: what a perfect projector could say, blurred
+by dropped words, random weights and noise. No picture is involved. Two phases: first captions, questions and checks of
+single words; then, at a lower rate, also where objects lie to each other. Documents: documents.py.
 Shapes: B documents, P = 9 cells, W words a cell, T positions, V words, D = 128 width.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,33 +18,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fedcmp.world.content import CELLS
-from fedcmp.world.randomness import random_integers
+from fedcmp.world.documents import BagEncoder, Document, DocumentWriter
 from fedcmp.world.scene import PRETRAINING_SEED, Scenes, make_scenes
-from fedcmp.world.tokenizer import BOS, EMPTY, EOS, PAD, SEPARATOR, SPECIAL_TOKENS, vocabulary, world_tokenizer
-from fedcmp.world.words import (
-    COLORS,
-    COLUMNS,
-    DIGITS,
-    DIRECTIONS,
-    LETTERS,
-    MOODS,
-    ROWS,
-    SHAPES,
-    STYLES,
-    TEXTURES,
-)
+from fedcmp.world.tokenizer import BOS, PAD, world_tokenizer
 
-WORDS_A_CELL = 8
-# Reading words that stand one by one is what teaches the LLM to match; cells alone would take much longer.
-_BODIES = (*["caption"] * 7, *["questions"] * 9, *["checks"] * 4)
-_CHECKS = 6
-_CHECKED = frozenset(
-    {*COLORS, *SHAPES, *DIRECTIONS, *MOODS, *LETTERS, *DIGITS, *(word for t in TEXTURES for word in t.split()), "bar"}
-)
-_PREFIXES = (*["cells"] * 9, *["notes"] * 6, "caption", "noise", *["none"] * 3)
-_QUESTION_WEIGHT, _ANSWER_WEIGHT = 0.05, 2.0
-_VARIANTS, _VARIANT_SEED = 4, 7919  # how often a scene is asked about, and the streams of the further questions
+
+def learning_rate_factor(step: int, steps: int) -> float:
+    """Warm-up over 3 %, then a cosine to 2 %."""
+    done = step / steps
+    return min(1.0, (step + 1) / (0.03 * steps + 1)) * (0.51 + 0.49 * math.cos(math.pi * done))
 
 
 def language_config() -> LlamaConfig:
@@ -86,117 +66,6 @@ def start_by_matching(model: LlamaForCausalLM, *, strength: float = 0.7, copying
             attention.o_proj.weight.copy_(attention.v_proj.weight.T * copying)
 
 
-class BagEncoder:
-    """Turns scenes into bags of words per cell, and texts into ids."""
-
-    def __init__(self) -> None:
-        self.ids = {word: i for i, word in enumerate(vocabulary())}
-        self.specials = len(SPECIAL_TOKENS)
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of words separated by spaces."""
-        return [self.ids[word] for word in text.split()]
-
-    def cell_ids(self, scenes: Scenes, *, places: bool = True) -> Tensor:
-        """(B, P, W) ids of the words for the style, the cell's place and what it shows, padded with `<pad>`."""
-        padding = [self.ids[PAD]] * WORDS_A_CELL
-        rows = []
-        for content, style in zip(scenes.contents, scenes.styles.tolist(), strict=True):
-            for cell, text in enumerate(content.cell_words()):
-                where = [self.ids[ROWS[cell // 3]], self.ids[COLUMNS[cell % 3]]] if places else []
-                shown = self.encode(text) if text else [self.ids[EMPTY]]
-                rows.append(([self.ids[STYLES[style]], *where, *shown, *padding])[:WORDS_A_CELL])
-        return torch.tensor(rows).view(len(scenes), CELLS, WORDS_A_CELL)
-
-    def multi_hot(self, scenes: Scenes) -> Tensor:
-        """(B, P, V) one where a word describes a cell's style or content, `<pad>` excepted."""
-        hot = torch.zeros(len(scenes), CELLS, len(self.ids)).scatter_(2, self.cell_ids(scenes, places=False), 1.0)
-        hot[:, :, self.ids[PAD]] = 0
-        return hot
-
-
-@dataclass
-class _Document:
-    prefix: str  # one of _PREFIXES
-    row: int  # of its scene in the batch
-    ids: list[int]  # after the prefix: <sep> body <eos>, or the caption in front of them
-    weights: list[float]
-
-
-class _Writer:
-    """Chooses and writes a document for each scene, by the scene's own random integers."""
-
-    def __init__(self, bags: BagEncoder) -> None:
-        self.bags = bags
-        self.separator, self.end = bags.ids[SEPARATOR], bags.ids[EOS]
-
-    def documents(self, scenes: Scenes) -> list[_Document]:
-        return [self._document(scenes, row) for row in range(len(scenes))]
-
-    def _document(self, scenes: Scenes, row: int) -> _Document:
-        draws = scenes.draws[row].tolist()
-        caption = self.bags.encode(scenes.captions[row])
-        told = {"notes": self._notes(scenes, row, draws), "caption": caption}
-        prefix = _PREFIXES[draws[34] % len(_PREFIXES)]
-        if not told.get(prefix, [0]):  # too much to tell in words
-            prefix = "cells"
-        kind = _BODIES[draws[33] % len(_BODIES)]
-        if kind == "questions":
-            body, weights = self._questions(scenes, row, draws)
-        elif kind == "checks":
-            body, weights = self._checks(scenes, row)
-        else:
-            body, weights = caption, [1.0] * len(caption)
-        before = told.get(prefix, [])
-        ids, out_weights = [*before, self.separator, *body, self.end], [*[0.0] * (len(before) + 1), *weights, 1.0]
-        return _Document(prefix, row, ids, out_weights)
-
-    def _checks(self, scenes: Scenes, row: int) -> tuple[list[int], list[float]]:
-        """Words with yes or no: does the picture show it? And the words that share a cell with a word it shows.
-
-        The answer follows the word itself: the shortest way to learn to match a word with what the cells show.
-        """
-        present = sorted({word for text in scenes.contents[row].cell_words() for word in text.split()} & _CHECKED)
-        absent = sorted(_CHECKED - set(present))
-        draw = random_integers(scenes.seed - 2 * _VARIANT_SEED, scenes.indices[row : row + 1])[0].tolist()
-        ids: list[int] = []
-        weights: list[float] = []
-        for step in range(_CHECKS):
-            words = present if draw[2 * step] % 2 else absent
-            word = words[draw[2 * step + 1] % len(words)]
-            cells = [text.split() for text in scenes.contents[row].cell_words() if word in text.split()]
-            said = [word, "yes", *(w for w in cells[0] if w != word), ","] if cells else [word, "no", ","]
-            ids += [self.bags.ids[w] for w in said]
-            weights += [0.0] + [1.0] * (len(said) - 2) + [0.0]
-        return ids, weights
-
-    def _notes(self, scenes: Scenes, row: int, draws: list[int]) -> list[int]:
-        """The cells spelled out in words, in any order; nothing where more than three cells show something."""
-        words = scenes.contents[row].cell_words()
-        shown = [f"{text} {ROWS[cell // 3]} {COLUMNS[cell % 3]} ," for cell, text in enumerate(words) if text]
-        if len(shown) > 3:
-            return []
-        turn = draws[37] % len(shown)
-        return self.bags.encode(" ".join([*shown[turn:], *shown[:turn], STYLES[scenes.styles[row]]]))
-
-    def _questions(self, scenes: Scenes, row: int, draws: list[int]) -> tuple[list[int], list[float]]:
-        """Several questions about one scene: many answers a document teach the LLM to look things up."""
-        content, index = scenes.contents[row], scenes.indices[row : row + 1]
-        asked = {question.text: question for question in scenes.questions[row]}
-        for variant in range(1, _VARIANTS):
-            others = random_integers(scenes.seed + _VARIANT_SEED * variant, index)[0].tolist()
-            asked |= {question.text: question for question in content.questions(others)}
-        chosen = list(asked.values())
-        order = random_integers(scenes.seed - _VARIANT_SEED, index, len(chosen))[0].argsort(kind="stable").tolist()
-        ids: list[int] = []
-        weights: list[float] = []
-        for i in order[: 2 + draws[36] % 5]:
-            text = self.bags.encode(f"question : {chosen[i].text} answer :")
-            ids += [*text, self.bags.ids[chosen[i].answer]]
-            weights += [_QUESTION_WEIGHT] * len(text) + [_ANSWER_WEIGHT]
-        return ids, weights
-
-
 class _Blur:
     """Turns cells into the embeddings that a good but imperfect projector might produce."""
 
@@ -224,9 +93,9 @@ class _Blur:
 class LanguageTask:
     """Documents to inputs and weighted loss."""
 
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self, bodies: Sequence[str], seed: int = 0) -> None:
         self.bags = BagEncoder()
-        self.writer = _Writer(self.bags)
+        self.writer = DocumentWriter(self.bags, bodies)
         self.blur = _Blur(self.bags, seed)
 
     def loss(self, model: LlamaForCausalLM, scenes: Scenes) -> Tensor:
@@ -242,7 +111,7 @@ class LanguageTask:
         return total / weight
 
     def _group_loss(
-        self, model: LlamaForCausalLM, scenes: Scenes, documents: list[_Document], *, cells: bool
+        self, model: LlamaForCausalLM, scenes: Scenes, documents: list[Document], *, cells: bool
     ) -> tuple[Tensor, Tensor]:
         length = max(len(d.ids) for d in documents)
         pad = self.bags.ids[PAD]
@@ -276,48 +145,84 @@ def _rows(scenes: Scenes, rows: NDArray[np.int64]) -> Scenes:
     )
 
 
-def _by_length(documents: list[_Document], parts: int) -> list[list[_Document]]:
+def _by_length(documents: list[Document], parts: int) -> list[list[Document]]:
     """Documents of like length together: less padding."""
     ordered = sorted(documents, key=lambda d: len(d.ids))
     cut = math.ceil(len(ordered) / parts)
     return [ordered[i : i + cut] for i in range(0, len(ordered), cut)] if ordered else []
 
 
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of pretraining with its own warm-up and cosine.
+
+    Attributes:
+        share: of all steps.
+        learning_rate: AdamW's peak rate.
+        bodies: what documents hold, each as often as it is named.
+    """
+
+    share: float
+    learning_rate: float
+    bodies: tuple[str, ...]
+
+
+PHASES = (
+    Phase(2 / 3, 2e-3, (*["caption"] * 7, *["questions"] * 9, *["checks"] * 4)),
+    Phase(1 / 3, 1e-3, (*["caption"] * 6, *["questions"] * 8, *["checks"] * 2, *["places"] * 4)),
+)
+
+
 def pretrain_language(
-    folder: Path, *, steps: int, batch_size: int = 32, learning_rate: float = 2e-3, log: Callable[[str], None] = print
+    folder: Path, *, steps: int, batch_size: int = 32, log: Callable[[str], None] = print
 ) -> LlamaForCausalLM:
     """Train the tiny Llama from scratch and save it with its tokenizer.
 
     Args:
         folder: where config.json, model.safetensors (float16) and the tokenizer are written.
-        steps: optimiser steps; each sees `batch_size` new documents.
+        steps: optimiser steps in all phases; each sees `batch_size` new documents.
         batch_size: documents a step.
-        learning_rate: AdamW's peak rate.
         log: receives a line now and then.
 
     Returns:
         The model in evaluation mode.
     """
-    from fedcmp.world.pretrain_vision import learning_rate_factor
-
     torch.manual_seed(0)
     model = LlamaForCausalLM(language_config()).train()
     start_by_matching(model)
-    task = LanguageTask()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    done = 0
+    for number, phase in enumerate(PHASES):
+        count = steps - done if phase is PHASES[-1] else round(phase.share * steps)
+        run_phase(model, phase, number, first=done, steps=count, batch_size=batch_size, log=log)
+        done += count
+    model.half().save_pretrained(folder)
+    world_tokenizer().save_pretrained(folder)
+    return model.float().eval()
+
+
+def run_phase(
+    model: LlamaForCausalLM,
+    phase: Phase,
+    number: int,
+    *,
+    first: int,
+    steps: int,
+    batch_size: int,
+    log: Callable[[str], None],
+) -> None:
+    """Train through one phase; `first` steps came before it, and their scenes do not come again."""
+    task = LanguageTask(phase.bodies, seed=number)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=phase.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
     recent: list[float] = []
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate * learning_rate_factor(step, steps)
-        loss = task.loss(model, make_scenes(PRETRAINING_SEED, step * batch_size, batch_size, images=False))
+            group["lr"] = phase.learning_rate * learning_rate_factor(step, steps)
+        loss = task.loss(model, make_scenes(PRETRAINING_SEED, (first + step) * batch_size, batch_size, images=False))
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         recent.append(loss.item())
-        if step % max(1, steps // 50) == 0 or step == steps - 1:
-            log(f"language step {step}/{steps} loss {sum(recent) / len(recent):.3f}")
+        if step % max(1, steps // 25) == 0 or step == steps - 1:
+            log(f"language phase {number + 1} step {step}/{steps} loss {sum(recent) / len(recent):.3f}")
             recent.clear()
-    model.half().save_pretrained(folder)
-    world_tokenizer().save_pretrained(folder)
-    return model.float().eval()

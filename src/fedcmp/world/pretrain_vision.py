@@ -5,7 +5,6 @@ Three losses: InfoNCE between pictures and captions (CLIP); which words the capt
 tokens, the layer that a projector reads. Shapes: B pairs, P = 9 patches, V words, D = 128 width.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,8 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from fedcmp.world.pretrain_language import BagEncoder
+from fedcmp.world.documents import BagEncoder
+from fedcmp.world.pretrain_language import learning_rate_factor
 from fedcmp.world.scene import PRETRAINING_SEED, Scenes, make_scenes
 from fedcmp.world.tokenizer import vocabulary, world_tokenizer
 
@@ -97,12 +97,6 @@ class _Objective:
         cells = cells.sum(-1).mean()
         parts = {"contrast": contrast.item(), "caption words": words.item(), "cell words": cells.item()}
         return contrast + words + 0.5 * cells, parts
-
-
-def learning_rate_factor(step: int, steps: int) -> float:
-    """Warm-up over 3 %, then a cosine to 2 %."""
-    done = step / steps
-    return min(1.0, (step + 1) / (0.03 * steps + 1)) * (0.51 + 0.49 * math.cos(math.pi * done))
 
 
 def pretrain_vision(
