@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
 
-.PHONY: setup demo test test-slow lint types benchmarks clean
+.PHONY: setup demo test test-slow lint types benchmarks results clean
 
 setup: $(STAMP)
 
@@ -35,8 +35,16 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 benchmarks: $(STAMP)
+	$(BIN)/python benchmarks/world.py --out results/world.json
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/aggregation.py
+
+# The figures of docs/results.md: the demo's recipe over three seeds, mean and spread.
+results: $(STAMP)
+	for seed in 1 2 3; do \
+	    $(BIN)/fedcmp train recipes/demo.toml --overwrite -o run.folder=runs/results -o run.name=seed-$$seed -o run.seed=$$seed || exit; \
+	done
+	$(BIN)/fedcmp report runs/results --out results/demo
 
 clean:
 	rm -rf .venv build dist runs

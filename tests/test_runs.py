@@ -47,6 +47,14 @@ def test_resuming_cuts_what_a_killed_round_had_written(tmp_path):
     assert [line["round"] for line in run.lines()] == [1]
 
 
+def test_a_run_killed_in_its_first_round_starts_anew(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    run.log([{"kind": "data", "client": 0}])
+    assert run.resume() is None
+    assert run.lines() == []
+
+
 def test_an_unfinished_checkpoint_does_not_count(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("")

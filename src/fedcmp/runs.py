@@ -87,13 +87,14 @@ class RunFolder:
             shutil.rmtree(older)
 
     def resume(self) -> Checkpoint | None:
-        """The last complete checkpoint, metrics.jsonl cut back to it; None where there is none.
+        """The last complete checkpoint, metrics.jsonl cut back to it; None, and nothing in it, where there is none.
 
         Raises:
             UserError: a checkpoint whose files cannot be read.
         """
         complete = self._complete()
         if not complete:
+            write_whole(self.metrics, b"")
             return None
         checkpoint = self.read(complete[-1])
         with self.metrics.open("r+b") as file:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
 from fedcmp.data.prepared import PreparedPairs
+from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -89,6 +90,7 @@ def train_part(
 
     Raises:
         ValueError: the part is empty.
+        UserError: no picture of the part is usable.
     """
     if not part.batches:
         raise ValueError("a part without pairs cannot be trained on")
@@ -104,10 +106,14 @@ def train_part(
     if optimizer_state is not None:
         _restore(optimizer, projector, optimizer_state)
     losses: list[float] = []
+    examples = 0
     for step, (positions, rate) in enumerate(zip(part.batches, part.rates, strict=True)):
         for group in optimizer.param_groups:
             group["lr"] = rate
         batch = pairs.batch(positions, part.swapped)
+        if not len(batch.lengths):  # every picture of it turned out bad while it was read on the fly
+            continue
+        examples += len(batch.lengths)
         loss = vlm.caption_losses(batch.features, batch.ids, batch.lengths).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -116,11 +122,13 @@ def train_part(
         losses.append(loss.item())
         if on_step is not None:
             on_step(step, losses[-1])
+    if not losses:
+        raise UserError("a client's whole part of the round holds no usable picture; see the log for their names")
     projector.eval()
     state = {name: tensor.cpu() for name, tensor in projector.tensors().items()}
     update = ClientUpdate(
         state=state,
-        num_examples=sum(len(positions) for positions in part.batches),
+        num_examples=examples,
         alignment_error=_alignment_error(vlm, pairs, part),
         second_moment=_second_moment(optimizer, projector, settings.beta_2) if with_second_moment else None,
     )
@@ -133,7 +141,8 @@ def _alignment_error(vlm: VLM, pairs: PreparedPairs, part: Part) -> float:
     errors = []
     for positions in part.batches:
         batch = pairs.batch(positions, part.swapped)
-        errors.append(vlm.alignment_errors(batch.features, batch.ids, batch.lengths))
+        if len(batch.lengths):
+            errors.append(vlm.alignment_errors(batch.features, batch.ids, batch.lengths))
     return float(torch.cat(errors).double().mean())
 
 

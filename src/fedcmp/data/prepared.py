@@ -104,5 +104,7 @@ class PreparedPairs:
         if len(usable) < len(positions):
             positions = positions[np.isin(self.rows[positions], usable)]
         captions = [self.tokens[swapped.get(p, p)] for p in positions.tolist()]
+        if not captions:
+            return Batch(features, torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long))
         ids, lengths = collate(captions, self.pad)
         return Batch(features, ids, lengths)

@@ -126,6 +126,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
     groups = [group or "all" for group in read.groups]
     if held_out is None:
         holdings, judged = _hold_out(recipe, holdings, names)
+        judged = [_usable(held, read, _chained(collections, features)) for held in judged]
         if not any(read.groups):
             for name, held in zip(names, judged, strict=True):
                 for position in held.tolist():
@@ -270,6 +271,19 @@ def _hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tupl
         judged.append(np.sort(order[:count]))
         train.append(np.sort(order[count:]))
     return train, judged
+
+
+def _chained(collections: list[Collection], features: list[FeatureSource]) -> FeatureSource:
+    return ChainedFeatures(features, [len(c.source) for c in collections]) if len(features) > 1 else features[0]
+
+
+def _usable(held: Indices, read: _Reader, features: FeatureSource) -> Indices:
+    """Held-out pairs whose pictures can be read; a store knows that already, features in passing only find out here."""
+    rows = np.array([read.rows[position] for position in held.tolist()], np.int64)
+    if isinstance(features, FeatureStore):
+        return held
+    kept = [features.gather(rows[i : i + _EMBED_BATCH])[0] for i in range(0, len(rows), _EMBED_BATCH)]
+    return held[np.isin(rows, np.concatenate(kept))]
 
 
 def _check_parts(recipe: Recipe, manifest: Manifest) -> None:

@@ -127,6 +127,8 @@ class ChainedFeatures:
             kept, features = self.parts[number].gather(chosen[owner == number] - self._starts[number])
             rows.update(zip((kept + self._starts[number]).tolist(), features, strict=True))
         usable = [index for index in chosen.tolist() if index in rows]
+        if not usable:
+            return self.parts[0].gather(np.empty(0, np.int64))
         return np.array(usable, np.int64), torch.stack([rows[index] for index in usable])
 
 

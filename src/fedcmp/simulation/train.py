@@ -14,6 +14,7 @@ from typing import Any
 
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
+from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.runs import RunFolder
@@ -68,7 +69,7 @@ def train(
         if not kept.metrics.exists():
             kept.begin(_recipe_text(recipe, data, method))
     if not recipe_file.exists():
-        recipe_file.write_text(_recipe_text(recipe, data, None), encoding="utf-8")
+        write_whole(recipe_file, _recipe_text(recipe, data, None).encode())
     with Pool(recipe, recipe_file, folder / "prepared") as pool:
         runs = [
             MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", events or Events())
