@@ -10,11 +10,13 @@ RECIPE ?= recipes/demo.toml
 
 setup: $(STAMP)
 
+# Debian's python3 may lack ensurepip: then the environment has no pip, and that of $(PYTHON) (22.3 or newer) installs.
 $(STAMP): constraints.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; name one: make PYTHON=python3.12"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >/dev/null || { rm -rf .venv; $(PYTHON) -m venv --without-pip .venv; }
+	@pip="$(BIN)/python -m pip"; $$pip --version >/dev/null 2>&1 || pip="$(PYTHON) -m pip --python $(BIN)/python"; set -ex; \
+	$$pip install --quiet --constraint constraints.txt torch; \
+	$$pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@rm -f .venv/.built-from-*
 	@touch $@
 
@@ -46,5 +48,6 @@ results: $(STAMP)
 	done
 	$(BIN)/fedcmp report runs/results --out results/demo
 
+# Leaves runs/ alone: those are your results.
 clean:
-	rm -rf .venv build dist runs
+	rm -rf .venv build dist

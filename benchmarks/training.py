@@ -4,9 +4,9 @@
 
 Both train the projector on the same pairs of the embedded world, one epoch, the same batch size, float32. The plain
 loop is what a careful user would write: LlavaForConditionalGeneration with a frozen tower and LLM, the processor's own
-batches, one process with two threads. Ours is the two-worker simulation, its feature extraction counted in (cold
-store), and once more with a warm store. Starting processes and loading models is counted for neither side. Each figure
-is the best of `--repeats`; the ratios are printed last.
+batches, one process with two threads. Ours is the two-worker simulation, its feature extraction counted in (cold store,
+captions read and tokenised), and once more with a warm store. Starting processes and loading models is counted for
+neither side. Each figure is the best of `--repeats`; the ratios are printed last.
 """
 
 import argparse
@@ -23,11 +23,12 @@ import numpy as np
 import torch
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
-from fedcmp.config import Recipe, dump_recipe, parse_recipe
+from fedcmp.config import Recipe, parse_recipe
+from fedcmp.data.captions import tokenize_captions
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import PairSource
 from fedcmp.model.export import export_llava, prompt_text
-from fedcmp.model.language import LanguageModel
+from fedcmp.model.language import LanguageModel, TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.pool import Pool
@@ -91,15 +92,14 @@ def our_loop(recipe: Recipe, folder: Path, repeats: int) -> tuple[float, float]:
     torch.set_num_threads(2)
     encoder = VisionEncoder(recipe.model.vision)
     collection = training_collections(recipe, quiet)[0]
+    text = TextFormat(recipe.model.language)
     start = time.perf_counter()
     frozen_features(recipe, collection, encoder, quiet)
+    captions = [collection.source.pair(index).caption for index in range(len(collection.source))]
+    tokenize_captions(text.tokenizer, captions, max_tokens=recipe.data.max_caption_tokens, eos_token_id=text.end)
     extraction = time.perf_counter() - start
     data = prepare(recipe, folder / "prepared", quiet)
-    (folder / "recipe.toml").write_text(dump_recipe(recipe))
-    language = LanguageModel(recipe.model.language, device="cpu")
-    initial = {
-        f"projector.{n}": t for n, t in new_projector(recipe, data.vision_width, language.width).tensors().items()
-    }
+    initial = {f"projector.{n}": t for n, t in new_projector(recipe, data.vision_width, text.width).tensors().items()}
     train = {
         "op": "train",
         "part": 0,
@@ -109,7 +109,7 @@ def our_loop(recipe: Recipe, folder: Path, repeats: int) -> tuple[float, float]:
     }
     jobs = [({**train, "client": client}, initial) for client in (0, 1)]
     ready = {"op": "evaluate", "what": "captions", "start": 0, "stop": 16, "blind": False}
-    with Pool(recipe, folder / "recipe.toml", folder / "prepared") as pool:
+    with Pool(recipe, folder / "prepared") as pool:
         list(pool.map([(ready, initial)] * 4))
         seconds = []
         for _ in range(repeats):

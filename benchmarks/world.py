@@ -111,6 +111,10 @@ def main() -> None:
         results = [run(options.pairs, seed, Path(name)) for seed in range(options.seeds)]
     blind = results[0][0]
     kinds = list(blind["question_accuracy_by_kind"])
+    asked = blind["questions_by_kind"]
+    if min(asked.values()) < 500:
+        raise SystemExit(f"fewer than 500 balanced questions of a kind: {asked}")
+    print("balanced questions: " + ", ".join(f"{kind} {count}" for kind, count in asked.items()))
     table = {}
     for kind in kinds:
         seen = [trained["question_accuracy_by_kind"][kind] for _, trained in results]

@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -6,6 +7,16 @@ from fedcmp.config import Recipe, dump_recipe, load_recipe, parse_recipe
 from fedcmp.errors import UserError
 
 MINIMAL = "[data]\nnum_pairs = 100\n"
+CLIENTS = """
+[data]
+format = "llava"
+{}
+[[data.clients]]
+name = "a"
+pairs = "a.json"
+[scenario]
+kind = "given"
+"""
 
 
 def load(tmp_path, text, overrides=None):
@@ -16,8 +27,11 @@ def load(tmp_path, text, overrides=None):
 
 def test_a_recipe_comes_back_from_its_dump(tmp_path):
     recipe = load(
-        tmp_path, MINIMAL + "[method.fedcmp]\nlearning_rate = 0.02\noptions = { parameter_exponent = 0.25 }\n"
+        tmp_path,
+        MINIMAL
+        + "[method.fedcmp]\nlearning_rate = 0.02\noptions = { parameter_exponent = 0.25, magnitude_cap = inf }\n",
     )
+    assert recipe.model_dump(mode="json")["method"]["fedcmp"]["options"]["magnitude_cap"] == math.inf
     (tmp_path / "again.toml").write_text(dump_recipe(recipe))
     assert load_recipe(tmp_path / "again.toml") == recipe
 
@@ -42,7 +56,44 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
         ('[data]\nformat = "llava"\n', r"data\.pairs: missing"),
         ('[data]\nnum_pairs = 10\npairs = "a.json"\n', "makes its own pairs"),
         ('[data]\nformat = "llava"\npairs = "a.json"\n[scenario]\nkind = "style"\n', "only the embedded world"),
+        ('[data]\nnum_pairs = 10\n[evaluation]\nquestions = "q.jsonl"\n', "the embedded world asks its own questions"),
+        ('[model]\nvision = "some/clip"\n', r"data\.num_pairs: say how many"),
+        (CLIENTS.format("num_pairs = 9"), r"data\.num_pairs: .*give each client its own files"),
         ("[data\n", "not valid TOML"),
+        ("data = 3\n", r"data = 3: must be a table"),
+        (MINIMAL + "[training]\nbeta_1 = 1.0\n", r"training\.beta_1 = 1\.0: must be less than 1$"),
+        (MINIMAL + "[training]\nbeta_2 = 1\n", r"training\.beta_2 = 1: must be less than 1$"),
+        (MINIMAL + "[training]\nlearning_rate = inf\n", r"training\.learning_rate = inf: must be a finite number"),
+        (MINIMAL + "[training]\nmax_gradient_norm = inf\n", r"max_gradient_norm = inf: must be a finite number"),
+        (
+            MINIMAL + "[method.local]\nlearning_rate = nan\n",
+            r"method\.local\.learning_rate = nan: must be a finite number",
+        ),
+        (MINIMAL + "[federation]\nrounds = true\n", r"federation\.rounds = True: must be a valid integer"),
+        (MINIMAL + '[federation]\nrounds = "3"\n', r"federation\.rounds = '3': must be a valid integer"),
+        (MINIMAL + '[training]\nlearning_rate = "3"\n', r"training\.learning_rate = '3': must be a valid number"),
+        (MINIMAL + "feature_store = 1\n", r"data\.feature_store = 1: must be a valid boolean"),
+        ('[data]\nformat = "llava"\npairs = 3\n', r"toml: data\.pairs = 3: must be a path or a list of paths$"),
+        (
+            '[data]\nformat = "llava"\npairs = ["a", 3]\n',
+            r"data\.pairs = \['a', 3\]: must be a path or a list of paths$",
+        ),
+        (MINIMAL + "[run]\nfolder = 3\n", r"run\.folder = 3: must be a path$"),
+        (CLIENTS.format("").replace("pairs =", "pair ="), r"clients\.0\.pair: unknown key; did you mean pairs\?"),
+        (CLIENTS.format("").replace("pairs =", "images ="), r"data\.clients\.0\.pairs: missing$"),
+        (MINIMAL + "[model]\nvision = ''\n", r"model\.vision = ''"),
+        (
+            MINIMAL + "[method.mine]\nlearning_rate = 1\n",
+            r"toml: method\.mine: no method is named 'mine'\. There are: local",
+        ),
+        (
+            MINIMAL + "[method.mine]\naggregator = 'fedag'\n",
+            r"method\.mine\.aggregator: .* did you mean fedavg\? There are",
+        ),
+        (MINIMAL + "[method.report]\naggregator = 'fedavg'\n", r"method\.report: 'report' is a folder"),
+        (MINIMAL + '[run]\nmethods = ["prepared"]\n', r"run\.methods: 'prepared' is a folder"),
+        (MINIMAL + '[method.evaluations]\naggregator = "fedavg"\n', r"method\.evaluations: 'evaluations' is a folder"),
+        (MINIMAL + '[method."../up"]\naggregator = "fedavg"\n', r"method\.\.\./up: '\.\./up' names a folder; use"),
     ],
 )
 def test_mistakes_are_told_in_one_line_with_their_place(tmp_path, text, message):
@@ -90,7 +141,23 @@ kind = "given"
     assert recipe.data.clients[0].pairs == tmp_path / "a/pairs.json"
     assert recipe.data.clients[0].images == tmp_path / "a/images"
     assert recipe.data.clients[1].pairs == [Path("/somewhere/b.json")]
-    assert recipe.num_clients == 2
+
+
+def test_whole_numbers_are_numbers_and_strings_are_paths(tmp_path):
+    recipe = load(tmp_path, MINIMAL + "[run]\nfolder = 'out'\n[training]\nlearning_rate = 1\nbeta_1 = 0\n")
+    assert (recipe.training.learning_rate, recipe.training.beta_1, recipe.run.folder) == (1.0, 0.0, Path("out"))
+
+
+def test_model_folders_beside_the_recipe_are_found_there(tmp_path, monkeypatch):
+    (tmp_path / "beside/mine").mkdir(parents=True)
+    (tmp_path / "beside/world").mkdir()
+    (tmp_path / "elsewhere/typed").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    names = [("mine", str(tmp_path / "beside/mine")), ("./mine", str(tmp_path / "beside/mine"))]
+    names += [(same, same) for same in ("world", "owner/name", "typed", "./typed", str(tmp_path / "elsewhere/typed"))]
+    for name, expected in names:
+        recipe = load(tmp_path / "beside", MINIMAL + f"[model]\nvision = '{name}'\nlanguage = '{name}'\n")
+        assert (recipe.model.vision, recipe.model.language) == (expected, expected)
 
 
 def test_every_key_that_is_not_plain_is_described():

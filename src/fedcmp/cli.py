@@ -6,6 +6,7 @@ Ctrl-C.
 
 import logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +14,7 @@ from typing import Annotated, Literal
 import typer
 
 from fedcmp import __version__
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
 app = typer.Typer(
     name="fedcmp",
@@ -69,7 +70,7 @@ def train_command(
     from fedcmp.simulation.train import run_folder, train
 
     loaded = load_recipe(recipe, option)
-    again = f"fedcmp train {recipe} {' '.join(f'-o {o}' for o in option or [])}".rstrip()
+    again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option or [] for part in ("-o", o))])
     try:
         with Display(loaded) as display:
             folder = train(loaded, resume=resume, overwrite=overwrite, events=display, progress=display.preparing)
@@ -193,6 +194,16 @@ def main() -> None:
     except UserError as error:
         typer.echo(f"fedcmp: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(
+            f"fedcmp: {error.filename}: {error.strerror}; check the path, its rights and the disk's space", err=True
+        )
+        sys.exit(2)
+    except (WorkerDied, WorkerFailed) as error:
+        typer.echo(f"fedcmp: {error}", err=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
 

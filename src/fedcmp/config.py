@@ -1,10 +1,11 @@
 """The typed recipe: every key a run has, with its default, its check and its meaning.
 
-A recipe is a TOML file; unknown keys, wrong types and impossible combinations are refused with the key's name. Values
-given on the command line (`-o training.learning_rate=0.003`) replace those of the file.
+A recipe is a TOML file; unknown keys, wrong types (`rounds = "3"`) and impossible combinations are refused with the
+key's name. Values given on the command line (`-o training.learning_rate=0.003`) replace those of the file.
 """
 
 import difflib
+import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,33 +17,43 @@ from fedcmp import aggregation
 from fedcmp.errors import UserError
 
 NOT_FEDERATED = ("local", "centralized")
+RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
+_FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+File = Annotated[Path, Field(strict=False)]  # TOML has no paths: a string will do
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=False, frozen=True)
+    # ser_json_inf_nan: an option's inf stays inf, where JSON's null would read as "not given"
+    model_config = ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 class Run(_Section):
     """What to run and where to put it."""
 
-    name: str = Field("run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="folder under `folder`")
-    folder: Path = Field(Path("runs"), description="where runs are kept")
+    name: str = Field("run", pattern=_FOLDER_NAME, description="folder under `folder`")
+    folder: File = Field(Path("runs"), description="where runs are kept")
     seed: int = Field(0, ge=0, description="of the initial projector, the order of the pairs and the partition")
     methods: list[str] = Field(
-        ["fedcmp"], min_length=1, description="any of local, centralized and the aggregators; all on the same pairs"
+        ["fedcmp"], min_length=1, description="any of local, centralized, the aggregators and [method.NAME]'s names"
     )
     workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
-    cache: Path | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
+    cache: File | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
 
 
 class Model(_Section):
     """Frozen encoder, projector, frozen LLM."""
 
-    vision: str = Field("world", description="'world', a folder or a hub name of a CLIP- or SigLIP-like model")
+    vision: str = Field(
+        "world", min_length=1, description="'world', a folder or a hub name of a CLIP- or SigLIP-like model"
+    )
     vision_layer: int = Field(-2, description="hidden states that are the features; LLaVA: -2")
     vision_strategy: Literal["auto", "default", "full"] = "auto"
-    language: str = Field("world", description="'world', a folder or a hub name of a causal LM")
+    language: str = Field("world", min_length=1, description="'world', a folder or a hub name of a causal LM")
     separator: str | None = Field(None, description="between picture and text; default: sep token, else a line break")
     projector: Literal["mlp", "linear"] = "mlp"
     initialisation: Literal["llava", "normal", "scaled"] = "llava"
@@ -54,16 +65,16 @@ class ClientData(_Section):
     """One organisation's own pairs."""
 
     name: str = Field(min_length=1)
-    pairs: Path | list[Path]
-    images: Path | None = None
+    pairs: File | list[File]
+    images: File | None = None
 
 
 class Data(_Section):
     """The pairs. With `clients`, each client's own; else one collection that the scenario divides."""
 
     format: Literal["world", "llava", "webdataset"] = "world"
-    pairs: Path | list[Path] | None = Field(None, description="JSON/JSONL files or tar shards")
-    images: Path | None = Field(None, description="the image folder of LLaVA's format")
+    pairs: File | list[File] | None = Field(None, description="JSON/JSONL files or tar shards")
+    images: File | None = Field(None, description="the image folder of LLaVA's format")
     clients: list[ClientData] = Field([], description="one entry an organisation, instead of pairs and images")
     num_pairs: int | None = Field(None, ge=1, description="use the first so many pairs; the embedded world: how many")
     held_out: Fraction = Field(0.05, description="share of each client's pairs kept for evaluation (not for the world)")
@@ -97,8 +108,8 @@ class Training(_Section):
     learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate")
     schedule: Literal["run", "round"] = Field("run", description="one cosine over all rounds, or one in each round")
     warmup_ratio: Fraction = 0.03
-    beta_1: Fraction = 0.9
-    beta_2: Fraction = 0.99
+    beta_1: Decay = 0.9
+    beta_2: Decay = 0.99
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
 
@@ -110,7 +121,7 @@ class Evaluation(_Section):
     split: Literal["test", "validation"] = Field("test", description="of the embedded world; tune on validation only")
     captions: int = Field(512, ge=1, description="held-out pairs for the caption loss")
     questions_per_kind: int = Field(64, ge=0, description="balanced questions of each kind (embedded world)")
-    questions: Path | None = Field(None, description="a JSONL file of questions about held-out pairs of your own data")
+    questions: File | None = Field(None, description="a JSONL file of questions about held-out pairs of your own data")
     samples: int = Field(8, ge=0, description="pictures shown in the report with each model's caption")
     sample_tokens: int = Field(40, ge=1, description="longest caption written for them")
 
@@ -143,10 +154,21 @@ class Recipe(_Section):
                 raise ValueError(
                     "data.pairs: the embedded world makes its own pairs; set data.format to llava or webdataset"
                 )
+            if data.num_pairs is None:
+                raise ValueError("data.num_pairs: say how many pairs of the embedded world to use, for example 12000")
+            if self.evaluation.questions:
+                raise ValueError(
+                    "evaluation.questions: the embedded world asks its own questions; "
+                    "evaluation.questions_per_kind says how many"
+                )
         elif not data.pairs and not data.clients:
             raise ValueError("data.pairs: missing; name the JSON, JSONL or tar files, or give [[data.clients]]")
         if data.pairs and data.clients:
             raise ValueError("data.clients: give either data.pairs or [[data.clients]], not both")
+        if data.clients and data.num_pairs is not None:
+            raise ValueError(
+                "data.num_pairs: not with [[data.clients]]; give each client its own files, cut as you wish"
+            )
         if data.clients and self.scenario.kind != "given":
             raise ValueError('scenario.kind: clients that bring their own pairs need scenario.kind = "given"')
         if self.scenario.kind == "given" and not data.clients:
@@ -158,8 +180,6 @@ class Recipe(_Section):
             raise ValueError(
                 f'scenario.kind = "{self.scenario.kind}": only the embedded world knows styles and families'
             )
-        if data.format == "world" and self.model.vision == "world" and data.num_pairs is None:
-            raise ValueError("data.num_pairs: say how many pairs of the embedded world to use, for example 12000")
         clients = len(data.clients) or self.scenario.clients
         for client in self.scenario.wrong_captions:
             if not client.isdecimal() or int(client) >= clients:
@@ -169,39 +189,47 @@ class Recipe(_Section):
         if len(set(self.run.methods)) != len(self.run.methods):
             raise ValueError("run.methods: a method is named twice")
         for name in [*self.run.methods, *self.method]:
-            _check_method(name, self.method.get(name, Method()))
+            _check_method(name, self.method.get(name))
         return self
-
-    @property
-    def num_clients(self) -> int:
-        """How many clients take part."""
-        return len(self.data.clients) or self.scenario.clients
 
     def method_settings(self, name: str) -> Method:
         """The settings of one method, defaults where the recipe is silent."""
         return self.method.get(name, Method())
 
 
-def _check_method(name: str, method: Method) -> None:
+def _check_method(name: str, given: Method | None) -> None:
+    place = "run.methods" if given is None else f"method.{name}"
+    if not re.fullmatch(_FOLDER_NAME, name):
+        raise ValueError(f"{place}: {name!r} names a folder; use letters, digits, '.', '_' and '-'")
+    if name in RESERVED:
+        raise ValueError(f"{place}: {name!r} is a folder that every run has; choose another name")
+    method = given or Method()
     if name in NOT_FEDERATED:
         if method.options or method.aggregator:
-            raise ValueError(f"method.{name}: has no aggregator, hence no options; only learning_rate can be set")
+            raise ValueError(f"{place}: has no aggregator, hence no options; only learning_rate can be set")
         return
-    rule = method.aggregator or name
     known = aggregation.available()
-    if rule not in known:
-        choices = [*NOT_FEDERATED, *known]
-        near = difflib.get_close_matches(rule, choices, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"run.methods: no method is named {rule!r}{hint} There are: {', '.join(choices)}")
+    if method.aggregator is not None and method.aggregator not in known:
+        raise ValueError(f"{place}.aggregator: {_unknown('aggregator', method.aggregator, known)}")
+    if method.aggregator is None and name not in known:
+        raise ValueError(f"{place}: {_unknown('method', name, [*NOT_FEDERATED, *known])}")
     try:
-        aggregation.create(rule, **method.options)
+        aggregation.create(method.aggregator or name, **method.options)
     except (ValueError, TypeError) as error:
         raise ValueError(f"method.{name}.options: {error}") from error
 
 
+def _unknown(what: str, name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return f"no {what} is named {name!r}{hint} There are: {', '.join(known)}"
+
+
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
-    """Read, override and check a recipe; relative data paths are taken from the recipe's own folder.
+    """Read, override and check a recipe.
+
+    Relative data paths are taken from the recipe's own folder; so are model.vision and model.language where such a
+    folder is there, else they stay as typed: a folder where the command runs, or a hub name.
 
     Args:
         path: a TOML file.
@@ -233,13 +261,35 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_mistake(error)}") from error
+        raise UserError(f"{source}: {_first_mistake(error, content)}") from error
 
 
 def dump_recipe(recipe: Recipe, **extra: dict[str, Any]) -> str:
     """The resolved recipe as TOML, with further tables (versions, the manifest's hash) at its end."""
-    content = recipe.model_dump(mode="json", exclude_none=True) | extra
-    return tomli_w.dumps(content)
+    return tomli_w.dumps(_plain(recipe.model_dump(mode="python") | extra))
+
+
+def _plain(value: Any) -> Any:
+    """What TOML can say: paths as strings, no None, numbers (inf too) as they are."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def read_dumped(path: Path) -> Recipe:
+    """A recipe from a file that `dump_recipe` wrote.
+
+    Raises:
+        UserError: the file is missing or torn.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a readable recipe ({error}); start the run again with --overwrite") from error
+    content.pop("versions", None)
+    return parse_recipe(content, str(path))
 
 
 def override(content: dict[str, Any], text: str) -> None:
@@ -264,21 +314,40 @@ def override(content: dict[str, Any], text: str) -> None:
     table[names[-1]] = parsed
 
 
-def _first_mistake(error: ValidationError) -> str:
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
+def _first_mistake(error: ValidationError, content: dict[str, Any]) -> str:
+    # a mistyped key first: it may be why another one is missing
+    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    location = _location(first["loc"], content)
+    place = ".".join(map(str, location))
     if first["type"] == "extra_forbidden":
-        known = _keys_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        known = _keys_at(location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
         return f"{place}: unknown key; {hint}"
+    if first["type"] == "missing":
+        return f"{place}.{first['loc'][-1]}: missing"
     message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
     if not place:
         return message
+    if first["type"] == "path_type":
+        message = "must be a path" + (" or a list of paths" if location[-1] == "pairs" else "")
+    elif first["type"] in ("model_type", "dict_type"):
+        message = f"must be a table, as [{place}] begins one"
     return f"{place} = {first['input']!r}: {message[0].lower()}{message[1:]}"
 
 
-def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+def _location(parts: tuple[int | str, ...], content: Any) -> list[int | str]:
+    """The keys among an error's parts that are in the content; pydantic adds names of a union's members."""
+    keys: list[int | str] = []
+    for part in parts:
+        inside = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if inside:
+            content = content[part]
+            keys.append(part)
+    return keys
+
+
+def _keys_at(location: list[int | str]) -> list[str]:
     model: type[BaseModel] = Recipe
     for part in location:
         field = model.model_fields.get(str(part))
@@ -293,7 +362,7 @@ def _keys_at(location: tuple[int | str, ...]) -> list[str]:
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
-    """Data paths are relative to the recipe; the runs' folder stays relative to where the command is typed."""
+    """Paths of data and models are relative to the recipe; the runs' folder to where the command is typed."""
 
     def at(path: Path) -> Path:
         path = path.expanduser()
@@ -302,9 +371,15 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     def each(paths: Path | list[Path] | None) -> Path | list[Path] | None:
         return [at(p) for p in paths] if isinstance(paths, list) else at(paths) if paths else None
 
+    def frozen_part(name: str) -> str:
+        here = at(Path(name))
+        return str(here) if name != "world" and here.is_dir() else name
+
     data = recipe.data
     clients = [c.model_copy(update={"pairs": each(c.pairs), "images": each(c.images)}) for c in data.clients]
     moved = data.model_copy(update={"pairs": each(data.pairs), "images": each(data.images), "clients": clients})
     questions = each(recipe.evaluation.questions)
     evaluation = recipe.evaluation.model_copy(update={"questions": questions})
-    return recipe.model_copy(update={"data": moved, "evaluation": evaluation})
+    parts = {key: frozen_part(getattr(recipe.model, key)) for key in ("vision", "language")}
+    model = recipe.model.model_copy(update=parts)
+    return recipe.model_copy(update={"data": moved, "model": model, "evaluation": evaluation})

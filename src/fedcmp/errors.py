@@ -1,4 +1,4 @@
-"""The one exception for a user's mistake: the command line prints it as a single line and exits with code 2."""
+"""What the command line tells in one line: the user's mistakes (exit code 2) and workers that failed (exit code 1)."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The message is one line: the place, what is wrong there, and how to mend it.
     """
+
+
+class WorkerDied(RuntimeError):  # noqa: N818 - says what happened
+    """A worker process ended in the middle of a job."""
+
+
+class WorkerFailed(RuntimeError):  # noqa: N818 - says what happened
+    """A job raised what is no user's mistake; the message is the worker's traceback."""

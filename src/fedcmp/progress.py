@@ -6,15 +6,16 @@ import time
 from typing import Any, Self
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table as RichTable
+from rich.text import Text
 
 from fedcmp.config import Recipe
 from fedcmp.report.tables import Table
 from fedcmp.simulation.loop import Events
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
+_SPEED_OVER = 3600.0  # seconds that a bar's time left is estimated from: a client may take minutes
 
 
 class Display(Events):
@@ -30,18 +31,19 @@ class Display(Events):
         self._lock = threading.Lock()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            speed_estimate_period=_SPEED_OVER,
             disable=not self._live,
         )
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
-        self._begun = time.monotonic()
+        self._first: dict[str, tuple[float, int]] = {}  # when each method was first heard of, and how far it was
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -62,14 +64,14 @@ class Display(Events):
         assert self._recipe is not None
         with self._lock:
             rounds = self._recipe.federation.rounds
+            total = rounds * clients
             done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
-            task = self._task(method, rounds * clients)
+            task = self._task(method, total)
             who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
             note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
-            self._progress.update(task, completed=done, total=rounds * clients, note=note)
-            elapsed = time.monotonic() - self._begun
-            left = elapsed * (rounds * clients - done) / done
-            self._say(method, f"{method}: {note}  about {left:.0f} s left", last=done == rounds * clients)
+            self._progress.update(task, completed=done, total=total, note=note)
+            left = self._left(method, done, total)
+            self._say(method, f"{method}: {note}{left}", last=done == total)
 
     def round_done(self, method: str, round_number: int, rounds: int, evaluation: dict[str, Any] | None) -> None:
         """Show the held-out loss after a round."""
@@ -83,6 +85,12 @@ class Display(Events):
             self._tasks[name] = self._progress.add_task(name, total=total, note="")
         return self._tasks[name]
 
+    def _left(self, method: str, done: int, total: int) -> str:
+        """From what this process has seen of a method: preparing, and rounds before a resume, do not count."""
+        now = time.monotonic()
+        begun, before = self._first.setdefault(method, (now, done))
+        return f"  about {(now - begun) * (total - done) / (done - before):.0f} s left" if done > before else ""
+
     def _say(self, key: str, line: str, *, last: bool) -> None:
         now = time.monotonic()
         if not self._live and (last or now - self._told.get(key, -_PLAIN_EVERY) >= _PLAIN_EVERY):
@@ -95,11 +103,11 @@ def print_table(table: Table) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    out = RichTable(title=table.caption or None)
+    out = RichTable(title=Text(table.caption) if table.caption else None)
     for number, header in enumerate(table.headers):
-        out.add_column(header, justify="right" if number else "left")
-    for row in table.rows:
-        out.add_row(*(f"[bold]{escape(cell.plain)}[/bold]" if cell.bold else escape(cell.plain) for cell in row.cells))
+        out.add_column(Text(header), justify="right" if number else "left", overflow="fold")
+    for row in table.rows:  # Text, not str: a name may hold what rich reads as markup
+        out.add_row(*(Text(cell.plain, style="bold" if cell.bold else "") for cell in row.cells))
     console.print(out)
     for note in table.notes:
-        console.print(note, highlight=False, markup=False)
+        console.print(Text(note))

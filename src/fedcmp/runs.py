@@ -10,6 +10,7 @@ killed round had written after that is cut off on resuming.
 """
 
 import json
+import math
 import os
 import shutil
 from dataclasses import dataclass
@@ -56,10 +57,15 @@ class RunFolder:
         write_whole(self.path / "recipe.toml", recipe_text.encode())
         write_whole(self.metrics, b"")
 
+    @property
+    def begun(self) -> bool:
+        """Whether `begin` was done."""
+        return self.metrics.exists()
+
     def log(self, lines: list[dict[str, Any]]) -> None:
         """Append records; on disk when this returns."""
         with self.metrics.open("ab") as file:
-            file.write("".join(json.dumps(line) + "\n" for line in lines).encode())
+            file.write("".join(json.dumps(_finite(line), allow_nan=False) + "\n" for line in lines).encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -151,11 +157,20 @@ class RunFolder:
         return sorted(self.checkpoints.glob("round-*")) if self.checkpoints.exists() else []
 
 
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null stands for them."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def _write_tensors(path: Path, tensors: Tensors) -> None:
     write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
 
 
 def _sync(folder: Path) -> None:
+    if os.name == "nt":  # folders cannot be opened there
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

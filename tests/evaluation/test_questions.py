@@ -4,7 +4,13 @@ import pytest
 import torch
 
 from fedcmp.errors import UserError
-from fedcmp.evaluation.questions import QuestionItem, accuracy_by_kind, read_questions, score_questions
+from fedcmp.evaluation.questions import (
+    QuestionItem,
+    accuracy_by_kind,
+    question_ids,
+    read_questions,
+    score_questions,
+)
 from fedcmp.world.tokenizer import world_tokenizer
 
 
@@ -40,6 +46,28 @@ def test_a_line_that_is_no_question_is_named(tmp_path):
         read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
     with pytest.raises(UserError, match="cannot be read"):
         read_questions(tmp_path / "none.jsonl", {}, world_tokenizer(), per_kind=10)
+
+
+def test_a_question_file_about_other_pictures_is_refused(tmp_path):
+    path = write(tmp_path / "q.jsonl", [record("z", "no")])
+    with pytest.raises(UserError, match="no question is about a held-out pair"):
+        read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
+
+
+def test_answers_are_tokenised_as_a_model_writes_them(tmp_path, byte_level_llm):
+    """A byte-level model writes " red" after "is it", not "red"."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(byte_level_llm)
+    path = write(tmp_path / "q.jsonl", [{"id": "a", "question": "is the roof red ? answer:", "answer": "red roof"}])
+    (item,) = read_questions(path, {"a": 0}, tokenizer, per_kind=10)
+    assert tokenizer.decode(item.answer) == " red roof"
+    assert tokenizer.decode(item.prompt + item.answer) == "is the roof red ? answer: red roof"
+
+
+def test_pairs_can_be_named_by_key_by_client_or_by_the_last_part():
+    ids = question_ids(["1", "shard-0/7", "1"], ["a", "a", "b"])
+    assert ids == {"a/1": 0, "b/1": 2, "shard-0/7": 1, "7": 1, "a/shard-0/7": 1}
 
 
 class Parrot:

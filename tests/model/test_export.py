@@ -1,10 +1,12 @@
+from pathlib import Path
+
 import pytest
 import torch
 from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fedcmp.errors import UserError
-from fedcmp.model.export import export_llava, prompt_text, read_llava_projector
+from fedcmp.model.export import check_export_folder, export_llava, prompt_text, read_llava_projector
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vision import VisionEncoder
@@ -93,6 +95,37 @@ def test_a_folder_with_a_model_is_left_alone(tmp_path):
     with pytest.raises(UserError, match="holds a model already"):
         export_llava(tmp_path, VisionEncoder("world"), Projector(128, 128), LanguageModel("world"))
     assert (tmp_path / "config.json").read_text() == "{}"
+
+
+def test_a_folder_with_other_files_is_left_alone_before_anything_is_loaded(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="is not empty"):
+        export_llava(tmp_path, None, None, None)
+    with pytest.raises(UserError, match="is not empty"):
+        check_export_folder(tmp_path / "notes.txt")
+    check_export_folder(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
+    """Ctrl-C while the weights are written: an empty folder stays empty, and the next export fills it."""
+    encoder, language = VisionEncoder("world"), LanguageModel("world")
+    projector = Projector(encoder.width, language.width)
+    (tmp_path / "llava").mkdir()
+
+    def interrupted(_model, folder, **_options):
+        assert (Path(folder) / "tokenizer.json").exists()  # the first half is written, but not in the folder asked for
+        assert not any((tmp_path / "llava").iterdir())
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LlavaForConditionalGeneration, "save_pretrained", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            export_llava(tmp_path / "llava", encoder, projector, language)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "llava"]
+    export_llava(tmp_path / "llava", encoder, projector, language)
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {p.name for p in (tmp_path / "llava").iterdir()}
+    assert list(tmp_path.iterdir()) == [tmp_path / "llava"]
 
 
 def test_a_folder_without_projector_is_named(tmp_path):

@@ -31,7 +31,7 @@ def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
         "fedavg → centralized (% closed)",
         "blind → centralized (% closed)",
         "Sent (MB)",
-        "Time (s)",
+        "Training (s)",
     ]
 
 

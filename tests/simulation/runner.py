@@ -34,34 +34,47 @@ samples = 2
 sample_tokens = 6
 """
 
-# Loaded by every child process: a connection to another host ends it with exit code 97.
+# Loaded by every child process, which it writes down: reaching for another host ends the process with exit code 97.
 GUARD = """
-import os, socket
-_connect = socket.socket.connect
-def connect(self, address):
-    host = address[0] if isinstance(address, tuple) else "unix"
-    if host not in ("127.0.0.1", "::1", "localhost", "unix"):
-        os.write(2, f"reached for {address}".encode())
-        os._exit(97)
-    return _connect(self, address)
-socket.socket.connect = connect
-_lookup = socket.getaddrinfo
-def getaddrinfo(host, *rest, **named):
+import os, socket, sys
+with open(os.environ["NETWORK_GUARD_LOG"], "a") as log:
+    log.write(" ".join(sys.orig_argv[1:]) + "\\n")
+def check(did, host):
     if host not in ("127.0.0.1", "::1", "localhost", None, ""):
-        os.write(2, f"looked up {host}".encode())
+        os.write(2, f"{did} {host}".encode())
         os._exit(97)
-    return _lookup(host, *rest, **named)
+def guard(name):
+    real = getattr(socket.socket, name)
+    def guarded(self, *arguments):
+        address = arguments[-1]
+        if isinstance(address, tuple):  # otherwise a file's name
+            check("reached for", address[0])
+        return real(self, *arguments)
+    setattr(socket.socket, name, guarded)
+for name in ("connect", "connect_ex", "sendto"):
+    guard(name)
+lookup = socket.getaddrinfo
+def getaddrinfo(host, *rest, **named):
+    check("looked up", host)
+    return lookup(host, *rest, **named)
 socket.getaddrinfo = getaddrinfo
 """
+EXIT_CODE_OF_THE_GUARD = 97
 
 
 def environment(folder: Path, cache: Path) -> dict[str, str]:
     """Sockets to other hosts blocked in the command and in its workers; HF_HUB_OFFLINE is not set, so nothing hides."""
-    guard = folder / "guard"
+    guard = guard_log(folder).parent
     guard.mkdir(parents=True, exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    return kept | {"PYTHONPATH": str(guard), "FEDCMP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    own = {"PYTHONPATH": str(guard), "NETWORK_GUARD_LOG": str(guard_log(folder)), "FEDCMP_CACHE": str(cache)}
+    return kept | own | {"OMP_NUM_THREADS": "1"}
+
+
+def guard_log(folder: Path) -> Path:
+    """One line a process that loaded the guard: its arguments."""
+    return folder / "guard" / "loaded"
 
 
 def recipe(folder: Path, *, methods: list[str], workers: int = 1) -> Path:

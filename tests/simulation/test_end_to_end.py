@@ -1,19 +1,30 @@
 """The command as a user types it, on the embedded world, with sockets to other hosts blocked."""
 
 import json
-import os
 import random
 import signal
 import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
 
-from tests.simulation.runner import command, environment, fedcmp, last_projector, metrics, recipe
+from tests.simulation.runner import (
+    EXIT_CODE_OF_THE_GUARD,
+    command,
+    environment,
+    fedcmp,
+    guard_log,
+    last_projector,
+    metrics,
+    recipe,
+)
 
 METHODS = ["local", "centralized", "fedavg", "fedcmp-published"]
+SEED = 20  # of the moments at which runs are killed
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +52,29 @@ def test_the_main_job_ends_in_a_table_and_names_its_report(reference):
     assert "http" not in "".join(part for part in page.read_text().split('"') if part.endswith((".js", ".css", ".png")))
     assert "round 3/3" in done.stderr
     assert "s left" in done.stderr
+
+
+def test_sockets_were_guarded_in_the_command_and_in_its_workers(reference):
+    started = guard_log(reference[0].parent.parent).read_text().splitlines()
+    assert sum("-m fedcmp.cli train" in line for line in started) == 1
+    assert sum("-m fedcmp.simulation.worker" in line for line in started) == 2
+
+
+@pytest.mark.parametrize(
+    ("call", "code"),
+    [
+        ("socket.create_connection(('192.0.2.1', 80), 1)", EXIT_CODE_OF_THE_GUARD),
+        ("socket.socket().connect_ex(('192.0.2.1', 80))", EXIT_CODE_OF_THE_GUARD),
+        ("socket.socket(type=socket.SOCK_DGRAM).sendto(b'x', ('192.0.2.1', 53))", EXIT_CODE_OF_THE_GUARD),
+        ("socket.getaddrinfo('example.org', 80)", EXIT_CODE_OF_THE_GUARD),
+        ("socket.socket().connect_ex(('127.0.0.1', 9))", 0),
+    ],
+)
+def test_the_guard_ends_a_process_that_reaches_for_another_host(tmp_path, call, code):
+    """Else the test above proves nothing."""
+    program = [sys.executable, "-c", f"import socket; {call}"]
+    done = subprocess.run(program, env=environment(tmp_path, tmp_path), capture_output=True, timeout=60)
+    assert done.returncode == code
 
 
 def test_a_runs_folder_is_as_documented(reference):
@@ -93,11 +127,27 @@ def test_results_do_not_depend_on_the_number_of_workers(reference, tmp_path, wor
     assert_same_run(run, tmp_path / "runs" / "small")
 
 
-def killed_at(
-    folder: Path, cache: Path, path: Path, seconds: float, signal_number: int
+def training_seconds(run: Path) -> float:
+    """How long the reference trained: from its first method's beginning to the last record."""
+    begun = min(path.stat().st_mtime for path in run.glob("*/recipe.toml"))
+    return max(path.stat().st_mtime for path in run.glob("*/metrics.jsonl")) - begun
+
+
+def written(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.glob("runs/small/*/metrics.jsonl")}
+
+
+def interrupted(
+    folder: Path, cache: Path, path: Path, number: int, *, seconds: float = 0.0, preparing: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Start or resume the run, and send a signal after `seconds`, or once it has begun to write rounds."""
-    arguments = ["train", path, *(["--resume"] if (folder / "runs" / "small" / "recipe.toml").exists() else [])]
+    """Start or resume the run and send it a signal.
+
+    Args:
+        number: the signal.
+        seconds: how long after it has begun to train; at the latest when a method ends its last round but one.
+        preparing: send it as soon as something is in the cache instead.
+    """
+    arguments = ["train", path, *(["--resume"] if (folder / "runs").exists() else [])]
     process = subprocess.Popen(
         command(*arguments),
         cwd=folder,
@@ -106,40 +156,59 @@ def killed_at(
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 120
-    while (
-        not list(folder.glob("runs/small/*/metrics.jsonl")) and process.poll() is None and time.monotonic() < deadline
-    ):
-        time.sleep(0.02)
-    time.sleep(seconds)
-    process.send_signal(signal_number)
+    before = written(folder)
+
+    def wait(until: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not until() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    if preparing:
+        wait(lambda: any(cache.rglob("*")), 120)
+    else:
+        wait(lambda: written(folder) != before, 120)
+        wait(lambda: bool(list(folder.glob("runs/small/*/checkpoints/round-0002"))), seconds)
+    process.send_signal(number)
     out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
-def kill_and_resume(reference: Path, folder: Path, cache: Path, moments: list[float]) -> None:
-    path = recipe(folder, methods=METHODS, workers=2)
-    for moment in moments:
-        killed_at(folder, cache, path, moment, signal.SIGKILL)
-    fedcmp(folder, cache, "train", path, "--resume")
-    assert_same_run(reference, folder / "runs" / "small")
-
-
-def test_a_killed_run_resumes_to_the_same_end(reference, tmp_path, world_cache):
-    moments = random.Random(os.getpid())
-    kill_and_resume(reference[0], tmp_path, world_cache, [moments.uniform(4, 9) for _ in range(2)])
+def test_a_run_killed_while_preparing_and_while_training_resumes_to_the_same_end(reference, tmp_path):
+    """With an empty cache, so that the first kill leaves an unfinished one."""
+    path, cache = recipe(tmp_path, methods=METHODS, workers=2), tmp_path / "cache"
+    killed = interrupted(tmp_path, cache, path, signal.SIGKILL, preparing=True)
+    assert killed.returncode == -signal.SIGKILL
+    assert not written(tmp_path)
+    moment = random.Random(SEED).uniform(0.2, 0.9) * training_seconds(reference[0])
+    print(f"seed {SEED}: killed after {moment:.2f} s of training")
+    killed = interrupted(tmp_path, cache, path, signal.SIGKILL, seconds=moment)
+    assert killed.returncode == -signal.SIGKILL
+    assert written(tmp_path)
+    fedcmp(tmp_path, cache, "train", path, "--resume")
+    assert_same_run(reference[0], tmp_path / "runs" / "small")
 
 
 @pytest.mark.slow
 def test_a_run_killed_again_and_again_resumes_to_the_same_end(reference, tmp_path, world_cache):
-    moments = random.Random(1)
-    kill_and_resume(reference[0], tmp_path, world_cache, [moments.uniform(0, 10) for _ in range(12)])
+    """At any moment from the start of the process on; late ones may find it finished."""
+    path, moments = recipe(tmp_path, methods=METHODS, workers=2), random.Random(SEED)
+    training, codes = training_seconds(reference[0]), []
+    print(f"seed {SEED}, training takes {training:.2f} s")
+    for _ in range(12):
+        killed = interrupted(tmp_path, world_cache, path, signal.SIGKILL, seconds=moments.uniform(0, 0.5) * training)
+        codes.append(killed.returncode)
+    assert set(codes) <= {0, -signal.SIGKILL}
+    assert codes.count(-signal.SIGKILL) >= 2, codes
+    fedcmp(tmp_path, world_cache, "train", path, "--resume")
+    assert_same_run(reference[0], tmp_path / "runs" / "small")
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(reference, tmp_path, world_cache):
-    path = recipe(tmp_path, methods=METHODS, workers=2)
-    stopped = killed_at(tmp_path, world_cache, path, 5, signal.SIGINT)
-    assert stopped.returncode == 130
+@pytest.mark.parametrize("workers", [1, 2])
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(reference, tmp_path, world_cache, workers):
+    path = recipe(tmp_path, methods=METHODS, workers=workers)
+    half = training_seconds(reference[0]) / 2
+    stopped = interrupted(tmp_path, world_cache, path, signal.SIGINT, seconds=half)
+    assert stopped.returncode == 130, stopped.stderr
     assert "--resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
     fedcmp(tmp_path, world_cache, "train", path, "--resume")
@@ -198,4 +267,13 @@ def test_a_users_mistake_is_one_line_and_leaves_nothing(tmp_path, world_cache, a
     assert "Traceback" not in done.stderr
     said = [line for line in done.stderr.splitlines() if line.startswith("fedcmp: ")]
     assert len(said) == 1
-    assert not list(tmp_path.glob("runs/*/metrics.jsonl"))
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+def test_a_run_that_breaks_down_says_which_client_and_what_to_do(tmp_path, world_cache):
+    path = recipe(tmp_path, methods=["fedavg"])
+    done = fedcmp(tmp_path, world_cache, "train", path, "-o", "training.learning_rate=1e30", code=2)
+    assert "fedavg, round 1, client 0 (client-0): " in done.stderr
+    assert "a lower learning rate may help" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 """Open image-caption pairs: LLaVA-format JSON with an images folder, or WebDataset tars."""
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,35 @@ from fedcmp.data.source import Pair, PairSource
 from fedcmp.data.tars import TarPairs, expand_shards
 from fedcmp.errors import UserError
 
-__all__ = ["Pair", "PairSource", "open_pairs"]
+__all__ = ["Pair", "PairSource", "first_pairs", "open_pairs"]
+
+
+class _FirstPairs:
+    """The first pairs of a source; its refused records count as they are, wherever they stood."""
+
+    def __init__(self, source: PairSource, count: int) -> None:
+        self._source, self._count = source, count
+        self.name, self.rejected = f"the first {count:,} pairs of {source.name}", source.rejected
+
+    def __len__(self) -> int:
+        return self._count
+
+    def pair(self, index: int) -> Pair:
+        return self._source.pair(index)
+
+    def read_image(self, index: int) -> bytes:
+        return self._source.read_image(index)
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(f"{self._source.fingerprint()} first {self._count}".encode()).hexdigest()
+
+    def locate(self, index: int) -> str:
+        return self._source.locate(index)
+
+
+def first_pairs(source: PairSource, count: int | None) -> PairSource:
+    """The source's first `count` pairs, or the source itself if it has no more, or count is None."""
+    return source if count is None or count >= len(source) else _FirstPairs(source, count)
 
 
 def open_pairs(

@@ -5,7 +5,7 @@ one length are checked in one pass: each token must be the most probable one aft
 """
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,21 +40,19 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
 
     Args:
         path: the file; "id" is a pair's key, "kind" may be missing.
-        keys: key -> position of the evaluation pairs; an id may leave out the shard's name in front of a tar's keys.
-            Questions about other pictures are left out.
+        keys: id -> position of the evaluation pairs (see `question_ids`); questions about other pictures are left out.
         tokenizer: the LLM's.
         per_kind: at most so many of each kind, the same number for each answer, so that no constant answer and no
             habit of the LLM does well; kinds with many different answers (more than `per_kind`) take the first ones.
 
     Raises:
-        UserError: the file cannot be read, or a line is no question: names the line.
+        UserError: the file cannot be read, a line is no question (names it), or no question is about a held-out pair.
     """
-    by_id = {key.rsplit("/", 1)[-1]: position for key, position in keys.items()} | keys
     by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
@@ -63,16 +61,50 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
             raise UserError(
                 f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
             ) from error
-        if key in by_id and answer.strip():
-            by_answer[str(record.get("kind", "question"))][answer].append((by_id[key], question))
+        if key in keys and answer.strip():
+            by_answer[str(record.get("kind", "question"))][answer].append((keys[key], question))
+    if not by_answer:
+        example = next(iter(keys), "none")
+        raise UserError(f'{path}: no question is about a held-out pair; their ids look like "{example}"')
     items: list[QuestionItem] = []
     for kind, answers in by_answer.items():
         each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))
         chosen = [(position, text, answer) for answer, asked in answers.items() for position, text in asked[:each]]
         for position, text, answer in chosen[:per_kind]:
-            prompt, target = (tokenizer(t, add_special_tokens=False)["input_ids"] for t in (text, answer))
-            items.append(QuestionItem(position, kind, prompt, target))
+            items.append(QuestionItem(position, kind, *_prompt_and_answer(tokenizer, text, answer)))
     return items
+
+
+def _prompt_and_answer(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Token ids as a model writes them: most tokenizers join a word with the space in front of it."""
+    asked: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    gap = "" if prompt[-1:].isspace() else " "
+    both: list[int] = tokenizer(prompt + gap + answer, add_special_tokens=False)["input_ids"]
+    if both[: len(asked)] == asked and len(both) > len(asked):
+        return asked, both[len(asked) :]
+    return asked, tokenizer(answer, add_special_tokens=False)["input_ids"]
+
+
+def question_ids(keys: list[str], owners: list[str]) -> dict[str, int]:
+    """How questions may name the pairs: by key, by the last part of a tar's key, or by client/key.
+
+    Args:
+        keys: of the evaluation pairs, in order.
+        owners: the client or collection that each belongs to.
+
+    Returns:
+        id -> position; ids that two pairs share are left out.
+    """
+    named: dict[str, set[int]] = defaultdict(set)
+    for position, (key, owner) in enumerate(zip(keys, owners, strict=True)):
+        for name in (key, key.rsplit("/", 1)[-1], f"{owner}/{key}"):
+            named[name].add(position)
+    return {name: positions.pop() for name, positions in named.items() if len(positions) == 1}
+
+
+def count_by_kind(items: list[QuestionItem]) -> dict[str, int]:
+    """How many questions of each kind, in alphabetical order."""
+    return dict(sorted(Counter(item.kind for item in items).items()))
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import AutoModel, AutoTokenizer
 
 from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, load, resolve
+from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
 from fedcmp.model.vision import KEY, VisionEncoder
 
 
@@ -30,7 +30,7 @@ class DualEncoder:
     def __init__(self, name: str, encoder: VisionEncoder, *, dtype: str = "float32", device: str = "auto") -> None:
         where = resolve(name, "vision", KEY)
         self.device, self.encoder = device_of(device), encoder
-        self.model: Any = load(AutoModel, where, KEY, dtype=dtype_of(dtype)).to(self.device).eval()
+        self.model: Any = load_model(AutoModel, where, KEY, dtype=dtype_of(dtype)).to(self.device).eval()
         if not hasattr(self.model, "get_text_features"):
             raise UserError(
                 f"{KEY} = {name!r}: has no text half, so captions cannot be clustered; "

@@ -3,14 +3,16 @@
 A linear projector is written as LLaVA's two layers with the identity in between and behind: the same function.
 """
 
+import os
+import shutil
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import (
     AddedToken,
-    AutoConfig,
     AutoModel,
     AutoModelForCausalLM,
     LlavaConfig,
@@ -19,8 +21,11 @@ from transformers import (
 )
 
 from fedcmp.errors import UserError
+from fedcmp.model.language import KEY as LANGUAGE_KEY
 from fedcmp.model.language import LanguageModel
+from fedcmp.model.locations import load_model
 from fedcmp.model.projector import Projector
+from fedcmp.model.vision import KEY as VISION_KEY
 from fedcmp.model.vision import VisionEncoder
 
 IMAGE_TOKEN = "<image>"
@@ -37,10 +42,13 @@ def llava_projector_tensors(projector: Projector) -> dict[str, Tensor]:
 
 
 def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, language: LanguageModel) -> Path:
-    """Write model, tokenizer and processor as one LLaVA folder.
+    """Write model, tokenizer and processor as one LLaVA folder, whole or not at all.
+
+    The folder holds one dtype, the LLM's. Where that is bfloat16 or float16, the projector is exported in it too, while
+    ours computes in float32: in rare near-ties of two tokens the exported model's greedy answer can be another one.
 
     Args:
-        folder: created; must not hold a model yet.
+        folder: created; must not exist yet, or be empty.
         encoder: with layer -2 or any other negative layer.
         projector: "mlp" or "linear".
         language: its tokenizer gains an `<image>` token if it has none; the vocabulary grows only if it must.
@@ -50,16 +58,15 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
         mismatched key.
 
     Raises:
-        UserError: the folder holds a model already, or the LLM has what LLaVA's format cannot hold.
+        UserError: the folder holds something already, or the LLM has what LLaVA's format cannot hold.
     """
-    if (folder / "config.json").exists():
-        raise UserError(f"{folder}: holds a model already; give another folder or remove this one")
+    check_export_folder(folder)
     tokenizer = language.tokenizer
     if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
         tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)], special_tokens=True)
     image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
-    llm = AutoModelForCausalLM.from_pretrained(language.location, dtype=language.dtype)
+    llm = load_model(AutoModelForCausalLM, language.location, LANGUAGE_KEY, dtype=language.dtype)
     if image_token_id >= llm.get_input_embeddings().weight.shape[0]:
         # the new row is the mean of the others: its logit can never be the largest
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
@@ -68,12 +75,11 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
     if getattr(llm.get_output_embeddings(), "bias", None) is not None:
         raise UserError(f"model.language = {language.name!r}: its output layer has a bias, which LLaVA's has not")
     text_config = llm.config
-    vision_config = getattr(AutoConfig.from_pretrained(encoder.location), "vision_config", encoder.config)
-    whole = AutoModel.from_pretrained(encoder.location, dtype=encoder.dtype)
+    whole = load_model(AutoModel, encoder.location, VISION_KEY, dtype=encoder.dtype)
     tower = getattr(whole, "vision_model", whole)
 
     config = LlavaConfig(
-        vision_config=vision_config,
+        vision_config=encoder.config,
         text_config=text_config,
         image_token_index=image_token_id,
         vision_feature_layer=encoder.layer,
@@ -91,7 +97,6 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
     model.generation_config.bos_token_id = tokenizer.bos_token_id
     model.generation_config.eos_token_id = language.end
     model.generation_config.pad_token_id = language.pad
-    folder.mkdir(parents=True, exist_ok=True)
     processor = LlavaProcessor(
         encoder.processor,
         tokenizer,
@@ -101,9 +106,42 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
         image_token=IMAGE_TOKEN,
         chat_template=chat_template(language.separator),
     )
-    processor.save_pretrained(folder)
-    model.save_pretrained(folder)
+    _write_whole(folder, processor, model)
     return folder
+
+
+def check_export_folder(folder: Path) -> None:
+    """Refuse a folder that holds something; cheap, so that a caller can ask before it loads models.
+
+    Raises:
+        UserError: it holds a model or anything else, or is no folder.
+    """
+    if (folder / "config.json").exists():
+        raise UserError(f"{folder}: holds a model already; give another folder or remove this one")
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise UserError(f"{folder}: is not empty; give a new folder")
+
+
+def _write_whole(folder: Path, *parts: Any) -> None:
+    """Save into a hidden sibling and rename it: a kill leaves no half-written `folder`."""
+    folder = folder.resolve()
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True)
+        for part in parts:
+            part.save_pretrained(temporary)
+        for path in [*temporary.rglob("*"), temporary]:
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        temporary.replace(folder)  # an empty folder may be there; what else is there is not replaced
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{folder}: cannot be written ({error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def chat_template(separator: str) -> str:

@@ -13,40 +13,47 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, load, resolve
+from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
 
 KEY = "model.language"
-IGNORED = -100
 
 
-class LanguageModel:
-    """Frozen LLM with its tokenizer.
+class TextFormat:
+    """An LLM's tokenizer, sizes and sequence format, without its weights.
 
     Args:
         name: "world", a folder or a hub name of a causal LM.
         separator: text between the visual tokens and the caption; None: the tokenizer's sep token if it has one, else
             a line break, as LLaVA.
-        dtype: of the weights and the arithmetic.
-        device: "auto", "cpu", "cuda", ...
+
+    Attributes:
+        name: as given; `location` is the folder or hub name behind it.
+        tokenizer: of the LLM.
+        end: id of the end-of-sequence token; `pad` is that of the padding, `end` where there is none.
+        separator: as text; `separator_ids` are its tokens.
+        start_ids: `<bos>` where the tokenizer begins a text with it, else nothing.
+        width: D, of the input embeddings.
+        max_positions: longest sequence the LLM was made for; None if its config does not say.
 
     Raises:
-        UserError: a model or tokenizer that cannot be loaded, or a tokenizer without an end-of-sequence token.
+        UserError: a config or tokenizer that cannot be loaded, a tokenizer without an end-of-sequence token, or a
+            config without a width.
     """
 
-    def __init__(
-        self, name: str, *, separator: str | None = None, dtype: str = "float32", device: str = "auto"
-    ) -> None:
+    def __init__(self, name: str, *, separator: str | None = None) -> None:
         self.name, self.location = name, resolve(name, "language", KEY)
-        self.device, self.dtype = device_of(device), dtype_of(dtype)
-        load(AutoConfig, self.location, KEY)
-        model: PreTrainedModel = load(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        config = load(AutoConfig, self.location, KEY).get_text_config()
+        width = getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)  # OPT has both
+        if width is None:
+            raise UserError(
+                f"{KEY} = {name!r}: the config of a {config.model_type} has no hidden_size; use a causal LM"
+            )
+        self.width = int(width)
+        positions = getattr(config, "max_position_embeddings", None)
+        self.max_positions = None if positions is None else int(positions)
         self.tokenizer: PreTrainedTokenizerFast = load(AutoTokenizer, self.location, KEY)
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{KEY} = {name!r}: its tokenizer has no end-of-sequence token; set eos_token in its files")
-        table: nn.Embedding = self.model.get_input_embeddings()
-        self.embedding = table
-        self.width = int(table.weight.shape[1])
         self.end = int(self.tokenizer.eos_token_id)
         pad = self.tokenizer.pad_token_id
         self.pad = self.end if pad is None else int(pad)
@@ -55,6 +62,61 @@ class LanguageModel:
         with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
         bos = self.tokenizer.bos_token_id
         self.start_ids: list[int] = [bos] if bos is not None and with_special[:1] == [bos] else []
+
+
+def check_length(text_format: TextFormat, *, num_patches: int, max_caption_tokens: int, vision_name: str) -> None:
+    """Whether the longest training sequence fits the LLM.
+
+    Args:
+        text_format: of the LLM.
+        num_patches: P, visual tokens of a picture.
+        max_caption_tokens: longest caption, without its `<eos>`.
+        vision_name: model.vision, for the error.
+
+    Raises:
+        UserError: [<bos>] P visual tokens, separator, caption and <eos> are more than the LLM has positions.
+    """
+    if text_format.max_positions is None:
+        return
+    fixed = len(text_format.start_ids) + num_patches + len(text_format.separator_ids) + 1
+    room = text_format.max_positions - fixed
+    if max_caption_tokens <= room:
+        return
+    shorter = f"set data.max_caption_tokens to {room} or less, or " if room > 0 else ""
+    raise UserError(
+        f"{KEY} = {text_format.name!r}: has {text_format.max_positions} positions, but {num_patches} visual tokens of "
+        f"model.vision = {vision_name!r} and data.max_caption_tokens = {max_caption_tokens} need "
+        f"{fixed + max_caption_tokens} with the tokens around them; {shorter}give a model.language with more positions "
+        "or a model.vision with fewer patches"
+    )
+
+
+class LanguageModel(TextFormat):
+    """Frozen LLM with its tokenizer.
+
+    Args:
+        name: as in TextFormat.
+        separator: as in TextFormat.
+        dtype: of the weights and the arithmetic.
+        device: "auto", "cpu", "cuda", ...
+
+    Raises:
+        UserError: as TextFormat, or a model that cannot be loaded, or embeddings of another width than its config says.
+    """
+
+    def __init__(
+        self, name: str, *, separator: str | None = None, dtype: str = "float32", device: str = "auto"
+    ) -> None:
+        super().__init__(name, separator=separator)
+        self.device, self.dtype = device_of(device), dtype_of(dtype)
+        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
+        self.model = model.to(self.device).eval().requires_grad_(False)
+        self.embedding: nn.Embedding = self.model.get_input_embeddings()
+        if self.embedding.weight.shape[1] != self.width:
+            raise UserError(
+                f"{KEY} = {name!r}: its embeddings are {self.embedding.weight.shape[1]} wide, its config says "
+                f"{self.width}; this kind of LLM is not supported"
+            )
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Token ids of any shape -> their input embeddings, one more axis (D)."""

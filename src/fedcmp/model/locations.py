@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from safetensors import SafetensorError
+from torch import Tensor, nn
 
 from fedcmp.errors import UserError
 
@@ -43,14 +44,56 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
 def load(factory: Any, name: str, key: str, **options: Any) -> Any:
     """`factory.from_pretrained(name, **options)`, its failures told in one line.
 
+    Args:
+        factory: a class of transformers; for models use `load_model`.
+        name: a folder or hub name, as `resolve` gives it.
+        key: the recipe key, for the error.
+        options: further arguments of from_pretrained.
+
     Raises:
-        UserError: whatever transformers could not load.
+        UserError: whatever transformers could not load: files missing, damaged, or in need of another library.
     """
     try:
         return factory.from_pretrained(name, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
+
+
+def load_model(factory: Any, name: str, key: str, *, dtype: torch.dtype) -> Any:
+    """A model with all of its weights; transformers alone would fill in random ones where a checkpoint lacks some.
+
+    Args:
+        factory: AutoModel, AutoModelForCausalLM or the like.
+        name: a folder or hub name, as `resolve` gives it.
+        key: the recipe key, for the error.
+        dtype: of the weights.
+
+    Raises:
+        UserError: it cannot be loaded, or the checkpoint lacks weights or has them in other shapes: names the first.
+    """
+    model, found = load(factory, name, key, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    misshapen = sorted(found["mismatched_keys"])
+    if misshapen:
+        first, there, wanted = misshapen[0]
+        raise UserError(
+            f"{key} = {name!r}: {len(misshapen)} weights do not fit its config.json, first {first}: "
+            f"{tuple(there)} in the checkpoint, {tuple(wanted)} expected; the two files are not of one model"
+        )
+    missing = sorted(_needed(model) & set(found["missing_keys"]))
+    if missing:
+        more = f", {missing[1]} and {len(missing) - 2} more" if len(missing) > 2 else ""
+        raise UserError(
+            f"{key} = {name!r}: the checkpoint lacks {len(missing)} weights of a {type(model).__name__}: "
+            f"{missing[0]}{more}; get the whole checkpoint"
+        )
+    return model
+
+
+def _needed(model: nn.Module) -> set[str]:
+    """Names that a checkpoint must hold: each tied weight once; position_ids are counted, not learned."""
+    parameters = {name for name, _ in model.named_parameters()}
+    return parameters | {name for name, _ in model.named_buffers() if not name.endswith("position_ids")}
 
 
 def dtype_of(name: str) -> torch.dtype:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, resolve
+from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
 
 Strategy = Literal["auto", "default", "full"]
 KEY = "model.vision"
@@ -47,7 +47,7 @@ class VisionEncoder:
         self.name, self.location, self.layer = name, where, layer
         self.device, self.dtype = device_of(device), dtype_of(dtype)
         config = load(AutoConfig, where, KEY)
-        whole = load(AutoModel, where, KEY, dtype=self.dtype)
+        whole = load_model(AutoModel, where, KEY, dtype=self.dtype)
         model = getattr(whole, "vision_model", whole)
         self.config = getattr(config, "vision_config", config)
         if not hasattr(self.config, "patch_size") or not hasattr(self.config, "image_size"):

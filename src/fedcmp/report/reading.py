@@ -43,7 +43,7 @@ class Run:
 
     @property
     def seconds(self) -> float | None:
-        """Wall-clock seconds of the run, of its rounds so far where it is unfinished; None where unknown."""
+        """Seconds of training, all workers together, of the rounds so far if unfinished; None where unknown."""
         if self.finished_seconds is not None:
             return self.finished_seconds
         known = [line.seconds for line in self.server_rounds if line.seconds is not None]

@@ -130,7 +130,7 @@ def comparison_table(comparison: Comparison) -> Table:
         Column("fedavg → centralized", "% closed"),
         Column("blind → centralized", "% closed"),
         Column("Sent", byte_unit),
-        Column("Time", time_unit),
+        Column("Training", time_unit),
         Column("Rounds", "done"),
     )
     rows = []

@@ -4,6 +4,8 @@ A job is a small JSON object with an "op" and named tensors (a projector, an opt
 torch thread: several workers beat several threads, and results do not depend on how many workers there are.
 """
 
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,13 @@ from torch import Tensor
 from fedcmp.client.schedule import Schedule
 from fedcmp.client.training import Optimisation, Part, train_part
 from fedcmp.config import Recipe
-from fedcmp.data.batches import OnePass
+from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.evaluation.captions import caption_sums
 from fedcmp.evaluation.questions import score_questions
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
-from fedcmp.simulation.prepare import load_prepared
+from fedcmp.simulation.loading import load_prepared
 
 Tensors = dict[str, Tensor]
 Job = dict[str, Any]
@@ -35,46 +37,59 @@ class Engine:
     Args:
         recipe: the run.
         prepared: its `prepared/` folder.
+        on_step: called after every optimiser step; may raise to stop.
     """
 
-    def __init__(self, recipe: Recipe, prepared: Path) -> None:
+    def __init__(self, recipe: Recipe, prepared: Path, *, on_step: Callable[[], None] | None = None) -> None:
         self.recipe = recipe
+        self._on_step = on_step or (lambda: None)
         self.data = load_prepared(recipe, prepared)
         model = recipe.model
         language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device=model.device)
         self.vlm = VLM(language, new_projector(recipe, self.data.vision_width, language.width))
-        self._passes: dict[int, OnePass] = {}
+        self._batches: dict[int, list[list[NDArray[np.int64]]]] = {}
 
     def run(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
-        """Do one job with one torch thread; the thread count is put back afterwards."""
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            operation = {"train": self._train, "evaluate": self._evaluate, "caption": self._caption}[job["op"]]
-            return operation(job, tensors)
-        finally:
-            torch.set_num_threads(threads)
+        """Do one job; the result holds its seconds. The caller has set one torch thread."""
+        operation = {"train": self._train, "evaluate": self._evaluate, "caption": self._caption}[job["op"]]
+        start = time.perf_counter()
+        result, out = operation(job, tensors)
+        return result | {"seconds": time.perf_counter() - start}, out
+
+    def batches(self, client: int) -> list[list[NDArray[np.int64]]]:
+        """The learner's batches in each round's part; the pooled learner's part is the union of the clients' parts."""
+        if client not in self._batches:
+            rounds = range(self.recipe.federation.rounds)
+            if client == POOLED:
+                self._batches[client] = [self._pooled_batches(part) for part in rounds]
+            else:
+                one_pass = self._pass(client)
+                self._batches[client] = [one_pass.batches(part) for part in rounds]
+        return self._batches[client]
 
     def _pass(self, client: int) -> OnePass:
-        """The learner's one pass; the pooled learner's part is the union of the clients' parts."""
-        if client not in self._passes:
-            holdings = self.data.manifest.holdings
-            mine = np.concatenate(holdings) if client == POOLED else holdings[client]
-            self._passes[client] = OnePass(
-                mine,
-                self.data.train.tokens.lengths[mine],
-                rounds=self.recipe.federation.rounds,
-                batch_size=self.recipe.training.batch_size,
-                seed=self.recipe.run.seed,
-            )
-        return self._passes[client]
+        mine = self.data.manifest.holdings[client]
+        return OnePass(
+            mine,
+            self.data.train.tokens.lengths[mine],
+            rounds=self.recipe.federation.rounds,
+            batch_size=self.recipe.training.batch_size,
+            seed=self.recipe.run.seed,
+        )
+
+    def _pooled_batches(self, part: int) -> list[NDArray[np.int64]]:
+        seed = self.recipe.run.seed
+        union = np.concatenate([self._pass(client).part(part) for client in range(len(self.data.manifest.holdings))])
+        mixed = one_pass_order(union, seed + 1)  # another order than the clients' own: their pairs are interleaved
+        lengths = self.data.train.tokens.lengths[mixed]
+        return batches_of_part(mixed, lengths, batch_size=self.recipe.training.batch_size, seed=seed + part)
 
     def _train(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         client, number = int(job["client"]), int(job["part"])
-        one_pass, training = self._pass(client), self.recipe.training
-        steps = [len(one_pass.batches(part)) for part in range(one_pass.rounds)]
+        batches, training = self.batches(client), self.recipe.training
+        steps = [len(part) for part in batches]
         schedule = Schedule(float(job["learning_rate"]), training.warmup_ratio, training.schedule)
-        part = Part(one_pass.batches(number), schedule.rates(steps, number), self.data.manifest.swapped)
+        part = Part(batches[number], schedule.rates(steps, number), self.data.manifest.swapped)
         settings = Optimisation(training.beta_1, training.beta_2, training.weight_decay, training.max_gradient_norm)
         trained = train_part(
             self.vlm,
@@ -84,6 +99,7 @@ class Engine:
             settings,
             optimizer_state=_under(tensors, "optimizer.") or None,
             with_second_moment=bool(job["with_second_moment"]),
+            on_step=lambda _step, _loss: self._on_step(),
         )
         result = {
             "num_examples": trained.update.num_examples,

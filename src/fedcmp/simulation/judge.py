@@ -1,21 +1,24 @@
 """What can be done with a run's folder afterwards: judge its last projector again, export its model."""
 
+import dataclasses
+import tempfile
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fedcmp.config import NOT_FEDERATED, Recipe, override, parse_recipe
+from fedcmp.config import NOT_FEDERATED, Recipe, dump_recipe, override, parse_recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
-from fedcmp.evaluation.questions import accuracy_by_kind, score_questions
+from fedcmp.evaluation.questions import accuracy_by_kind, count_by_kind, read_questions, score_questions
 from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.runs import RunFolder, Tensors
 from fedcmp.simulation.engine import new_projector
+from fedcmp.simulation.loading import Prepared, load_prepared
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress
 
@@ -34,8 +37,7 @@ def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
         if inside:
             raise UserError(f"{folder}: holds several runs; name one of them: {', '.join(inside)}")
         raise UserError(f"{folder}: is not a run's folder (no metrics.jsonl)")
-    content = tomllib.loads(path.read_text(encoding="utf-8"))
-    content.pop("versions", None)
+    content = tomllib.loads(dump_recipe(read_dumped(path)))
     for text in overrides or []:
         if not text.startswith(tuple(f"{key}." if "." not in key else key for key in CHANGEABLE)):
             raise UserError(f"-o {text}: cannot be changed after training; only {', '.join(CHANGEABLE)} can")
@@ -45,6 +47,8 @@ def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
 
 def judge(folder: Path, overrides: list[str] | None, *, progress: Progress) -> dict[str, Any]:
     """Caption loss and question accuracy of a run's last projectors, and of the blind LLM.
+
+    One's own data are judged on what was held out when the run began, whatever is overridden.
 
     Args:
         folder: one method's run.
@@ -59,30 +63,42 @@ def judge(folder: Path, overrides: list[str] | None, *, progress: Progress) -> d
     """
     recipe = run_recipe(folder, overrides)
     checkpoint = RunFolder(folder).last()
-    data = prepare(recipe, folder / "evaluations" / _name(recipe), progress)
     model = recipe.model
     language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device=model.device)
-    vlm = VLM(language, new_projector(recipe, data.vision_width, language.width))
-    positions = np.arange(min(len(data.evaluation), recipe.evaluation.captions))
-    out: dict[str, Any] = {"round": checkpoint.round}
-    for who, projector in [*checkpoint.projectors.items(), ("blind", None)]:
-        if projector is not None:
-            vlm.projector.load_state_dict(projector)
-        sums = caption_sums(vlm, data.evaluation, positions, blind=projector is None)
-        right = score_questions(vlm, data.evaluation, data.questions, blind=projector is None)
-        kinds = accuracy_by_kind(data.questions, right)
-        out[who] = caption_metrics(sums) | {
-            "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
-            "question_accuracy_by_kind": kinds or None,
-            "captions": len(positions),
-            "questions": len(data.questions),
-        }
+    with tempfile.TemporaryDirectory() as name:
+        if recipe.data.format == "world":  # other scenes may be asked for
+            data = prepare(recipe, Path(name) / "prepared", progress)
+        else:
+            data = load_prepared(recipe, _prepared(folder))
+            if recipe.evaluation.questions is not None:
+                per_kind = recipe.evaluation.questions_per_kind
+                questions = read_questions(recipe.evaluation.questions, data.ids, language.tokenizer, per_kind=per_kind)
+                data = dataclasses.replace(data, questions=questions)
+        vlm = VLM(language, new_projector(recipe, data.vision_width, language.width))
+        out: dict[str, Any] = {"round": checkpoint.round}
+        for who, projector in [*checkpoint.projectors.items(), ("blind", None)]:
+            if projector is not None:
+                vlm.projector.load_state_dict(projector)
+            out[who] = _figures(vlm, data, recipe, blind=projector is None)
     return out
 
 
-def _name(recipe: Recipe) -> str:
-    evaluation = recipe.evaluation
-    return f"{evaluation.split}-{evaluation.captions}-{evaluation.questions_per_kind}"
+def _prepared(folder: Path) -> Path:
+    """`prepared/` lies in the run's own folder, or beside those of the methods that it was compared with."""
+    own = folder / "prepared"
+    return own if own.exists() else folder.parent / "prepared"
+
+
+def _figures(vlm: VLM, data: Prepared, recipe: Recipe, *, blind: bool) -> dict[str, Any]:
+    positions = np.arange(min(len(data.evaluation), recipe.evaluation.captions))
+    sums = caption_sums(vlm, data.evaluation, positions, blind=blind)
+    kinds = accuracy_by_kind(data.questions, score_questions(vlm, data.evaluation, data.questions, blind=blind))
+    return caption_metrics(sums) | {
+        "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
+        "question_accuracy_by_kind": kinds or None,
+        "captions": len(positions),
+        "questions_by_kind": count_by_kind(data.questions),
+    }
 
 
 def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:

@@ -16,11 +16,11 @@ from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import NOT_FEDERATED, Recipe
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
-from fedcmp.evaluation.questions import accuracy_by_kind
+from fedcmp.evaluation.questions import accuracy_by_kind, count_by_kind
 from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.simulation.engine import EVALUATION_CHUNK, POOLED, Job, Tensors
+from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.pool import Answer, Pool
-from fedcmp.simulation.prepare import Prepared
 from fedcmp.simulation.samples import sample_positions, write_samples
 
 Line = dict[str, Any]
@@ -82,6 +82,8 @@ class MethodRun:
         Raises:
             UserError: a client's update was refused and the recipe says to stop.
         """
+        if resume and self.folder.finished:
+            return
         checkpoint = self.folder.resume() if resume else None
         if checkpoint is None:
             self._first_lines()
@@ -98,9 +100,8 @@ class MethodRun:
             self.folder.log(lines)
             self.folder.save(Checkpoint(number, self.projectors, self._server(), {"method": self.method}))
             self.events.round_done(self.method, number, rounds, judged)
-        if not self.folder.finished:
-            self._write_samples()
-            self.folder.log([{"kind": "finished", "seconds": self._seconds()}])
+        self._write_samples()
+        self.folder.log([{"kind": "finished", "seconds": self._seconds()}])
 
     def _first_lines(self) -> None:
         names = ["global"] if self.method != "local" else [f"client-{k}" for k in self.learners]
@@ -148,9 +149,10 @@ class MethodRun:
         lines: list[Line] = []
         seconds = 0.0
         for learner, answer in zip(self.learners, answers, strict=True):
-            self.projectors["global" if learner == POOLED else f"client-{learner}"] = _under(
-                answer.tensors, "projector."
-            )
+            projector = _under(answer.tensors, "projector.")
+            if not all(bool(tensor.isfinite().all()) for tensor in projector.values()):
+                raise UserError(f"{self.method}, round {number}: the projector is not finite; lower the learning rate")
+            self.projectors["global" if learner == POOLED else f"client-{learner}"] = projector
             for name, tensor in _under(answer.tensors, "optimizer.").items():
                 self.optimizers[f"client-{learner}/{name}"] = tensor
             lines.append(self._client_line(number, learner, answer))
@@ -244,6 +246,7 @@ class MethodRun:
             **caption_metrics(merge_sums(sums)),
             "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
             "question_accuracy_by_kind": kinds,
+            "questions_by_kind": count_by_kind(self.data.questions),
             "seconds": seconds,
         }
 
@@ -262,7 +265,8 @@ class MethodRun:
         write_samples(self.prepared, self.folder.path, captions)
 
     def _seconds(self) -> float:
-        return sum(float(line["seconds"]) for line in self.folder.lines() if line["kind"] in ("round", "evaluation"))
+        """Of training, all workers together; judging and loading are not counted."""
+        return sum(float(line["seconds"]) for line in self.folder.lines() if line["kind"] == "round")
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> Tensors:

@@ -9,20 +9,17 @@ import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcmp.config import Recipe
-from fedcmp.errors import UserError
+from fedcmp.config import Recipe, dump_recipe
+from fedcmp.data.writing import write_whole
+from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.simulation.engine import Engine, Job, Tensors
 from fedcmp.simulation.frames import read_frame, write_frame
-
-
-class WorkerDied(RuntimeError):  # noqa: N818 - says what happened
-    """A worker process ended in the middle of a job."""
+from fedcmp.simulation.worker import WORKER_RECIPE
 
 
 class Stopped(Exception):  # noqa: N818 - says what happened
@@ -36,12 +33,15 @@ class Answer:
     Attributes:
         result: plain values.
         tensors: named tensors.
-        seconds: the worker's time for it.
     """
 
     result: dict[str, Any]
     tensors: Tensors
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """The worker's time for the job, loading the model not counted."""
+        return float(self.result["seconds"])
 
 
 @dataclass
@@ -58,11 +58,11 @@ class Pool:
 
     Args:
         recipe: the run.
-        recipe_file: the same, as a file that the workers read.
         prepared: the run's `prepared/` folder.
     """
 
-    def __init__(self, recipe: Recipe, recipe_file: Path, prepared: Path) -> None:
+    def __init__(self, recipe: Recipe, prepared: Path) -> None:
+        write_whole(prepared / WORKER_RECIPE, dump_recipe(recipe).encode())
         self._queue: queue.Queue[_Ticket | None] = queue.Queue()
         self._stopping = threading.Event()
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -71,9 +71,9 @@ class Pool:
         for _ in range(count):
             serve: Callable[[_Ticket], Answer]
             if count == 1:
-                serve = _InProcess(recipe, prepared)
+                serve = _InProcess(recipe, prepared, self._check_stop)
             else:
-                process = _start(recipe_file, prepared)
+                process = _start(prepared)
                 self._processes.append(process)
                 serve = _Remote(process)
             thread = threading.Thread(target=self._serve, args=(serve,), daemon=True)
@@ -94,6 +94,12 @@ class Pool:
         for process in self._processes:
             process.kill()
             process.wait()
+        for thread in self._threads:  # no thread may be inside torch when the interpreter ends
+            thread.join()
+
+    def _check_stop(self) -> None:
+        if self._stopping.is_set():
+            raise Stopped
 
     def map(self, jobs: Sequence[tuple[Job, Tensors]]) -> Iterator[Answer]:
         """Results in the jobs' order, each as soon as it and those before it are there.
@@ -129,16 +135,14 @@ class Pool:
 
 
 class _InProcess:
-    def __init__(self, recipe: Recipe, prepared: Path) -> None:
-        self._recipe, self._prepared = recipe, prepared
+    def __init__(self, recipe: Recipe, prepared: Path, on_step: Callable[[], None]) -> None:
+        self._recipe, self._prepared, self._on_step = recipe, prepared, on_step
         self._engine: Engine | None = None
 
     def __call__(self, ticket: _Ticket) -> Answer:
         if self._engine is None:
-            self._engine = Engine(self._recipe, self._prepared)
-        start = time.perf_counter()
-        result, tensors = self._engine.run(ticket.job, ticket.tensors)
-        return Answer(result, tensors, time.perf_counter() - start)
+            self._engine = Engine(self._recipe, self._prepared, on_step=self._on_step)
+        return Answer(*self._engine.run(ticket.job, ticket.tensors))
 
 
 class _Remote:
@@ -148,7 +152,6 @@ class _Remote:
     def __call__(self, ticket: _Ticket) -> Answer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        start = time.perf_counter()
         try:
             write_frame(self._process.stdin, ticket.job, ticket.tensors)
             header, tensors = read_frame(self._process.stdout)
@@ -160,15 +163,18 @@ class _Remote:
             ) from error
         if "user_error" in header:
             raise UserError(header["user_error"])
-        return Answer(header["result"], tensors, time.perf_counter() - start)
+        if "error" in header:
+            raise WorkerFailed(header["error"])
+        return Answer(header["result"], tensors)
 
 
-def _start(recipe_file: Path, prepared: Path) -> subprocess.Popen[bytes]:
+def _start(prepared: Path) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [sys.executable, "-m", "fedcmp.simulation.worker", str(recipe_file), str(prepared)]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+    command = [sys.executable, "-m", "fedcmp.simulation.worker", str(prepared)]
+    # a process group of its own: a terminal's Ctrl-C is the run's to handle
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0)

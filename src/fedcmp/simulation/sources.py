@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fedcmp.config import Recipe
 from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
-from fedcmp.data.pairs import PairSource, open_pairs
+from fedcmp.data.pairs import PairSource, first_pairs, open_pairs
 from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
 from fedcmp.model.vision import VisionEncoder
@@ -55,7 +56,8 @@ def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]
     if data.clients:
         return [Collection(c.name, open_pairs(data.format, c.pairs, c.images)) for c in data.clients]
     assert data.pairs is not None  # the recipe's own check
-    return [Collection("pairs", open_pairs(data.format, data.pairs, data.images))]
+    source = open_pairs(data.format, data.pairs, data.images)
+    return [Collection("pairs", first_pairs(source, data.num_pairs))]
 
 
 def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | None:
@@ -69,10 +71,12 @@ def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | No
 
 def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Collection:
     folder = cache_folder(recipe) / "world" / f"{split}-{count}-revision-{WORLD_REVISION}"
-    if not (folder / "pairs.json").exists():
-        export_world(
-            folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
-        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two runs may begin at once
+        if not (folder / "pairs.json").exists():
+            export_world(
+                folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
+            )
     return Collection(split, open_pairs("llava", folder / "pairs.json", folder / "images"), folder / "questions.jsonl")
 
 

@@ -8,20 +8,23 @@ import importlib.metadata
 import platform
 import shutil
 import threading
-import tomllib
 from pathlib import Path
 from typing import Any
 
+import torch
+from filelock import FileLock, Timeout
+
 from fedcmp import __version__
-from fedcmp.config import Recipe, dump_recipe, parse_recipe
+from fedcmp.config import Recipe, dump_recipe, read_dumped
 from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
-from fedcmp.model.language import LanguageModel
+from fedcmp.model.language import TextFormat
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.engine import new_projector
+from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
-from fedcmp.simulation.prepare import Prepared, prepare
+from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress
 
 NOT_COMPARED = ("workers", "cache", "folder")  # a run may be resumed with other ones: they change no result
@@ -59,77 +62,107 @@ def train(
         UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models.
     """
     folder, folders = run_folder(recipe), method_folders(recipe)
-    _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
-    data = prepare(recipe, folder / "prepared", progress)
-    language = LanguageModel(recipe.model.language, separator=recipe.model.separator, device="cpu")
-    initial = new_projector(recipe, data.vision_width, language.width).tensors()
-    del language
-    recipe_file = folder / "recipe.toml"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    try:
+        with lock.acquire(timeout=0):
+            _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+            return _train(recipe, folder, folders, resume=resume, events=events or Events(), progress=progress)
+    except Timeout as error:
+        raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
+
+
+def _train(
+    recipe: Recipe, folder: Path, folders: dict[str, RunFolder], *, resume: bool, events: Events, progress: Progress
+) -> Path:
+    """Prepare beside the run's place: only if that goes well does the new run take an earlier one's place."""
+    fresh = folder.with_name(f".{folder.name}.preparing")
+    shutil.rmtree(fresh, ignore_errors=True)
+    if resume and (folder / "prepared").exists():
+        data = prepare(recipe, folder / "prepared", progress)
+    else:
+        try:
+            data = prepare(recipe, fresh / "prepared", progress)
+            write_whole(fresh / "recipe.toml", _recipe_text(recipe, data, None).encode())
+            _replace(folder, fresh)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
+    text = TextFormat(recipe.model.language, separator=recipe.model.separator)
+    initial = new_projector(recipe, data.vision_width, text.width).tensors()
     for method, kept in folders.items():
-        if not kept.metrics.exists():
+        if not kept.begun:
             kept.begin(_recipe_text(recipe, data, method))
-    if not recipe_file.exists():
-        write_whole(recipe_file, _recipe_text(recipe, data, None).encode())
-    with Pool(recipe, recipe_file, folder / "prepared") as pool:
+    if all(kept.finished for kept in folders.values()):
+        return folder
+    with Pool(recipe, folder / "prepared") as pool:
         runs = [
-            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", events or Events())
+            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", events)
             for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
     return folder
 
 
+def _replace(folder: Path, fresh: Path) -> None:
+    """Put a prepared folder in the place of an earlier run; at no moment is there a mixture of the two."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
 def _run_side_by_side(runs: list[MethodRun], pool: Pool, *, resume: bool) -> None:
-    errors: list[BaseException] = []
+    """A method that the user has to mend stops alone, the others go on; anything else stops all of them."""
+    mistakes: list[UserError] = []
+    failures: list[BaseException] = []
 
     def run_one(run: MethodRun) -> None:
         try:
             run.run(resume=resume)
         except Stopped:
             pass
-        except BaseException as error:
-            errors.append(error)
+        except UserError as error:
+            mistakes.append(error)
+        except BaseException as error:  # raised again below, in the caller's thread
+            failures.append(error)
 
     threads = [threading.Thread(target=run_one, args=(run,), daemon=True) for run in runs]
     for thread in threads:
         thread.start()
     try:
-        while any(thread.is_alive() for thread in threads) and not errors:
+        while any(thread.is_alive() for thread in threads) and not failures:
             for thread in threads:
                 thread.join(0.1)
     finally:
-        if errors or any(thread.is_alive() for thread in threads):  # an error or Ctrl-C: let no method go on
+        if any(thread.is_alive() for thread in threads):  # a failure or Ctrl-C
             pool.close()
             for thread in threads:
                 thread.join()
-    if errors:
-        raise errors[0]
+    for error in [*failures, *mistakes]:
+        raise error
 
 
 def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> None:
     recipe_file = folder / "recipe.toml"
+    used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other")
+    if not used:
+        return
     if overwrite:
-        if (
-            folder.exists()
-            and not (folder / "prepared").exists()
-            and any(folder.iterdir())
-            and not recipe_file.exists()
-        ):
-            raise UserError(f"{folder}: is not a run; --overwrite will not remove it")
-        shutil.rmtree(folder, ignore_errors=True)
-    elif folder.exists() and any(folder.iterdir()):
-        if not resume:
-            raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
-        if recipe_file.exists():
-            _check_same(recipe, recipe_file)
+        if not recipe_file.exists():
+            raise UserError(f"{folder}: is not a run (no recipe.toml); --overwrite will not remove it")
+    elif not resume:
+        raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
+    else:
+        _check_same(recipe, recipe_file)
 
 
 def _check_same(recipe: Recipe, recipe_file: Path) -> None:
-    content = tomllib.loads(recipe_file.read_text(encoding="utf-8"))
-    content.pop("versions", None)
-    before = _compared(parse_recipe(content, str(recipe_file)))
+    before = _compared(read_dumped(recipe_file))
     now = _compared(recipe)
     for section, values in now.items():
         for key, value in values.items():

@@ -1,0 +1,114 @@
+import io
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console
+from rich.progress import TimeRemainingColumn
+
+from fedcmp import progress
+from fedcmp.config import parse_recipe
+from fedcmp.progress import Display, print_table
+from fedcmp.report.tables import Cell, Column, Row, Table
+
+RECIPE = parse_recipe({"data": {"num_pairs": 100}, "federation": {"rounds": 4}}, "test.toml")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that the test sets; no terminal, whatever the environment says."""
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+def test_preparing_is_told_now_and_then_and_at_its_end(clock, capsys):
+    with Display(None) as display:
+        for done in range(1, 31):
+            display.preparing("reading pairs", 1000 * done, 30_000)
+            clock.now += 1
+    lines = capsys.readouterr().err.splitlines()
+    counts = ("1,000", "11,000", "21,000", "30,000")
+    assert lines == [f"reading pairs: {count} of 30,000" for count in counts]
+
+
+def test_time_left_counts_from_the_methods_own_start(clock, capsys):
+    """Neither preparing nor the rounds before a resume are in the estimate."""
+    with Display(RECIPE) as display:
+        display.preparing("features", 10, 10)
+        clock.now += 5000
+        display.client_done("fedavg", 3, 0, 2, 1.5)  # resumed: five of eight units
+        clock.now += 20
+        display.client_done("fedavg", 3, 1, 2, 1.25)
+        clock.now += 10
+        display.client_done("fedcmp", 1, 0, 2, 3.0)  # another method's time is its own
+        clock.now += 30
+        display.client_done("fedavg", 4, 0, 2, 1.0)
+        display.client_done("fedcmp", 1, 1, 2, 2.0)
+        display.client_done("fedavg", 4, 1, 2, 0.75)
+    assert capsys.readouterr().err.splitlines() == [
+        "features: 10 of 10",
+        "fedavg: round 3/4  client 1/2  loss 1.500",
+        "fedavg: round 3/4  client 2/2  loss 1.250  about 40 s left",
+        "fedcmp: round 1/4  client 1/2  loss 3.000",
+        "fedavg: round 4/4  client 1/2  loss 1.000  about 30 s left",
+        "fedcmp: round 1/4  client 2/2  loss 2.000  about 180 s left",
+        "fedavg: round 4/4  client 2/2  loss 0.750  about 0 s left",
+    ]
+
+
+def test_the_pooled_learner_is_no_client(clock, capsys):
+    with Display(RECIPE) as display:
+        display.client_done("centralized", 1, -1, 1, 2.0)
+        display.round_done("centralized", 1, 4, {"caption_loss": 1.0})
+        display.round_done("centralized", 2, 4, None)
+    assert capsys.readouterr().err.splitlines() == ["centralized: round 1/4  pooled  loss 2.000"]
+
+
+def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch):
+    """Clients of a minute each, after a resume: rich's estimate, over the rounds seen."""
+    out, clock = io.StringIO(), SimpleNamespace(now=0.0)
+
+    class Terminal(Console):
+        def __init__(self, **named):
+            super().__init__(file=out, force_terminal=True, width=160, get_time=lambda: clock.now)
+
+    monkeypatch.setattr(progress, "Console", Terminal)
+    display = Display(RECIPE)
+    for round_number, client in ((3, 0), (3, 1), (4, 0)):
+        clock.now += 60
+        display.client_done("[b]name[/b]", round_number, client, 2, 1.0)
+    (task,) = display._progress.tasks
+    assert TimeRemainingColumn().render(task).plain == "0:01:00"
+    with display:
+        pass
+    assert "[b]name[/b]" in out.getvalue()
+
+
+@pytest.fixture
+def table():
+    names = ["fedavg", "[red]fedcmp[/red]", "[/]", "back\\", ":smile:", "[bold", "a" * 200, "Größe 写真"]
+    return Table(
+        columns=(Column("method", numeric=False), Column("loss [nat]", unit="±")),
+        rows=tuple(
+            Row((Cell(name, bold=bool(i % 2)), Cell(f"{i}.25", detail=f"± {i}"))) for i, name in enumerate(names)
+        ),
+        caption="Summary [of] all",
+        notes=("A note with [brackets] and :smile:.",),
+    )
+
+
+def test_a_table_is_printed_whole_whatever_its_names_hold(table, capsys):
+    print_table(table)
+    out = capsys.readouterr().out
+    lines = out.splitlines()
+    for number, row in enumerate(table.rows):
+        if len(row.cells[0].text) < 100:
+            (line,) = [line for line in lines if f" {row.cells[0].text} " in line]
+            assert f" {number}.25 ± {number} " in line
+    assert out.count("a" * 20) >= 1
+    assert sum(line.count("a" * 10) for line in lines) >= 18  # folded, not cut
+    for text in ("Summary [of] all", "loss [nat] (±)", "A note with [brackets] and :smile:."):
+        assert text in out
+    assert "…" not in out
