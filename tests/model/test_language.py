@@ -110,7 +110,7 @@ def test_a_sequence_longer_than_the_llm_is_refused_before_training(world):
         check_length(world, num_patches=100, max_caption_tokens=room + 1, vision_name="eyes")
     assert "model.language = 'world'" in str(caught.value)
     assert "model.vision = 'eyes'" in str(caught.value)
-    with pytest.raises(UserError, match="576 visual tokens.*need 580 with the tokens around them; give a model"):
+    with pytest.raises(UserError, match=r"576 visual tokens.*need 580 with the tokens around them; give a model"):
         check_length(world, num_patches=576, max_caption_tokens=1, vision_name="eyes")
 
 

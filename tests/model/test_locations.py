@@ -38,7 +38,7 @@ def test_a_path_that_is_not_there_is_named(name):
 
 @pytest.mark.parametrize("which", ["world-clip", "world-llama", "siglip", "neox"])
 def test_whole_checkpoints_load(which, siglip_folder, byte_level_llm):
-    """The world's Llama ties lm_head to its embeddings, so its file lacks lm_head; SigLIP and CLIP have position_ids."""
+    """The world's Llama ties lm_head to its embeddings, and its file lacks it; SigLIP and CLIP have position_ids."""
     name, factory = {
         "world-clip": (resolve("world", "vision", KEY), AutoModel),
         "world-llama": (resolve("world", "language", KEY), AutoModelForCausalLM),
