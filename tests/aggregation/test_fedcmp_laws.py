@@ -104,3 +104,16 @@ def test_works_in_any_dtype_and_changes_no_input(options, dtype):
         assert tensor.is_contiguous()
     for state, copy in zip([given_start, *(u.state for u in given)], copies, strict=True):
         assert all(torch.equal(state[name], copy[name]) for name in copy)
+
+
+@pytest.mark.parametrize("matching", ["sign", "procrustes"])
+def test_a_round_in_which_nobody_moves_keeps_the_remembered_basis(matching):
+    start, states, *_ = one_round(space="updates")
+    aggregator = FedCMP(space="updates", matching=matching)
+    aggregator.aggregate(as_tensors(start), as_updates(states))
+    before = aggregator.state_dict()
+    merged = aggregator.aggregate(as_tensors(start), as_updates([start] * 3))
+    after = aggregator.state_dict()
+    assert relative_error(merged, start) == 0
+    assert all(torch.equal(after[entry], before[entry]) for entry in before if entry.startswith(("basis.", "scales.")))
+    assert before.keys() == after.keys()
