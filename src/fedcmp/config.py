@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcmp import aggregation
+from fedcmp.config_errors import first_mistake
 from fedcmp.errors import UserError
 
 NOT_FEDERATED = ("local", "centralized")
@@ -261,7 +262,7 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{source}: {_first_mistake(error, content)}") from error
+        raise UserError(f"{source}: {first_mistake(error, content, Recipe)}") from error
 
 
 def dump_recipe(recipe: Recipe, **extra: dict[str, Any]) -> str:
@@ -312,53 +313,6 @@ def override(content: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise UserError(f"-o {text}: {name} is a value, not a section")
     table[names[-1]] = parsed
-
-
-def _first_mistake(error: ValidationError, content: dict[str, Any]) -> str:
-    # a mistyped key first: it may be why another one is missing
-    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
-    location = _location(first["loc"], content)
-    place = ".".join(map(str, location))
-    if first["type"] == "extra_forbidden":
-        known = _keys_at(location[:-1])
-        near = difflib.get_close_matches(str(location[-1]), known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
-        return f"{place}: unknown key; {hint}"
-    if first["type"] == "missing":
-        return f"{place}.{first['loc'][-1]}: missing"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
-    if not place:
-        return message
-    if first["type"] == "path_type":
-        message = "must be a path" + (" or a list of paths" if location[-1] == "pairs" else "")
-    elif first["type"] in ("model_type", "dict_type"):
-        message = f"must be a table, as [{place}] begins one"
-    return f"{place} = {first['input']!r}: {message[0].lower()}{message[1:]}"
-
-
-def _location(parts: tuple[int | str, ...], content: Any) -> list[int | str]:
-    """The keys among an error's parts that are in the content; pydantic adds names of a union's members."""
-    keys: list[int | str] = []
-    for part in parts:
-        inside = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
-        if inside:
-            content = content[part]
-            keys.append(part)
-    return keys
-
-
-def _keys_at(location: list[int | str]) -> list[str]:
-    model: type[BaseModel] = Recipe
-    for part in location:
-        field = model.model_fields.get(str(part))
-        inner = field.annotation if field else None
-        if part == "clients" and model is Data:
-            inner = ClientData
-        elif model is Recipe and part == "method":
-            inner = Method
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            model = inner
-    return list(model.model_fields)
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:

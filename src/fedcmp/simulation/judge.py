@@ -12,7 +12,7 @@ from fedcmp.config import NOT_FEDERATED, Recipe, dump_recipe, override, parse_re
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
 from fedcmp.evaluation.questions import accuracy_by_kind, count_by_kind, read_questions, score_questions
-from fedcmp.model.export import export_llava
+from fedcmp.model.export import check_export_folder, export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
@@ -112,6 +112,7 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
     Raises:
         UserError: no run, no checkpoint, no such client, or the folder holds a model.
     """
+    check_export_folder(out)
     recipe = run_recipe(folder)
     projector = _projector(folder, recipe, client)
     model = recipe.model

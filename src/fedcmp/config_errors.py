@@ -1,0 +1,56 @@
+"""A recipe's first mistake, told in one line."""
+
+import difflib
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[BaseModel]) -> str:
+    """Place, what is wrong, and the mend where it is known.
+
+    Args:
+        error: what pydantic found.
+        content: the parsed TOML that it found it in.
+        recipe: the model of a whole recipe, for the keys that are known at a place.
+    """
+    # a mistyped key first: it may be why another one is missing
+    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    location = _location(first["loc"], content)
+    place = ".".join(map(str, location))
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(recipe, location[:-1])
+        near = difflib.get_close_matches(str(location[-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
+        return f"{place}: unknown key; {hint}"
+    if first["type"] == "missing":
+        return f"{place}.{first['loc'][-1]}: missing"
+    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    if not place:
+        return message
+    if first["type"] == "path_type":
+        message = "must be a path" + (" or a list of paths" if location[-1] == "pairs" else "")
+    elif first["type"] in ("model_type", "dict_type"):
+        message = f"must be a table, as [{place}] begins one"
+    return f"{place} = {first['input']!r}: {message[0].lower()}{message[1:]}"
+
+
+def _location(parts: tuple[int | str, ...], content: Any) -> list[int | str]:
+    """The keys among an error's parts that are in the content; pydantic adds names of a union's members."""
+    keys: list[int | str] = []
+    for part in parts:
+        inside = part in content if isinstance(content, dict) else isinstance(content, list) and isinstance(part, int)
+        if inside:
+            content = content[part]
+            keys.append(part)
+    return keys
+
+
+def _keys_at(model: type[BaseModel], location: list[int | str]) -> list[str]:
+    """The keys of the section that a location leads to; lists and tables of sections are looked through."""
+    for part in location:
+        field = model.model_fields.get(str(part))
+        for inner in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(inner, type) and issubclass(inner, BaseModel):
+                model = inner
+    return list(model.model_fields)
