@@ -5,7 +5,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from fedcmp.aggregation import FedCMP
+from fedcmp.aggregation import ClientUpdate, FedCMP
 
 from .oracle import as_tensors, as_updates, one_round, relative_error
 
@@ -117,3 +117,18 @@ def test_a_round_in_which_nobody_moves_keeps_the_remembered_basis(matching):
     assert relative_error(merged, start) == 0
     assert all(torch.equal(after[entry], before[entry]) for entry in before if entry.startswith(("basis.", "scales.")))
     assert before.keys() == after.keys()
+
+
+def test_the_order_of_tensors_changes_no_bit():
+    """A state that was read from a file comes in another order than one fresh from a model."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = {"b.weight": (6, 5), "a.weight": (7, 6), "a.bias": (7,), "b.bias": (6,)}
+    states = [{name: torch.randn(shape, generator=generator) for name, shape in shapes.items()} for _ in range(4)]
+    results = []
+    for order in (list(shapes), sorted(shapes)):
+        rule = FedCMP()
+        ordered = [{name: state[name] for name in order} for state in states]
+        merged = rule.aggregate(ordered[0], [ClientUpdate(state, 3, 0.5) for state in ordered[1:]])
+        results.append((rule.last_weights, merged))
+    assert results[0][0] == results[1][0]
+    assert all(torch.equal(results[0][1][name], results[1][1][name]) for name in shapes)

@@ -168,8 +168,9 @@ class FedCMP(Aggregator):
         moments = self._checked_moments(place, update)
         deltas = self._deltas(update)
         count = int(update.num_examples)
+        squares = {name: float(delta.flatten().dot(delta.flatten())) for name, delta in deltas.items()}
         score = self._reliability.score(
-            magnitude=sum(float(delta.flatten().dot(delta.flatten())) for delta in deltas.values()),
+            magnitude=math.fsum(squares.values()),  # exact: a state that was read back may be in another order
             alignment_error=float(update.alignment_error),
             count=count,
         )

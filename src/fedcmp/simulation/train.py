@@ -4,6 +4,7 @@ A recipe with one method keeps its run in runs/NAME; with several, each has a fo
 runs/NAME/prepared. Methods share the workers: while one waits for its slowest client, another trains.
 """
 
+import hashlib
 import importlib.metadata
 import platform
 import shutil
@@ -25,7 +26,7 @@ from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.prepare import prepare
-from fedcmp.simulation.sources import Progress
+from fedcmp.simulation.sources import Progress, cache_folder
 
 NOT_COMPARED = ("workers", "cache", "folder")  # a run may be resumed with other ones: they change no result
 
@@ -62,8 +63,10 @@ def train(
         UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models.
     """
     folder, folders = run_folder(recipe), method_folders(recipe)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    # the lock lies in the cache: a mistake leaves nothing where runs are kept
+    locks = cache_folder(recipe) / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
