@@ -20,7 +20,7 @@ def test_a_few_steps_write_folders_that_load(tmp_path):
     assert VisionEncoder(str(tmp_path / "vision")).num_patches == CELLS
     assert LanguageModel(str(tmp_path / "language")).separator == "<sep>"
     assert any("vision step" in line for line in lines)
-    assert any("language step" in line for line in lines)
+    assert any("language phase 2 step" in line for line in lines)
     with pytest.raises(UserError, match="holds a model already"):
         pretrain(tmp_path, part="vision", steps=2, log=lines.append)
 
