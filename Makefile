@@ -38,8 +38,8 @@ types: $(STAMP)
 
 benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/world.py --out results/world.json
-	$(BIN)/python benchmarks/training.py
-	$(BIN)/python benchmarks/aggregation.py
+	$(BIN)/python benchmarks/training.py | tee results/training.txt
+	$(BIN)/python benchmarks/aggregation.py | tee results/aggregation.txt
 
 # The figures of docs/results.md: the demo's recipe over three seeds, mean and spread.
 results: $(STAMP)
