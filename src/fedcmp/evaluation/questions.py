@@ -143,3 +143,13 @@ def accuracy_by_kind(items: list[QuestionItem], right: list[bool]) -> dict[str, 
     return {
         kind: float(np.mean([ok for item, ok in zip(items, right, strict=True) if item.kind == kind])) for kind in kinds
     }
+
+
+def question_metrics(items: list[QuestionItem], right: list[bool]) -> dict[str, object]:
+    """Mean accuracy over kinds, every kind's own (both None without questions), and how many of each were asked."""
+    kinds = accuracy_by_kind(items, right)
+    return {
+        "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
+        "question_accuracy_by_kind": kinds or None,
+        "questions_by_kind": count_by_kind(items),
+    }

@@ -23,6 +23,7 @@ from fedcmp.evaluation.questions import score_questions
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
+from fedcmp.simulation.frames import under
 from fedcmp.simulation.loading import load_prepared
 
 Tensors = dict[str, Tensor]
@@ -95,9 +96,9 @@ class Engine:
             self.vlm,
             self.data.train,
             part,
-            _under(tensors, "projector."),
+            under(tensors, "projector."),
             settings,
-            optimizer_state=_under(tensors, "optimizer.") or None,
+            optimizer_state=under(tensors, "optimizer.") or None,
             with_second_moment=bool(job["with_second_moment"]),
             on_step=lambda _step, _loss: self._on_step(),
         )
@@ -137,7 +138,7 @@ class Engine:
         return {"captions": texts}, {}
 
     def _load(self, tensors: Tensors) -> None:
-        state = _under(tensors, "projector.")
+        state = under(tensors, "projector.")
         if state:
             self.vlm.projector.load_state_dict(state)
         self.vlm.projector.eval()
@@ -149,7 +150,3 @@ def new_projector(recipe: Recipe, vision_width: int, text_width: int) -> Project
     return Projector(
         vision_width, text_width, kind=model.projector, initialisation=model.initialisation, seed=recipe.run.seed
     )
-
-
-def _under(tensors: Tensors, prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -11,7 +11,7 @@ import numpy as np
 from fedcmp.config import NOT_FEDERATED, Recipe, dump_recipe, override, parse_recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
-from fedcmp.evaluation.questions import accuracy_by_kind, count_by_kind, read_questions, score_questions
+from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
 from fedcmp.model.export import check_export_folder, export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
@@ -92,13 +92,8 @@ def _prepared(folder: Path) -> Path:
 def _figures(vlm: VLM, data: Prepared, recipe: Recipe, *, blind: bool) -> dict[str, Any]:
     positions = np.arange(min(len(data.evaluation), recipe.evaluation.captions))
     sums = caption_sums(vlm, data.evaluation, positions, blind=blind)
-    kinds = accuracy_by_kind(data.questions, score_questions(vlm, data.evaluation, data.questions, blind=blind))
-    return caption_metrics(sums) | {
-        "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
-        "question_accuracy_by_kind": kinds or None,
-        "captions": len(positions),
-        "questions_by_kind": count_by_kind(data.questions),
-    }
+    right = score_questions(vlm, data.evaluation, data.questions, blind=blind)
+    return caption_metrics(sums) | question_metrics(data.questions, right) | {"captions": len(positions)}
 
 
 def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:

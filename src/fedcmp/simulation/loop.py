@@ -16,9 +16,10 @@ from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import NOT_FEDERATED, Recipe
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
-from fedcmp.evaluation.questions import accuracy_by_kind, count_by_kind
+from fedcmp.evaluation.questions import question_metrics
 from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.simulation.engine import EVALUATION_CHUNK, POOLED, Job, Tensors
+from fedcmp.simulation.frames import under
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.pool import Answer, Pool
 from fedcmp.simulation.samples import sample_positions, write_samples
@@ -149,11 +150,11 @@ class MethodRun:
         lines: list[Line] = []
         seconds = 0.0
         for learner, answer in zip(self.learners, answers, strict=True):
-            projector = _under(answer.tensors, "projector.")
+            projector = under(answer.tensors, "projector.")
             if not all(bool(tensor.isfinite().all()) for tensor in projector.values()):
                 raise UserError(f"{self.method}, round {number}: the projector is not finite; lower the learning rate")
             self.projectors["global" if learner == POOLED else f"client-{learner}"] = projector
-            for name, tensor in _under(answer.tensors, "optimizer.").items():
+            for name, tensor in under(answer.tensors, "optimizer.").items():
                 self.optimizers[f"client-{learner}/{name}"] = tensor
             lines.append(self._client_line(number, learner, answer))
             seconds += answer.seconds
@@ -173,10 +174,10 @@ class MethodRun:
             sent, seconds = sent + up + down, seconds + answer.seconds
             lines.append(line)
             update = ClientUpdate(
-                state=_under(answer.tensors, "projector."),
+                state=under(answer.tensors, "projector."),
                 num_examples=answer.result["num_examples"],
                 alignment_error=answer.result["alignment_error"],
-                second_moment=_under(answer.tensors, "second_moment.") or None,
+                second_moment=under(answer.tensors, "second_moment.") or None,
             )
             try:
                 aggregator.add(update)
@@ -238,15 +239,12 @@ class MethodRun:
                 sums.append({group: (float(a), int(b)) for group, (a, b) in answer.result["sums"].items()})
             else:
                 right += answer.result["right"]
-        kinds = accuracy_by_kind(self.data.questions, right) if right else None
         world = self.recipe.data.format == "world"
         return {
             "kind": "evaluation",
             "split": self.recipe.evaluation.split if world else "held out",
             **caption_metrics(merge_sums(sums)),
-            "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
-            "question_accuracy_by_kind": kinds,
-            "questions_by_kind": count_by_kind(self.data.questions),
+            **question_metrics(self.data.questions, right),
             "seconds": seconds,
         }
 
@@ -267,10 +265,6 @@ class MethodRun:
     def _seconds(self) -> float:
         """Of training, all workers together; judging and loading are not counted."""
         return sum(float(line["seconds"]) for line in self.folder.lines() if line["kind"] == "round")
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> Tensors:
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:
