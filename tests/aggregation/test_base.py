@@ -101,7 +101,7 @@ def test_result_beyond_the_dtype_is_refused_and_forgotten():
     assert all(torch.equal(left[entry], memory[entry]) for entry in memory)
 
 
-@pytest.mark.parametrize("name", ["fedavg", "fedcmp", "fedcmp-published"])
+@pytest.mark.parametrize("name", ["fedavg", "fedcmp-parameters", "fedcmp-published"])
 def test_streaming_equals_aggregate_and_lets_the_caller_reuse_tensors(name):
     start, states, counts, errors, moments, _ = one_round()
     updates = as_updates(states, counts, errors, moments)

@@ -3,7 +3,7 @@
 import pytest
 
 from fedcmp.aggregation import Aggregator, FedAvg, FedCMP, available, create, describe, register
-from fedcmp.aggregation.fedcmp import BEST, PUBLISHED
+from fedcmp.aggregation.fedcmp import PARAMETERS, PUBLISHED
 
 
 def test_lists_methods_with_rows():
@@ -21,9 +21,9 @@ def test_presets_are_the_class_with_their_defaults():
     signature = describe("fedcmp-published").options()
     assert signature["parameter_damping"] == 0.01
     assert {name: signature[name] for name in PUBLISHED} == PUBLISHED
-    assert {name: describe("fedcmp").options()[name] for name in BEST} == BEST
+    assert {name: describe("fedcmp-parameters").options()[name] for name in PARAMETERS} == PARAMETERS
     assert FedCMP.__init__.__kwdefaults__ == signature  # the class alone is the published rule
-    assert "second_moment" not in create("fedcmp", parameter_exponent=None).needs
+    assert "second_moment" not in create("fedcmp-parameters", parameter_exponent=None).needs
 
 
 @pytest.mark.parametrize(
@@ -31,9 +31,13 @@ def test_presets_are_the_class_with_their_defaults():
     [
         ("fedcmb", {}, r"unknown method 'fedcmb'; did you mean 'fedcmp'\? available: .*fedavg.*fedcmp"),
         ("nothing-like-it", {}, r"unknown method 'nothing-like-it'; available: "),
-        ("fedcmp", {"gama": 1}, r"method 'fedcmp' has no option 'gama'; did you mean 'gamma'\? it takes: gamma, magn"),
+        (
+            "fedcmp-parameters",
+            {"gama": 1},
+            r"method 'fedcmp-parameters' has no option 'gama'; did you mean 'gamma'\? it takes: gamma, magn",
+        ),
         ("fedavg", {"density": 1}, r"method 'fedavg' has no option 'density'; it takes no options"),
-        ("fedcmp", {"gamma": "1"}, r"gamma = '1': must be a number"),
+        ("fedcmp-parameters", {"gamma": "1"}, r"gamma = '1': must be a number"),
     ],
 )
 def test_mistakes_are_named_with_the_mend(name, options, message):

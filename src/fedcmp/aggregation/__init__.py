@@ -7,16 +7,42 @@ merged = aggregator.aggregate(global_state, [ClientUpdate(state, num_examples=10
 """
 
 from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.canonical import CanonicalFedCMP
+from fedcmp.aggregation.dare import Dare
+from fedcmp.aggregation.dare_ties import DareTies
+from fedcmp.aggregation.diloco import DiLoCo
+from fedcmp.aggregation.fedadam import FedAdam
 from fedcmp.aggregation.fedavg import FedAvg
+from fedcmp.aggregation.fedavgm import FedAvgM
 from fedcmp.aggregation.fedcmp import FedCMP
+from fedcmp.aggregation.fedswa import FedSWA
+from fedcmp.aggregation.fedyogi import FedYogi
+from fedcmp.aggregation.knots_ties import KnotsTies
+from fedcmp.aggregation.metagpt import MetaGPT
 from fedcmp.aggregation.registry import Method, available, create, describe, register
+from fedcmp.aggregation.scaffold import Scaffold
+from fedcmp.aggregation.task_arithmetic import TaskArithmetic
+from fedcmp.aggregation.ties import Ties
 
 __all__ = [
     "Aggregator",
+    "CanonicalFedCMP",
     "ClientUpdate",
+    "Dare",
+    "DareTies",
+    "DiLoCo",
+    "FedAdam",
     "FedAvg",
+    "FedAvgM",
     "FedCMP",
+    "FedSWA",
+    "FedYogi",
+    "KnotsTies",
+    "MetaGPT",
     "Method",
+    "Scaffold",
+    "TaskArithmetic",
+    "Ties",
     "available",
     "create",
     "describe",

@@ -4,13 +4,15 @@ A rule sees one round as begin(global), add(update) for each client, finish() ->
 at a time and forgotten, so a rule that keeps running sums needs the same memory for 5 clients and for 500.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from fedcmp.aggregation.blocks import blocks
 from fedcmp.aggregation.checks import check_alignment_error, check_global_state, check_num_examples, check_tensors
 
 
@@ -44,7 +46,9 @@ class Aggregator(ABC):
 
     Attributes:
         needs: fields of ClientUpdate that the rule reads beyond `state` and `num_examples`; others need not be sent.
-        round: rounds finished so far.
+        opening: whether a round that only measures comes before the first: clients send the global projector back as it
+            is, with the extras that the rule needs.
+        round: rounds finished so far, the opening one counted in.
         last_weights: each client's share a_k of the last finished round, summing to 1, in the order of the accepted
             updates.
         last_diagnostics: scalars of the last finished round, for the run's metrics.
@@ -52,6 +56,7 @@ class Aggregator(ABC):
 
     def __init__(self) -> None:
         self.needs: frozenset[str] = frozenset()
+        self.opening = False
         self.round = 0
         self.last_weights: list[float] = []
         self.last_diagnostics: dict[str, float] = {}
@@ -127,17 +132,28 @@ class Aggregator(ABC):
         if self._accepted == 0:
             raise ValueError("round without clients: no update was accepted; add at least one before finish()")
         merged = self._merge()
-        result = {
-            name: torch.empty(tensor.shape, dtype=tensor.dtype, device=tensor.device).copy_(merged[name])
-            for name, tensor in self._global.items()
-        }
+        result = {name: _settled(merged[name], start) for name, start in self._global.items()}
         for name, tensor in result.items():
-            if not bool(torch.isfinite(tensor).all()):
+            if tensor.numel() > 0 and not all(math.isfinite(edge) for edge in torch.aminmax(tensor)):
                 raise ValueError(f"merged {name}: its values do not fit {tensor.dtype}; use a wider dtype")
         self._remember()
         self.round += 1
         self._global = {}
         return result
+
+    def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:  # noqa: ARG002  # for others
+        """Return what the server sends to the clients beside the projector, ahead of a round; most rules send nothing.
+
+        Args:
+            global_state: tensor name -> the projector that is about to be broadcast.
+
+        Returns:
+            Label -> tensor name -> tensor.
+
+        Raises:
+            ValueError: the state does not fit what the rule remembers.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return all that the rule remembers between rounds, as of the last finished one.
@@ -175,7 +191,26 @@ class Aggregator(ABC):
 
     def _deltas(self, update: ClientUpdate) -> dict[str, Tensor]:
         """Return client minus global, tensor by tensor, in float64."""
-        return {n: self._exact(n, update.state[n]) - tensor.to(torch.float64) for n, tensor in self._global.items()}
+        deltas = zeros_like(self._global)
+        for name, whole in deltas.items():
+            for delta, stretch in self._delta_blocks(name, update, whole):
+                stretch.copy_(delta)
+        return deltas
+
+    def _delta_blocks(self, name: str, update: ClientUpdate, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield stretches of client minus global, fresh and in float64, with the same stretches of other tensors."""
+        start = self._global[name]
+        theirs = update.state[name].detach().to(start.device)
+        for theirs_block, start_block, *other_blocks in blocks(theirs, start, *others):
+            yield theirs_block.to(torch.float64) - start_block.to(torch.float64), *other_blocks
+
+    def _moved(self, name: str, step: Tensor) -> Tensor:
+        """Return global plus step, summed in float64, as a fresh tensor of the global one's dtype."""
+        start = self._global[name]
+        moved = torch.empty(start.shape, dtype=start.dtype, device=start.device)
+        for moved_block, start_block, step_block in blocks(moved, start, step):
+            moved_block.copy_(start_block.to(torch.float64) + step_block)
+        return moved
 
     @abstractmethod
     def _begin(self, global_state: dict[str, Tensor]) -> None:
@@ -187,7 +222,10 @@ class Aggregator(ABC):
 
     @abstractmethod
     def _merge(self) -> dict[str, Tensor]:
-        """Return the next global state in float64, and set last_weights and last_diagnostics; memory stays."""
+        """Return the next global state, and set last_weights and last_diagnostics; memory and sums stay.
+
+        The tensors are float64, or fresh ones of the global state's own dtype.
+        """
 
     def _remember(self) -> None:  # noqa: B027  # most rules remember nothing
         """Move what the next round needs into memory; called once the result is known to be good."""
@@ -200,3 +238,16 @@ class Aggregator(ABC):
         """Replace what is remembered, all or nothing."""
         if memory:
             raise ValueError(f"aggregator state: entry {next(iter(memory))!r} is not this method's")
+
+
+def zeros_like(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Return contiguous zeros by tensor name, shaped and placed as in `state`, for running sums."""
+    return {name: torch.zeros(tensor.shape, dtype=dtype, device=tensor.device) for name, tensor in state.items()}
+
+
+def _settled(merged: Tensor, start: Tensor) -> Tensor:
+    """Return a merged tensor with the dtype and device of the global one, sharing nothing with the rule's memory."""
+    # what a rule remembers is float64, so only that could be shared
+    if merged.dtype == start.dtype != torch.float64 and merged.device == start.device and merged.is_contiguous():
+        return merged
+    return torch.empty(start.shape, dtype=start.dtype, device=start.device).copy_(merged)

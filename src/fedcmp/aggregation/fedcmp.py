@@ -38,9 +38,9 @@ PUBLISHED: dict[str, object] = {
     "basis": "canonical",
 }
 
-# What measures best so far: reliability per parameter.  Without momentum and at full rank the canonical space changes
-# nothing (docs/methods.md, fact 1); `rank`, `momentum` and `reliability` turn its parts on, here on the updates.
-BEST: dict[str, object] = {
+# What measures best where clients train plainly: reliability per parameter.  Without momentum and at full rank the
+# canonical space changes nothing (docs/methods.md, fact 1); `rank`, `momentum` and `reliability` turn its parts on.
+PARAMETERS: dict[str, object] = {
     "reliability": "none",
     "parameter_exponent": 0.5,
     "parameter_damping": 0.01,
@@ -55,7 +55,10 @@ BEST: dict[str, object] = {
 
 
 @register(
-    "fedcmp", summary="Fed-CMP with the options that measure best: weights per parameter", paper=PAPER, defaults=BEST
+    "fedcmp-parameters",
+    summary="Fed-CMP for plainly trained clients: reliability per parameter",
+    paper=PAPER,
+    defaults=PARAMETERS,
 )
 @register("fedcmp-published", summary="Fed-CMP as published, as far as its text tells", paper=PAPER, defaults=PUBLISHED)
 class FedCMP(Aggregator):

@@ -1,0 +1,94 @@
+"""KnOTS-TIES: TIES on the clients' coefficients in a basis that they share.
+
+    [Delta_1 | ... | Delta_K] = U S [V_1^T | ... | V_K^T]     per weight matrix, its bias as one more input column
+    C = TIES(S V_1^T, ..., S V_K^T)                           S V_k^T = U^T Delta_k; all matrices as one vector
+    W = W_g + lambda U C
+U comes from sum_k Delta_k Delta_k^T (spectrum.py), which is the same without the K-wide decomposition.  It is known
+only when all clients are in, so this rule keeps their K updates, in float32 (float64 for a float64 projector).  Tensors
+that are no matrix get FedAvg's mean.  Implements docs/methods.md, KnOTS-TIES (Stoica et al. 2024).
+Shapes: K clients, O outputs, I inputs (with the bias column), R directions.
+"""
+
+import torch
+from torch import Tensor
+
+from fedcmp.aggregation.base import Aggregator, ClientUpdate, zeros_like
+from fedcmp.aggregation.matrices import Matrix, find_matrices
+from fedcmp.aggregation.options import require_number
+from fedcmp.aggregation.registry import register
+from fedcmp.aggregation.spectrum import add_gram, leading_basis
+from fedcmp.aggregation.voting import SignVote
+
+
+@register("knots-ties", summary="TIES in a basis shared by the clients", paper="Stoica et al. 2024, arXiv 2410.19735")
+class KnotsTies(Aggregator):
+    """TIES on coefficients; every client counts the same.
+
+    Args:
+        density: share of a client's coefficients kept by magnitude, in (0, 1].
+        scale: lambda above 0.
+
+    Raises:
+        ValueError: an option out of range.
+    """
+
+    def __init__(self, *, density: float = 0.2, scale: float = 0.6) -> None:
+        require_number("density", density, 0, 1, above=True)
+        require_number("scale", scale, 0, 1e6, above=True)
+        super().__init__()
+        self._density = density
+        self._scale = scale
+        self._matrices: list[Matrix] = []
+
+    def _begin(self, global_state: dict[str, Tensor]) -> None:
+        self._matrices = find_matrices(global_state, bias="column")
+        joined = {part for matrix in self._matrices for part in (matrix.weight, matrix.bias)}
+        self._rest = zeros_like({name: tensor for name, tensor in global_state.items() if name not in joined})
+        self._clients: list[dict[str, Tensor]] = []  # matrix name -> (O, I)
+        self._counts: list[int] = []
+
+    def _add(self, place: str, update: ClientUpdate) -> None:  # noqa: ARG002  # nothing left to refuse
+        deltas = self._deltas(update)
+        count = int(update.num_examples)
+        for name, total in self._rest.items():
+            total.add_(deltas[name], alpha=float(count))
+        kept = {}
+        for matrix in self._matrices:
+            dtype = torch.promote_types(self._global[matrix.weight].dtype, torch.float32)
+            kept[matrix.weight] = matrix.join(deltas).to(dtype)
+        self._clients.append(kept)
+        self._counts.append(count)
+
+    def _merge(self) -> dict[str, Tensor]:
+        merged = {name: self._moved(name, total / sum(self._counts)) for name, total in self._rest.items()}
+        bases = {matrix.weight: self._basis(matrix.weight) for matrix in self._matrices}
+        if bases:
+            vote = self._vote(bases)
+            for matrix in self._matrices:
+                step_OI = bases[matrix.weight] @ vote.elect(matrix.weight).mul_(self._scale)
+                merged |= {name: self._moved(name, step) for name, step in matrix.split(step_OI).items()}
+        self.last_weights = [1 / self._accepted] * self._accepted
+        self.last_diagnostics = {f"rank.{name}": float(basis_OR.shape[1]) for name, basis_OR in bases.items()}
+        return merged
+
+    def _basis(self, name: str) -> Tensor:
+        """Return U (O, R) of one matrix, R = 0 where nobody moved."""
+        rows, device = self._global[name].shape[0], self._global[name].device
+        gram_OO = torch.zeros(rows, rows, dtype=torch.float64, device=device)
+        for client in self._clients:
+            add_gram(gram_OO, client[name].to(torch.float64), products=torch.float64)
+        precision = torch.finfo(torch.float64).eps
+        basis = leading_basis(gram_OO, rank="full", clients=len(self._clients), precision=precision)
+        return gram_OO[:, :0] if basis is None else basis.directions
+
+    def _vote(self, bases: dict[str, Tensor]) -> SignVote:
+        """Return the sums of all clients' trimmed coefficients U^T Delta_k (R, I)."""
+        vote: SignVote | None = None
+        for client in self._clients:
+            coefficients = {}
+            for name, update_OI in client.items():
+                coefficients[name] = (bases[name].t() @ update_OI.to(torch.float64)).to(update_OI.dtype)
+            vote = vote or SignVote(coefficients, density=self._density)
+            vote.add(coefficients)
+        assert vote is not None  # a round has at least one client
+        return vote
