@@ -1,76 +1,19 @@
 import numpy as np
 import pytest
 import torch
-from torch.nn import functional
 
-from fedcmp.client.training import Optimisation, Part, train_part
-from fedcmp.data.prepared import PreparedPairs, TokenTable
-from fedcmp.model.language import LanguageModel
+from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.training import Part, train_part
 from fedcmp.model.projector import Projector
-from fedcmp.model.vlm import VLM
-from fedcmp.world.scene import make_scenes
-
-
-class FixedFeatures:
-    """Features that are given."""
-
-    dtype = torch.float32
-
-    def __init__(self, features):
-        self.stored = features
-
-    def features(self, indices):
-        return self.stored[np.asarray(indices)]
-
-    def gather(self, indices):
-        return np.asarray(indices), self.features(indices)
-
-
-@pytest.fixture(scope="module")
-def vlm():
-    language = LanguageModel("world")
-    return VLM(language, Projector(12, language.width, seed=3))
-
-
-@pytest.fixture(scope="module")
-def pairs(vlm):
-    torch.manual_seed(0)
-    captions = make_scenes(8, 0, 24, images=False).captions
-    ids = vlm.language.tokenizer(captions, add_special_tokens=False)["input_ids"]
-    tokens = TokenTable.of([[*row, vlm.language.end] for row in ids])
-    return PreparedPairs(FixedFeatures(torch.randn(24, 4, 12)), np.arange(24), tokens, ["all"] * 24, vlm.language.pad)
-
-
-def part_of(positions, size=4, rate=1e-2, swapped=None):
-    batches = [np.array(positions[i : i + size]) for i in range(0, len(positions), size)]
-    return Part(batches, [rate] * len(batches), swapped or {})
-
-
-def start(vlm):
-    return Projector(12, vlm.language.width, seed=3).tensors()
+from tests.client.conftest import part_of, plain_loop, start
 
 
 def test_it_equals_a_plain_training_loop(vlm, pairs):
-    """AdamW, clipping and the token mean, written out again."""
+    """AdamW, clipping and the token mean, by torch's own optimiser and one sample at a time."""
     part = part_of(range(12))
     trained = train_part(vlm, pairs, part, start(vlm), Optimisation(max_gradient_norm=0.05))
-    projector = Projector(12, vlm.language.width, seed=3)
-    optimizer = torch.optim.AdamW(projector.parameters(), lr=1e-2, betas=(0.9, 0.99), weight_decay=0)
-    language = vlm.language
-    for positions in part.batches:
-        total, count = torch.zeros(()), 0
-        for position in positions.tolist():
-            row = pairs.tokens[position]
-            visual = projector(pairs.features.stored[position : position + 1])
-            inputs = torch.cat([language.inputs(visual, torch.empty(1, 0, dtype=torch.long)), language.embed([row])], 1)
-            logits = language.model(inputs_embeds=inputs).logits[0, -len(row) - 1 : -1]
-            total = total + functional.cross_entropy(logits, torch.tensor(row), reduction="sum")
-            count += len(row)
-        optimizer.zero_grad()
-        (total / count).backward()
-        torch.nn.utils.clip_grad_norm_(projector.parameters(), 0.05)
-        optimizer.step()
-    for name, tensor in projector.tensors().items():
+    expected = plain_loop(vlm, pairs, part, max_norm=0.05)
+    for name, tensor in expected.items():
         torch.testing.assert_close(trained.update.state[name], tensor, rtol=1e-3, atol=1e-5)
 
 

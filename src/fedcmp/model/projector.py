@@ -49,11 +49,20 @@ class Projector(nn.Module):
 
     def forward(self, features_BPV: Tensor) -> Tensor:
         """(B, P, V) -> (B, P, D)."""
-        hidden: Tensor = self.linear_1(features_BPV)
-        if self.linear_2 is None:
-            return hidden
-        out: Tensor = self.linear_2(functional.gelu(hidden))
+        *_, (layer, inputs) = self._steps(features_BPV)
+        out: Tensor = layer(inputs)
         return out
+
+    def layer_inputs(self, features_BPV: Tensor) -> dict[str, Tensor]:
+        """Weight's name -> what that layer is fed: (B, P, V) the first, (B, P, D) the second."""
+        names = {id(module): f"{name}.weight" for name, module in self.named_children()}
+        return {names[id(layer)]: inputs for layer, inputs in self._steps(features_BPV)}
+
+    def _steps(self, features_BPV: Tensor) -> list[tuple[nn.Linear, Tensor]]:
+        if self.linear_2 is None:
+            return [(self.linear_1, features_BPV)]
+        hidden = functional.gelu(self.linear_1(features_BPV))
+        return [(self.linear_1, features_BPV), (self.linear_2, hidden)]
 
     def tensors(self) -> dict[str, Tensor]:
         """Detached copies of all parameters by name: what travels between client and server."""

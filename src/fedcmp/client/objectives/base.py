@@ -1,0 +1,89 @@
+"""What a client minimises beside the caption loss, and how it steps: hooks of one local round.
+
+The default of every hook is plain training. An objective sees the whole cohort at once: tensors are stacked over the
+learners (C, ...) or over those active in a step (A, ...); a rule written for one learner reads the same.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from fedcmp.client.cohort import Cohort, JointBatch, Stacked
+from fedcmp.client.optimizer import Optimisation, StackedAdamW
+
+
+@dataclass
+class LocalRound:
+    """One round of local training, as objectives see it.
+
+    Attributes:
+        cohort: the learners: `cohort.parameters`, `cohort.starts`.
+        broadcast: what the server sent beside the projector: label -> name -> tensor.
+        memory: what this objective kept for the learners since their last round: label -> name -> (C, ...); a learner
+            without one has zeros there, and False in `remembers_C`.
+        remembers_C: (C,) whether a learner took part before.
+        gradient_at_start: name -> (C, ...), the mean gradient over the round's part at the start; computed when called.
+        extras: filled by `end`: label -> name -> (C, ...), sent to the server with the update.
+    """
+
+    cohort: Cohort
+    broadcast: dict[str, dict[str, Tensor]]
+    memory: dict[str, Stacked]
+    remembers_C: Tensor
+    gradient_at_start: Callable[[], Stacked]
+    extras: dict[str, Stacked] = field(default_factory=dict)
+
+    def stacked_broadcast(self, label: str) -> Stacked:
+        """A broadcast projector-shaped tensor set, one copy a learner (views); zeros where the server sent none."""
+        count = len(self.cohort)
+        sent = self.broadcast.get(label)
+        if sent is None:
+            return {name: torch.zeros_like(tensor) for name, tensor in self.cohort.starts.items()}
+        starts = self.cohort.starts
+        return {name: sent[name].to(starts[name]).expand(count, *sent[name].shape) for name in starts}
+
+
+class Objective:
+    """Plain local training; the base of all others."""
+
+    def rates(self, rates: list[float]) -> list[float]:
+        """The learning rates of the round's steps, from those of the run's schedule."""
+        return rates
+
+    def begin(self, local: LocalRound) -> None:
+        """Called before the first step."""
+
+    def optimizer(self, local: LocalRound, settings: Optimisation) -> StackedAdamW:
+        """What takes the steps."""
+        return StackedAdamW(local.cohort.parameters, settings)
+
+    def observe(self, local: LocalRound, batch: JointBatch) -> None:
+        """Called with every batch before its step, and with every batch of a round that only measures."""
+
+    def penalty(self, local: LocalRound, batch: JointBatch, visual_ABPD: Tensor) -> Tensor | None:
+        """(A,) what is added to each learner's loss."""
+        del local, batch, visual_ABPD
+        return None
+
+    def displacement(self, gradients: Stacked) -> Stacked | None:
+        """name -> (A, ...): where to look for a second gradient, which then replaces the first; None: nowhere."""
+        del gradients
+        return None
+
+    def correct(self, local: LocalRound, gradients: Stacked, learners_A: Tensor) -> None:
+        """Change the gradients in place, before they are clipped."""
+
+    def end(self, local: LocalRound) -> None:
+        """Called after the last step: fill `local.extras`, and put what the next round needs into `local.memory`."""
+
+
+def mean_token(visual_ABPD: Tensor) -> Tensor:
+    """(A, B, D) mean visual token of each sample."""
+    return visual_ABPD.mean(2)
+
+
+def squared_distance(first: Stacked, second: Stacked) -> Tensor:
+    """(A,) squared Euclidean distance of each learner's two projectors, over all tensors."""
+    return torch.stack([(first[name] - second[name]).flatten(1).square().sum(1) for name in first]).sum(0)

@@ -1,0 +1,105 @@
+"""AdamW over many learners at once: every tensor is stacked, each learner has its own rate, step count and clipping.
+
+One learner's arithmetic is that of torch.optim.AdamW and torch.nn.utils.clip_grad_norm_, to rounding. Shapes: C
+learners; a tensor of one learner (...) is (C, ...) here.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_CLIP_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """AdamW's settings; the rate comes from a schedule."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    epsilon: float = 1e-8
+
+
+class StackedAdamW:
+    """AdamW for C learners that share nothing but the tensors' memory.
+
+    Args:
+        parameters: name -> (C, ...) tensors, changed in place by `step`.
+        settings: the same for all learners.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor], settings: Optimisation) -> None:
+        self._parameters, self._settings = parameters, settings
+        self._first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
+        self._second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
+        self._steps_C = torch.zeros(len(next(iter(parameters.values()))), dtype=torch.float32)
+
+    def load(self, learner: int, saved: Mapping[str, Tensor]) -> None:
+        """Take up one learner's state, as `saved` returned it."""
+        for name in self._parameters:
+            self._first[name][learner] = saved[f"exp_avg.{name}"]
+            self._second[name][learner] = saved[f"exp_avg_sq.{name}"]
+            self._steps_C[learner] = float(saved[f"step.{name}"])
+
+    def saved(self, learner: int) -> dict[str, Tensor]:
+        """One learner's state by "moment.tensor", under the names that torch.optim.AdamW gives its own."""
+        out = {}
+        for name in self._parameters:
+            out[f"exp_avg.{name}"] = self._first[name][learner].cpu().clone()
+            out[f"exp_avg_sq.{name}"] = self._second[name][learner].cpu().clone()
+            out[f"step.{name}"] = self._steps_C[learner].clone()
+        return out
+
+    def second_moment(self, learner: int) -> dict[str, Tensor]:
+        """One learner's bias-corrected second moment."""
+        correction = 1 - self._settings.beta_2 ** float(self._steps_C[learner])
+        return {name: (moment[learner] / correction).cpu() for name, moment in self._second.items()}
+
+    @torch.no_grad()
+    def step(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
+        """One step of some of the learners; the others stay as they are.
+
+        Args:
+            gradients: name -> (A, ...) gradients of those learners; clipped here, each learner by its own norm.
+            learners_A: (A,) which learners.
+            rates_A: (A,) their learning rates.
+        """
+        scale_A = _clipping(gradients, self._settings.max_gradient_norm)
+        clipped = {name: gradient * _beside(scale_A, gradient) for name, gradient in gradients.items()}
+        self._apply(clipped, learners_A, rates_A)
+
+    def _apply(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
+        settings = self._settings
+        self._steps_C[learners_A] += 1
+        steps_A = self._steps_C[learners_A].double()
+        step_size_A = rates_A.double() / (1 - settings.beta_1**steps_A)
+        root_A = (1 - settings.beta_2**steps_A).sqrt()
+        everyone = len(learners_A) == len(self._steps_C)
+        for name, parameter in self._parameters.items():
+            first, second, gradient = self._first[name], self._second[name], gradients[name]
+            own_first = first if everyone else first[learners_A]
+            own_second = second if everyone else second[learners_A]
+            own = parameter.data if everyone else parameter.data[learners_A]
+            own.mul_(_beside(1 - rates_A * settings.weight_decay, own))
+            own_first.lerp_(gradient, 1 - settings.beta_1)
+            own_second.mul_(settings.beta_2).addcmul_(gradient, gradient, value=1 - settings.beta_2)
+            width = (own_second.sqrt() / _beside(root_A, own)).add_(settings.epsilon)
+            own.sub_(_beside(step_size_A, own) * own_first / width)
+            if not everyone:
+                first[learners_A], second[learners_A], parameter.data[learners_A] = own_first, own_second, own
+
+
+def _clipping(gradients: Mapping[str, Tensor], max_norm: float) -> Tensor:
+    """(A,) what each learner's gradient is multiplied by, so that its norm is at most max_norm."""
+    squares = [gradient.flatten(1).square().sum(1) for gradient in gradients.values()]
+    norms_A = torch.stack(squares).sum(0).sqrt()
+    return (max_norm / (norms_A + _CLIP_EPSILON)).clamp(max=1.0)
+
+
+def _beside(values_A: Tensor, like: Tensor) -> Tensor:
+    """(A,) -> (A, 1, ...) in the dtype and on the device of `like`, to be multiplied with it."""
+    return values_A.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))
