@@ -2,10 +2,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
+from fedcmp.data.batches import one_pass_order, round_parts
 from fedcmp.errors import UserError
 from fedcmp.scenarios.manifest import Manifest
-from fedcmp.scenarios.partition import by_label, by_meaning, even_shares, swap_captions
+from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares, swap_captions
+from tests.scenarios.mixtures import groups_of, noise_like, numbers
 
 
 def covers(parts, count):
@@ -49,6 +52,38 @@ def test_joint_adds_the_two_similarities():
     np.testing.assert_allclose(joint @ joint.T, (image @ image.T + text @ text.T) / 2, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["image", "text", "joint"])
+@pytest.mark.parametrize("groups", [3, 5])
+def test_a_known_mixture_is_found(kind, groups):
+    """Image and text see one half only, and the other says nothing; joint needs both: each half tells half of it."""
+    images, texts, truth = groups_of(groups, per=40, noise=0.08, seed=groups)
+    if kind == "joint":
+        rng = np.random.default_rng(0)
+        other = rng.integers(0, 2, len(truth))
+        texts = np.stack([texts[rng.choice(np.flatnonzero(truth == side))] for side in other])
+        truth = 2 * truth + other
+    parts = {"image": [images], "text": [texts], "joint": [images, texts]}[kind]
+    unused = noise_like(texts if kind == "image" else images)
+    labels = numbers(by_meaning(parts, len(np.unique(truth)), seed=1), len(truth))
+    assert adjusted_rand_score(truth, labels) >= 0.95
+    if kind != "joint":
+        assert adjusted_rand_score(truth, numbers(by_meaning([unused], groups, seed=1), len(truth))) < 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 6), st.integers(0, 9))
+def test_clusters_cover_everything_once(count, clients, seed):
+    points = noise_like(np.empty((max(count, clients), 4)), seed)
+    parts = by_meaning([points, points[::-1]], clients, seed=seed)
+    assert len(parts) == clients
+    assert all(len(part) for part in parts)
+    assert covers(parts, len(points))
+
+
+def test_numbers_become_holdings():
+    assert [mine.tolist() for mine in by_number(np.array([2, 0, 2, 1]), 4)] == [[1], [3], [0, 2], []]
+
+
 def test_more_clients_than_pairs_is_an_error():
     with pytest.raises(UserError, match=r"scenario\.clients = 9"):
         by_meaning([blobs(per=2)], 9, seed=0)
@@ -73,7 +108,17 @@ def test_swapped_captions_stay_with_their_client(share, seed):
     assert set(swapped) == set(swapped.values())
     assert all(40 <= pair < 100 for pair in swapped)
     assert all(pair != source for pair, source in swapped.items())
-    assert abs(len(swapped) - share * 60) <= 1
+    assert abs(len(swapped) - share * 60) < 2  # one wrong caption alone has nobody to change with
+
+
+def test_wrong_captions_lie_evenly_over_the_rounds():
+    """Also where a client's pairs are numbered from 0 on, and the run's seed orders them for training."""
+    holdings = [np.arange(2000)]
+    for seed in range(3):
+        swapped = swap_captions(holdings, {0: 0.5}, seed=seed)
+        parts = round_parts(one_pass_order(holdings[0], seed), 4)
+        shares = [np.mean([pair in swapped for pair in part.tolist()]) for part in parts]
+        assert max(abs(share - 0.5) for share in shares) < 0.12, shares
 
 
 def test_manifest_comes_back_from_its_file(tmp_path):

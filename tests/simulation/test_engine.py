@@ -5,9 +5,11 @@ import operator
 
 import numpy as np
 import pytest
+import torch
 
 from fedcmp.config import parse_recipe
-from fedcmp.simulation.engine import POOLED, Engine
+from fedcmp.methods import LARGE_BATCH
+from fedcmp.simulation.engine import POOLED, POOLED_LARGE_BATCH, Engine, pooled_client
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.prepare import prepare
 
@@ -56,20 +58,45 @@ def test_wrong_captions_are_told_and_stay_with_their_client(engine):
     assert lines == {0: 0, 1: 40, 2: 0}
 
 
+JOB = {
+    "op": "train",
+    "learning_rate": 0.01,
+    "objective": "plain",
+    "objective_options": {},
+    "with_second_moment": True,
+    "keep_optimizer": False,
+}
+
+
 def test_a_schedule_for_each_round_starts_every_part_with_a_warm_up(engine):
     start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
-    job = {"op": "train", "client": 0, "learning_rate": 0.01, "with_second_moment": True, "keep_optimizer": False}
-    rates = [engine.run(job | {"part": part}, start)[0]["learning_rate"] for part in range(3)]
+    jobs = [JOB | {"clients": [0], "part": part} for part in range(3)]
+    rates = [engine.run(job, start)[0]["clients"][0]["learning_rate"] for job in jobs]
     assert rates[0] == rates[1] == rates[2]
 
 
 def test_a_job_names_its_tensors_and_counts_its_time(engine):
     start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
-    job = {"op": "train", "client": 1, "part": 0, "learning_rate": 0.01, "with_second_moment": True}
-    result, tensors = engine.run(job | {"keep_optimizer": True}, start)
-    assert result["num_examples"] == 27
+    result, tensors = engine.run(JOB | {"clients": [1, 2], "part": 0, "keep_optimizer": True}, start)
+    assert [each["num_examples"] for each in result["clients"]] == [27, 27]
     assert result["seconds"] > 0
-    assert {name.split(".")[0] for name in tensors} == {"projector", "second_moment", "optimizer"}
+    kinds = {"projector", "second_moment", "optimizer"}
+    assert {name.split(".")[0] for name in tensors} == {f"client-{k}/{kind}" for k in (1, 2) for kind in kinds}
+
+
+def test_a_cohort_ends_where_its_clients_would_end_alone(engine):
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    _, together = engine.run(JOB | {"clients": [0, 1, 2], "part": 1}, start)
+    for client in range(3):
+        _, alone = engine.run(JOB | {"clients": [client], "part": 1}, start)
+        for name, tensor in alone.items():
+            torch.testing.assert_close(together[name], tensor, rtol=2e-2, atol=3e-4)
+
+
+def test_the_centralized_learners_differ_in_the_size_of_their_batches(engine):
+    sizes = [max(map(len, engine.batches(pooled_client(method))[0])) for method in ("centralized", LARGE_BATCH)]
+    assert sizes == [8, 24]
+    assert flat(engine.batches(POOLED)[1]) == flat(engine.batches(POOLED_LARGE_BATCH)[1])
 
 
 def test_a_job_that_fails_is_told_to_who_waits_for_it(engine, tmp_path):

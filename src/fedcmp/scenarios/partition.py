@@ -1,17 +1,20 @@
-"""Dividing one collection of pairs among K clients: evenly, by meaning, or by a label.
+"""Dividing one collection of pairs among K clients: evenly, by meaning, or by a label; and wrong captions.
 
 Shapes: N pairs, E embedding width, K clients.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
 
 from fedcmp.data.batches import one_pass_order
 from fedcmp.errors import UserError
+from fedcmp.scenarios.clustering import spherical_clusters
 from fedcmp.scenarios.manifest import Indices
 
 Embeddings = NDArray[np.float32]
+_WRONG = 0x77726F6E67  # keeps the draws of wrong captions apart from the order of the pairs, which has the same seed
 
 
 def even_shares(num_pairs: int, clients: int, *, seed: int) -> list[Indices]:
@@ -20,8 +23,8 @@ def even_shares(num_pairs: int, clients: int, *, seed: int) -> list[Indices]:
     return [np.sort(part) for part in np.array_split(order, clients)]
 
 
-def by_meaning(embeddings: list[Embeddings], clients: int, *, seed: int) -> list[Indices]:
-    """Spherical k-means: pairs with like embeddings go to the same client.
+def by_meaning(embeddings: Sequence[Embeddings], clients: int, *, seed: int) -> list[Indices]:
+    """Spherical k-means (clustering.py): pairs with like embeddings go to the same client.
 
     Args:
         embeddings: one or more (N, E) arrays of unit vectors; several are laid side by side, so that their cosine
@@ -36,10 +39,11 @@ def by_meaning(embeddings: list[Embeddings], clients: int, *, seed: int) -> list
         UserError: fewer pairs than clients.
     """
     stacked = np.concatenate(embeddings, 1) / np.sqrt(len(embeddings))
-    if len(stacked) < clients:
-        raise UserError(f"scenario.clients = {clients}: there are only {len(stacked)} pairs")
-    # float64 and a full (not mini-batch) pass: the same clusters on every run
-    labels = KMeans(clients, n_init=4, random_state=seed).fit_predict(stacked.astype(np.float64))
+    return by_number(spherical_clusters(stacked, clients, seed=seed).labels, clients)
+
+
+def by_number(labels: NDArray[np.integer], clients: int) -> list[Indices]:
+    """Clusters' numbers, one a pair, as ascending indices, one array a client."""
     return [np.flatnonzero(labels == client) for client in range(clients)]
 
 
@@ -70,11 +74,11 @@ def swap_captions(holdings: list[Indices], shares: dict[int, float], *, seed: in
         seed: which ones.
 
     Returns:
-        pair -> the pair whose caption it carries.
+        pair -> the pair whose caption it carries; its pairs lie evenly over the rounds.
     """
     swapped: dict[int, int] = {}
     for client, share in sorted(shares.items()):
-        mine = holdings[client][one_pass_order(len(holdings[client]), seed + client)]
+        mine = one_pass_order(holdings[client], seed + _WRONG)
         chosen = mine[: round(share * len(mine))]
         if len(chosen) > 1:
             swapped.update(zip(chosen.tolist(), np.roll(chosen, 1).tolist(), strict=True))

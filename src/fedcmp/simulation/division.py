@@ -1,12 +1,24 @@
 """Who holds what, worked out from a recipe: usable pairs, the scenario's division, what is held out.
 
-Shapes: N usable pairs by position, K clients.
+A division by meaning is kept in the cache, for a study divides the same pairs again and again:
+
+    embeddings/NAME.safetensors                                  image, text (N, E)
+    embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
+    NAME = encoder, pairs and which of them are usable, 16 hexadecimal digits each
+
+Shapes: N usable pairs by position, E embedding width, K clients.
 """
 
+import hashlib
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from fedcmp.config import Recipe
@@ -18,12 +30,15 @@ from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
+from fedcmp.scenarios.clustering import cross_clusters
 from fedcmp.scenarios.manifest import Indices
-from fedcmp.scenarios.partition import by_label, by_meaning, even_shares
+from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.simulation.sources import Collection, Progress, cache_folder
 from fedcmp.world.words import STYLES
 
 _EMBED_BATCH = 128
+DIVISION_REVISION = 2  # raised whenever a scenario divides the same embeddings otherwise
+MEANINGS = {"image": ("image",), "text": ("text",), "joint": ("image", "text"), "cross": ("image", "text")}
 
 
 class Usable:
@@ -65,33 +80,119 @@ def divide(
     if scenario.kind == "family":
         return by_label([group or "all" for group in read.groups], scenario.clients)
     if scenario.kind == "style":
-        return by_label([_style(caption) for caption in read.captions], scenario.clients)
-    parts = {"image": ["image"], "text": ["text"], "joint": ["image", "text"]}[scenario.kind]
-    embedded = _embeddings(recipe, collections[0], read, encoder, progress)
-    return by_meaning([embedded[part] for part in parts], scenario.clients, seed=seed)
+        return by_label([style_of(caption) for caption in read.captions], scenario.clients)
+    return by_number(clusters(recipe, collections[0], read, encoder, progress).labels, scenario.clients)
 
 
-def _style(caption: str) -> str:
-    """A world caption always names its style."""
+def style_of(caption: str) -> str:
+    """The style of a world caption, which always names it."""
     words = set(caption.split())
     return next(style for style in STYLES if style in words)
 
 
-def _embeddings(
+@dataclass(frozen=True)
+class Clusters:
+    """A division by meaning.
+
+    Attributes:
+        labels: (N,) the client of each usable pair.
+        trace: scenario cross: the objective after each step (scenarios/clustering.py); else empty.
+    """
+
+    labels: NDArray[np.int64]
+    trace: NDArray[np.float64]
+
+
+def clusters(
     recipe: Recipe, collection: Collection, read: Usable, encoder: VisionEncoder, progress: Progress
+) -> Clusters:
+    """The division of one collection by scenario image, text, joint or cross, from the cache if it is there."""
+    kind, count, seed = recipe.scenario.kind, recipe.scenario.clients, recipe.run.seed
+    name = f"{_name(collection, read.rows, encoder)}-{kind}-{count}-{seed}-revision-{DIVISION_REVISION}"
+    path = _folder(recipe) / f"{name}.safetensors"
+    kept = _kept(path)
+    if kept is None:
+        embedded = embeddings(recipe, [collection], read, encoder, progress)
+        parts = [embedded[part] for part in MEANINGS[kind]]
+        if kind == "cross":
+            found = cross_clusters(parts[0], parts[1], count, seed=seed)
+            labels, trace = found.labels, np.array(found.trace)
+        else:
+            labels, trace = np.empty(len(read.rows), np.int64), np.empty(0)
+            for client, mine in enumerate(by_meaning(parts, count, seed=seed)):
+                labels[mine] = client
+        kept = {"labels": labels, "trace": trace}
+        write_whole(path, save(kept))
+    return Clusters(kept["labels"], kept["trace"])
+
+
+def embeddings(
+    recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
 ) -> dict[str, NDArray[np.float32]]:
-    """Picture and caption embeddings of all usable pairs, kept beside the feature stores."""
-    name = f"{encoder.fingerprint()[:16]}-{collection.source.fingerprint()[:16]}-{len(read.rows)}.safetensors"
-    path = cache_folder(recipe) / "embeddings" / name
-    if path.exists():
-        kept: dict[str, NDArray[np.float32]] = load(path.read_bytes())
-        return kept
+    """Picture and caption embeddings of all usable pairs: image and text, (N, E) unit vectors each.
+
+    Args:
+        recipe: names the encoder and the cache.
+        collections: that `read` was made of.
+        read: the usable pairs.
+        encoder: the picture half of the dual encoder.
+        progress: called while pairs are embedded.
+
+    Raises:
+        UserError: the encoder has no text half; a picture cannot be read.
+    """
+    rows, owner = np.array(read.rows, np.int64), np.array(read.owner, np.int64)
+    parts, start = [], 0
+    for number, collection in enumerate(collections):
+        positions = np.flatnonzero(owner == number)
+        mine = (rows[positions] - start).tolist()
+        captions = [read.captions[position] for position in positions.tolist()]
+        path = _folder(recipe) / f"{_name(collection, mine, encoder)}.safetensors"
+        with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
+            kept = _kept(path)
+            if kept is None:
+                kept = _embedded(recipe, collection, mine, captions, encoder, progress)
+                write_whole(path, save(kept))
+        parts.append(kept)
+        start += len(collection.source)
+    return {name: np.concatenate([part[name] for part in parts]) for name in ("image", "text")}
+
+
+def _folder(recipe: Recipe) -> Path:
+    folder = cache_folder(recipe) / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _name(collection: Collection, rows: list[int], encoder: VisionEncoder) -> str:
+    usable = hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()
+    return "-".join(key[:16] for key in (encoder.fingerprint(), collection.source.fingerprint(), usable))
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What a file of the cache holds; None where there is none, or a damaged one, which is then written anew."""
+    try:
+        tensors: dict[str, Any] = load(path.read_bytes())
+        return tensors
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _embedded(
+    recipe: Recipe,
+    collection: Collection,
+    rows: list[int],
+    captions: list[str],
+    encoder: VisionEncoder,
+    progress: Progress,
+) -> dict[str, NDArray[np.float32]]:
+    """Embeddings of the pairs at `rows` of one collection, computed."""
     dual = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
     images, texts = [], []
-    for start in range(0, len(read.rows), _EMBED_BATCH):
-        rows = read.rows[start : start + _EMBED_BATCH]
+    for start in range(0, len(rows), _EMBED_BATCH):
+        batch = rows[start : start + _EMBED_BATCH]
         pictures = []
-        for row, picture in decoded(collection.source, rows, max_pixels=recipe.data.max_pixels, threads=1):
+        for row, picture in decoded(collection.source, batch, max_pixels=recipe.data.max_pixels, threads=1):
             if isinstance(picture, BadPair):
                 raise UserError(
                     f"{collection.source.locate(row)}: {picture}; scenarios that cluster pictures need every one: "
@@ -99,15 +200,12 @@ def _embeddings(
                 )
             pictures.append(picture)
         images.append(dual.images(pictures))
-        texts.append(dual.texts(read.captions[start : start + len(rows)]))
-        progress("embedding pairs for the scenario", start + len(rows), len(read.rows))
-    out = {
+        texts.append(dual.texts(captions[start : start + len(batch)]))
+        progress("embedding pairs for the scenario", start + len(batch), len(rows))
+    return {
         "image": np.concatenate([part.numpy() for part in images]),
         "text": np.concatenate([part.numpy() for part in texts]),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, save(out))
-    return out
 
 
 def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple[list[Indices], list[Indices]]:

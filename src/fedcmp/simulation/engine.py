@@ -14,21 +14,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from fedcmp.client.objectives import create_objective
+from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.schedule import Schedule
-from fedcmp.client.training import Optimisation, Part, train_part
+from fedcmp.client.training import Learner, Part, Trained, train_cohort
 from fedcmp.config import Recipe
 from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.evaluation.captions import caption_sums
 from fedcmp.evaluation.questions import score_questions
+from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
+from fedcmp.methods import LARGE_BATCH
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
 from fedcmp.simulation.frames import under
-from fedcmp.simulation.loading import load_prepared
+from fedcmp.simulation.loading import load_encoder, load_prepared
+from fedcmp.simulation.sources import cache_folder
 
 Tensors = dict[str, Tensor]
 Job = dict[str, Any]
-POOLED = -1  # the "client" number of the centralized learner
+POOLED, POOLED_LARGE_BATCH = -1, -2  # the "client" numbers of the centralized learners
 EVALUATION_CHUNK = 256
 
 
@@ -48,21 +53,28 @@ class Engine:
         model = recipe.model
         language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device=model.device)
         self.vlm = VLM(language, new_projector(recipe, self.data.vision_width, language.width))
+        self._suites: Suites | None = None
         self._batches: dict[int, list[list[NDArray[np.int64]]]] = {}
 
     def run(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         """Do one job; the result holds its seconds. The caller has set one torch thread."""
-        operation = {"train": self._train, "evaluate": self._evaluate, "caption": self._caption}[job["op"]]
+        operations = {
+            "train": self._train,
+            "evaluate": self._evaluate,
+            "suite": self._suite,
+            "caption": self._caption,
+        }
         start = time.perf_counter()
-        result, out = operation(job, tensors)
+        result, out = operations[job["op"]](job, tensors)
         return result | {"seconds": time.perf_counter() - start}, out
 
     def batches(self, client: int) -> list[list[NDArray[np.int64]]]:
         """The learner's batches in each round's part; the pooled learner's part is the union of the clients' parts."""
         if client not in self._batches:
             rounds = range(self.recipe.federation.rounds)
-            if client == POOLED:
-                self._batches[client] = [self._pooled_batches(part) for part in rounds]
+            if client < 0:
+                times = len(self.data.manifest.holdings) if client == POOLED_LARGE_BATCH else 1
+                self._batches[client] = [self._pooled_batches(part, times) for part in rounds]
             else:
                 one_pass = self._pass(client)
                 self._batches[client] = [one_pass.batches(part) for part in rounds]
@@ -78,45 +90,47 @@ class Engine:
             seed=self.recipe.run.seed,
         )
 
-    def _pooled_batches(self, part: int) -> list[NDArray[np.int64]]:
+    def _pooled_batches(self, part: int, times: int) -> list[NDArray[np.int64]]:
         seed = self.recipe.run.seed
         union = np.concatenate([self._pass(client).part(part) for client in range(len(self.data.manifest.holdings))])
         mixed = one_pass_order(union, seed + 1)  # another order than the clients' own: their pairs are interleaved
         lengths = self.data.train.tokens.lengths[mixed]
-        return batches_of_part(mixed, lengths, batch_size=self.recipe.training.batch_size, seed=seed + part)
+        return batches_of_part(mixed, lengths, batch_size=times * self.recipe.training.batch_size, seed=seed + part)
 
     def _train(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
-        client, number = int(job["client"]), int(job["part"])
-        batches, training = self.batches(client), self.recipe.training
-        steps = [len(part) for part in batches]
+        """Train the job's clients as one cohort; what belongs to one of them is under "client-K/" on either way."""
+        training = self.recipe.training
         schedule = Schedule(float(job["learning_rate"]), training.warmup_ratio, training.schedule)
-        part = Part(batches[number], schedule.rates(steps, number), self.data.manifest.swapped)
         settings = Optimisation(training.beta_1, training.beta_2, training.weight_decay, training.max_gradient_norm)
-        trained = train_part(
+        clients: list[int] = job["clients"]
+        learners = [self._learner(client, int(job["part"]), schedule, tensors) for client in clients]
+        trained = train_cohort(
             self.vlm,
             self.data.train,
-            part,
-            under(tensors, "projector."),
+            learners,
             settings,
-            optimizer_state=under(tensors, "optimizer.") or None,
+            objective=create_objective(job["objective"], **job["objective_options"]),
+            broadcast=by_label(under(tensors, "broadcast.")),
             with_second_moment=bool(job["with_second_moment"]),
+            measure_only=bool(job.get("measure_only", False)),
             on_step=lambda _step, _loss: self._on_step(),
         )
-        result = {
-            "num_examples": trained.update.num_examples,
-            "loss": float(np.mean(trained.losses)),
-            "loss_first": trained.losses[0],
-            "loss_last": trained.losses[-1],
-            "alignment_error": trained.update.alignment_error,
-            "update_norm": trained.change,
-            "learning_rate": part.rates[0],
-        }
-        out = {f"projector.{name}": tensor for name, tensor in trained.update.state.items()}
-        for name, tensor in (trained.update.second_moment or {}).items():
-            out[f"second_moment.{name}"] = tensor
-        if job["keep_optimizer"]:
-            out |= {f"optimizer.{name}": tensor for name, tensor in trained.optimizer.items()}
-        return result, out
+        results: list[dict[str, Any]] = []
+        out: Tensors = {}
+        for client, learner, done in zip(clients, learners, trained, strict=True):
+            results.append(_result(learner, done))
+            own = _tensors(done, keep_optimizer=bool(job["keep_optimizer"]))
+            out |= {f"{owner(client)}{name}": tensor for name, tensor in own.items()}
+        return {"clients": results}, out
+
+    def _learner(self, client: int, number: int, schedule: Schedule, tensors: Tensors) -> Learner:
+        batches = self.batches(client)
+        steps = [len(part) for part in batches]
+        part = Part(batches[number], schedule.rates(steps, number), self.data.manifest.swapped)
+        own = under(tensors, owner(client))
+        start = under(own, "projector.") or under(tensors, "projector.")
+        memory = by_label(under(own, "memory."))
+        return Learner(part, start, under(own, "optimizer.") or None, memory or None)
 
     def _evaluate(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         self._load(tensors)
@@ -126,6 +140,15 @@ class Engine:
             return {"sums": caption_sums(self.vlm, self.data.evaluation, positions, blind=blind)}, {}
         items = self.data.questions[start:stop]
         return {"right": score_questions(self.vlm, self.data.evaluation, items, blind=blind)}, {}
+
+    def _suite(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
+        self._load(tensors)
+        if self._suites is None:
+            recipe = self.recipe
+            split, cache = recipe.evaluation.split, cache_folder(recipe)
+            self._suites = prepare_suites(split, load_encoder(recipe), self.vlm.language, cache)
+        score = score_suite(self.vlm, self._suites, str(job["name"]), blind=bool(job["blind"]))
+        return {"suite": score.suite, "score": score.record()}, {}
 
     def _caption(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         self._load(tensors)
@@ -142,6 +165,48 @@ class Engine:
         if state:
             self.vlm.projector.load_state_dict(state)
         self.vlm.projector.eval()
+
+
+def owner(client: int) -> str:
+    """What the names of a client's own tensors begin with, in a job and in its result."""
+    return f"client-{client}/"
+
+
+def pooled_client(method: str) -> int:
+    """The "client" number of a centralized method."""
+    return POOLED_LARGE_BATCH if method == LARGE_BATCH else POOLED
+
+
+def by_label(tensors: Tensors) -> dict[str, Tensors]:
+    """ "label/name" -> label -> name."""
+    labels = dict.fromkeys(name.partition("/")[0] for name in tensors)
+    return {label: under(tensors, f"{label}/") for label in labels}
+
+
+def flat(labelled: dict[str, Tensors], prefix: str) -> Tensors:
+    """The reverse of `by_label`, with a prefix in front."""
+    return {f"{prefix}{label}/{name}": t for label, tensors in labelled.items() for name, t in tensors.items()}
+
+
+def _result(learner: Learner, done: Trained) -> dict[str, Any]:
+    losses = done.losses
+    told = {"loss": float(np.mean(losses)), "loss_first": losses[0], "loss_last": losses[-1]} if losses else {}
+    return told | {
+        "num_examples": done.update.num_examples,
+        "alignment_error": done.update.alignment_error,
+        "update_norm": done.change,
+        "learning_rate": learner.part.rates[0],
+    }
+
+
+def _tensors(done: Trained, *, keep_optimizer: bool) -> Tensors:
+    update = done.update
+    out = {f"projector.{name}": tensor for name, tensor in update.state.items()}
+    out |= {f"second_moment.{name}": tensor for name, tensor in (update.second_moment or {}).items()}
+    out |= flat(update.extra or {}, "extra.") | flat(done.memory, "memory.")
+    if keep_optimizer:
+        out |= {f"optimizer.{name}": tensor for name, tensor in done.optimizer.items()}
+    return out
 
 
 def new_projector(recipe: Recipe, vision_width: int, text_width: int) -> Projector:

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fedcmp.config import NOT_FEDERATED, Recipe, dump_recipe, override, parse_recipe, read_dumped
+from fedcmp.config import Recipe, dump_recipe, override, parse_recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
+from fedcmp.methods import NOT_FEDERATED
 from fedcmp.model.export import check_export_folder, export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder

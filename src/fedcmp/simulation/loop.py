@@ -5,26 +5,28 @@ centralized   one learner over the union of the clients' parts; its optimiser go
 local         K learners that never meet; each keeps its own projector and optimiser
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from fedcmp import aggregation
 from fedcmp.aggregation import Aggregator, ClientUpdate
-from fedcmp.config import NOT_FEDERATED, Recipe
+from fedcmp.config import Recipe
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.evaluation.questions import question_metrics
+from fedcmp.methods import NOT_FEDERATED, Chosen
 from fedcmp.runs import Checkpoint, RunFolder
-from fedcmp.simulation.engine import EVALUATION_CHUNK, POOLED, Job, Tensors
+from fedcmp.scenarios.participation import participants
+from fedcmp.simulation.engine import EVALUATION_CHUNK, Job, Tensors, by_label, flat, owner, pooled_client
 from fedcmp.simulation.frames import under
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.pool import Answer, Pool
 from fedcmp.simulation.samples import sample_positions, write_samples
 
 Line = dict[str, Any]
+_MEMORY = "client_memory."  # in a checkpoint: what local objectives keep between rounds
 
 
 class Events:
@@ -64,21 +66,23 @@ class MethodRun:
     ) -> None:
         self.method, self.recipe, self.data, self.initial = method, recipe, data, initial
         self.pool, self.folder, self.prepared, self.events = pool, folder, prepared, events
-        settings = recipe.method_settings(method)
-        self.learning_rate = settings.learning_rate or recipe.training.learning_rate
-        self.aggregator: Aggregator | None = None
-        if method not in NOT_FEDERATED:
-            self.aggregator = aggregation.create(settings.aggregator or method, **settings.options)
-        clients = range(len(data.manifest.names))
-        self.learners = [POOLED] if method == "centralized" else list(clients)
+        self.learning_rate = recipe.method_settings(method).learning_rate or recipe.training.learning_rate
+        self.chosen: Chosen | None = None if method in NOT_FEDERATED else recipe.chosen(method)
+        self.aggregator: Aggregator | None = self.chosen.create_aggregator() if self.chosen else None
+        self.learners = list(range(len(data.manifest.names)))
+        if self.chosen is None and method != "local":
+            self.learners = [pooled_client(method)]
         self.projectors: dict[str, Tensors] = {}
         self.optimizers: Tensors = {}
+        self.memory: Tensors = {}
 
-    def run(self, *, resume: bool) -> None:
+    def run(self, *, resume: bool, references: bool = True, suites: Sequence[str] = ()) -> None:
         """All rounds from the last complete one on, then the samples.
 
         Args:
             resume: go on from the folder's last checkpoint if it has one.
+            references: judge the blind LLM and the initial projector first.
+            suites: which of the suites (evaluation/suites) are asked after the last round.
 
         Raises:
             UserError: a client's update was refused and the recipe says to stop.
@@ -87,7 +91,7 @@ class MethodRun:
             return
         checkpoint = self.folder.resume() if resume else None
         if checkpoint is None:
-            self._first_lines()
+            self._first_lines(references=references)
         else:
             self._restore(checkpoint)
         rounds = self.recipe.federation.rounds
@@ -95,7 +99,7 @@ class MethodRun:
             lines = self._round(number)
             judged = None
             if number % self.recipe.evaluation.every == 0 or number == rounds:
-                evaluations = list(self._evaluations(number))
+                evaluations = list(self._evaluations(number, suites=suites if number == rounds else ()))
                 lines += evaluations
                 judged = evaluations[0]
             self.folder.log(lines)
@@ -104,72 +108,119 @@ class MethodRun:
         self._write_samples()
         self.folder.log([{"kind": "finished", "seconds": self._seconds()}])
 
-    def _first_lines(self) -> None:
+    def _first_lines(self, *, references: bool) -> None:
         names = ["global"] if self.method != "local" else [f"client-{k}" for k in self.learners]
         self.projectors = dict.fromkeys(names, self.initial)
-        blind = self._judged(None, blind=True) | {"model": "blind"}
-        initial = self._judged(self.initial) | {"model": "initial"}
-        self.folder.log([*self.data.data_lines, *({"round": 0, "client": None} | line for line in (blind, initial))])
+        judged = []
+        if references:
+            blind = self.judged(None, blind=True) | {"model": "blind"}
+            judged = [blind, self.judged(self.initial) | {"model": "initial"}]
+        self.folder.log([*self.data.data_lines, *({"round": 0, "client": None} | line for line in judged)])
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         self.projectors = checkpoint.projectors
-        if self.aggregator is not None:
-            self.aggregator.load_state_dict(checkpoint.server)
-        else:
+        if self.aggregator is None:
             self.optimizers = checkpoint.server
+            return
+        self.memory = under(checkpoint.server, _MEMORY)
+        mine = {name: tensor for name, tensor in checkpoint.server.items() if not name.startswith(_MEMORY)}
+        self.aggregator.load_state_dict(mine)
 
     def _server(self) -> Tensors:
-        return self.optimizers if self.aggregator is None else self.aggregator.state_dict()
+        if self.aggregator is None:
+            return self.optimizers
+        return self.aggregator.state_dict() | {f"{_MEMORY}{name}": tensor for name, tensor in self.memory.items()}
 
     def _projector(self, learner: int) -> Tensors:
         return self.projectors[f"client-{learner}" if self.method == "local" else "global"]
 
     def _round(self, number: int) -> list[Line]:
-        answers = self.pool.map([self._job(learner, number) for learner in self.learners])
+        learners = self._participants(number)
+        size = self.recipe.run.cohort
+        cohorts = [learners[start : start + size] for start in range(0, len(learners), size)]
         if self.aggregator is None:
-            return self._learn_apart(number, answers)
-        return self._federate(number, answers, self.aggregator)
+            return self._learn_apart(number, self._answers(cohorts, number))
+        opening: list[Line] = []
+        if self.aggregator.opening and self.aggregator.round == 0:
+            answers = self._answers(cohorts, number, measure_only=True)
+            opening = self._federate(number, learners, answers, self.aggregator)
+        rest = self._federate(number, learners, self._answers(cohorts, number), self.aggregator)
+        return [*_sent_for_opening(opening), *rest]
 
-    def _job(self, learner: int, number: int) -> tuple[Job, Tensors]:
+    def _answers(
+        self, cohorts: list[list[int]], number: int, *, measure_only: bool = False
+    ) -> Iterator[tuple[int, Answer]]:
+        jobs = [self._job(cohort, number, measure_only=measure_only) for cohort in cohorts]
+        return self._one_by_one(cohorts, self.pool.map(jobs))
+
+    def _participants(self, number: int) -> list[int]:
+        """All learners, or those of the clients whose turn it is; an absent client's part is skipped."""
+        if self.aggregator is None:
+            return self.learners
+        share = self.recipe.federation.participation
+        return participants(len(self.learners), share, number, self.recipe.run.seed)
+
+    def _job(self, cohort: list[int], number: int, *, measure_only: bool = False) -> tuple[Job, Tensors]:
         job = {
             "op": "train",
-            "client": learner,
+            "clients": cohort,
             "part": number - 1,
+            "measure_only": measure_only,
             "learning_rate": self.learning_rate,
+            "objective": self.chosen.objective if self.chosen else "plain",
+            "objective_options": dict(self.chosen.objective_options) if self.chosen else {},
             "with_second_moment": self.aggregator is not None and "second_moment" in self.aggregator.needs,
             "keep_optimizer": self.aggregator is None,
         }
-        tensors = {f"projector.{name}": tensor for name, tensor in self._projector(learner).items()}
-        prefix = f"client-{learner}/"
-        for name, tensor in self.optimizers.items():
-            if name.startswith(prefix):
-                tensors[f"optimizer.{name.removeprefix(prefix)}"] = tensor
+        own = tuple(owner(learner) for learner in cohort)
+        tensors = {name: tensor for name, tensor in self.optimizers.items() if name.startswith(own)}
+        tensors |= {name: tensor for name, tensor in self.memory.items() if name.startswith(own)}
+        if self.method == "local":
+            for learner in cohort:
+                mine = self._projector(learner)
+                tensors |= {f"{owner(learner)}projector.{name}": tensor for name, tensor in mine.items()}
+            return job, tensors
+        shared = self.projectors["global"]
+        tensors |= {f"projector.{name}": tensor for name, tensor in shared.items()}
+        if self.aggregator is not None:
+            tensors |= flat(self.aggregator.broadcast(shared), "broadcast.")
         return job, tensors
 
-    def _learn_apart(self, number: int, answers: Iterator[Answer]) -> list[Line]:
+    def _one_by_one(self, cohorts: list[list[int]], answers: Iterator[Answer]) -> Iterator[tuple[int, Answer]]:
+        """Each learner with its own part of its cohort's answer."""
+        for cohort, answer in zip(cohorts, answers, strict=True):
+            seconds = answer.seconds / len(cohort)
+            for learner, result in zip(cohort, answer.result["clients"], strict=True):
+                yield learner, Answer(result | {"seconds": seconds}, under(answer.tensors, owner(learner)))
+
+    def _learn_apart(self, number: int, answers: Iterator[tuple[int, Answer]]) -> list[Line]:
         lines: list[Line] = []
         seconds = 0.0
-        for learner, answer in zip(self.learners, answers, strict=True):
+        for learner, answer in answers:
             projector = under(answer.tensors, "projector.")
             if not all(bool(tensor.isfinite().all()) for tensor in projector.values()):
                 raise UserError(f"{self.method}, round {number}: the projector is not finite; lower the learning rate")
-            self.projectors["global" if learner == POOLED else f"client-{learner}"] = projector
+            self.projectors["global" if learner < 0 else f"client-{learner}"] = projector
             for name, tensor in under(answer.tensors, "optimizer.").items():
-                self.optimizers[f"client-{learner}/{name}"] = tensor
-            lines.append(self._client_line(number, learner, answer))
+                self.optimizers[f"{owner(learner)}optimizer.{name}"] = tensor
+            lines.append(self._client_line(number, learner, answer, len(self.learners)))
             seconds += answer.seconds
         return [*lines, {"kind": "round", "round": number, "seconds": seconds, "bytes_sent": 0, "diagnostics": {}}]
 
-    def _federate(self, number: int, answers: Iterator[Answer], aggregator: Aggregator) -> list[Line]:
+    def _federate(
+        self, number: int, learners: list[int], answers: Iterator[tuple[int, Answer]], aggregator: Aggregator
+    ) -> list[Line]:
         before = self.projectors["global"]
-        down = _bytes(before)
+        down = _bytes(before) + _bytes(flat(aggregator.broadcast(before), ""))
         aggregator.begin(before)
         lines: list[Line] = []
         accepted: list[Line] = []
         seconds, sent = 0.0, 0
-        for learner, answer in zip(self.learners, answers, strict=True):
-            line = self._client_line(number, learner, answer)
-            up = _bytes(answer.tensors)
+        for learner, answer in answers:
+            line = self._client_line(number, learner, answer, len(learners))
+            kept = under(answer.tensors, "memory.")  # stays with the client
+            self.memory |= {f"{owner(learner)}memory.{name}": tensor for name, tensor in kept.items()}
+            up = _bytes(answer.tensors) - _bytes(kept)
             line |= {"bytes_up": up, "bytes_down": down, "weight": 0.0}
             sent, seconds = sent + up + down, seconds + answer.seconds
             lines.append(line)
@@ -178,6 +229,7 @@ class MethodRun:
                 num_examples=answer.result["num_examples"],
                 alignment_error=answer.result["alignment_error"],
                 second_moment=under(answer.tensors, "second_moment.") or None,
+                extra=by_label(under(answer.tensors, "extra.")) or None,
             )
             try:
                 aggregator.add(update)
@@ -208,22 +260,31 @@ class MethodRun:
             ) from error
         line["refused"] = str(error)
 
-    def _client_line(self, number: int, learner: int, answer: Answer) -> Line:
-        name = "all clients' pairs" if learner == POOLED else self.data.manifest.names[learner]
-        self.events.client_done(self.method, number, learner, len(self.learners), answer.result["loss"])
+    def _client_line(self, number: int, learner: int, answer: Answer, learners: int) -> Line:
+        name = "all clients' pairs" if learner < 0 else self.data.manifest.names[learner]
+        if "loss" in answer.result:
+            self.events.client_done(self.method, number, learner, learners, answer.result["loss"])
         line = {"kind": "client", "round": number, "client": max(learner, 0), "client_name": name}
         return line | answer.result | {"bytes_up": 0, "bytes_down": 0, "seconds": answer.seconds}
 
-    def _evaluations(self, number: int) -> Iterator[Line]:
+    def _evaluations(self, number: int, *, suites: Sequence[str]) -> Iterator[Line]:
         for learner in self.learners:
             alone = self.method == "local"
             who = {"model": "client" if alone else "global", "client": learner if alone else None}
-            yield {"round": number} | self._judged(self._projector(learner)) | who
+            yield {"round": number} | self.judged(self._projector(learner), suites=suites) | who
             if not alone:
                 return
 
-    def _judged(self, projector: Tensors | None, *, blind: bool = False) -> Line:
-        """Chunks of fixed size, summed in order: the result does not depend on the number of workers."""
+    def judged(self, projector: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Line:
+        """Figures of one projector on the held-out pairs, as metrics.jsonl has them.
+
+        Chunks of fixed size are summed in order: the result does not depend on the number of workers.
+
+        Args:
+            projector: None for the blind LLM.
+            blind: without the picture.
+            suites: names of the suites to ask.
+        """
         tensors = {f"projector.{name}": tensor for name, tensor in (projector or {}).items()}
         jobs: list[tuple[Job, Tensors]] = []
         counts = {"captions": len(self.data.evaluation), "questions": len(self.data.questions)}
@@ -232,11 +293,15 @@ class MethodRun:
             for start in range(0, count, EVALUATION_CHUNK):
                 stop = min(start + EVALUATION_CHUNK, count)
                 jobs.append(({"op": "evaluate", "what": what, "start": start, "stop": stop, "blind": blind}, tensors))
+        jobs += [({"op": "suite", "name": name, "blind": blind}, tensors) for name in suites]
         sums, right, seconds = [], [], 0.0
+        scores: dict[str, Line] = {}
         for answer in self.pool.map(jobs):
             seconds += answer.seconds
             if "sums" in answer.result:
                 sums.append({group: (float(a), int(b)) for group, (a, b) in answer.result["sums"].items()})
+            elif "suite" in answer.result:
+                scores[answer.result["suite"]] = answer.result["score"]
             else:
                 right += answer.result["right"]
         world = self.recipe.data.format == "world"
@@ -245,6 +310,7 @@ class MethodRun:
             "split": self.recipe.evaluation.split if world else "held out",
             **caption_metrics(merge_sums(sums)),
             **question_metrics(self.data.questions, right),
+            **({"suites": scores} if suites else {}),
             "seconds": seconds,
         }
 
@@ -265,6 +331,12 @@ class MethodRun:
     def _seconds(self) -> float:
         """Of training, all workers together; judging and loading are not counted."""
         return sum(float(line["seconds"]) for line in self.folder.lines() if line["kind"] == "round")
+
+
+def _sent_for_opening(lines: list[Line]) -> list[Line]:
+    """Of an opening round, what it took; it has no losses and weighs nobody."""
+    kept = ("round", "seconds", "bytes_sent")
+    return [{"kind": "opening"} | {key: line[key] for key in kept} for line in lines if line["kind"] == "round"]
 
 
 def _bytes(tensors: dict[str, Tensor]) -> int:

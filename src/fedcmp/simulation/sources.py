@@ -19,9 +19,9 @@ from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.export import Split, export_world
+from fedcmp.world.scene import WORLD_REVISION
 
 Progress = Callable[[str, int, int], None]
-WORLD_REVISION = "1"  # raised whenever any scene changes
 
 
 def cache_folder(recipe: Recipe) -> Path:

@@ -1,0 +1,37 @@
+"""Synthetic pairs whose right division is known."""
+
+import numpy as np
+
+
+def unit(points):
+    return points / np.linalg.norm(points, axis=1, keepdims=True)
+
+
+def directions(count, width, seed):
+    """Orthonormal rows."""
+    return np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0][:count]
+
+
+def groups_of(groups, per, width=48, noise=0.05, seed=0, gap=0.7):
+    """(v, t, truth): pictures and captions of a group share a direction; all captions lie off by one more (the gap
+    between the two halves of a dual encoder's space). Sizes differ: group g has per + 3 g pairs."""
+    rng = np.random.default_rng(seed)
+    axes = directions(groups + 1, width, seed)
+    truth = np.repeat(np.arange(groups), [per + 3 * g for g in range(groups)])
+    rng.shuffle(truth)
+    images = axes[truth] + rng.normal(0, noise, (len(truth), width))
+    texts = axes[truth] + gap * axes[-1] + rng.normal(0, noise, (len(truth), width))
+    return unit(images).astype(np.float32), unit(texts).astype(np.float32), truth
+
+
+def noise_like(embeddings, seed=9):
+    """Unit vectors that say nothing."""
+    return unit(np.random.default_rng(seed).normal(size=embeddings.shape)).astype(np.float32)
+
+
+def numbers(holdings, count):
+    """Holdings as one label a pair; -1 where nobody holds it."""
+    labels = np.full(count, -1)
+    for client, mine in enumerate(holdings):
+        labels[mine] = client
+    return labels
