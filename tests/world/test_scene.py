@@ -10,7 +10,7 @@ from fedcmp.world.scene import FAMILIES, make_scenes, scenes_at
 from fedcmp.world.words import COLORS, NUMBERS, QUESTION_KINDS, STYLES
 
 # sha256 over the first 256 scenes of stream 0: pictures, captions, questions. A change here is a new world: raise
-# simulation.sources.WORLD_REVISION and retrain the frozen parts.
+# scene.WORLD_REVISION and retrain the frozen parts.
 GOLDEN_PICTURES = "afef05601721c4b4d429ae42bfab75c90ef2488df0e6271383f8ea3dba82de81"
 GOLDEN_TEXT = "39d08d7b25b7e6f058ce840bc12ca638fcf69e105de27b6981beded505c4012b"
 

@@ -71,18 +71,21 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
         each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))
         chosen = [(position, text, answer) for answer, asked in answers.items() for position, text in asked[:each]]
         for position, text, answer in chosen[:per_kind]:
-            items.append(QuestionItem(position, kind, *_prompt_and_answer(tokenizer, text, answer)))
+            items.append(QuestionItem(position, kind, *continuation(tokenizer, text, answer)))
     return items
 
 
-def _prompt_and_answer(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
-    """Token ids as a model writes them: most tokenizers join a word with the space in front of it."""
-    asked: list[int] = tokenizer(prompt, add_special_tokens=False)["input_ids"]
-    gap = "" if prompt[-1:].isspace() else " "
-    both: list[int] = tokenizer(prompt + gap + answer, add_special_tokens=False)["input_ids"]
-    if both[: len(asked)] == asked and len(both) > len(asked):
-        return asked, both[len(asked) :]
-    return asked, tokenizer(answer, add_special_tokens=False)["input_ids"]
+def continuation(tokenizer: Any, prompt: str, answer: str) -> tuple[list[int], list[int]]:
+    """Token ids of a prompt, and of an answer as a model writes it there: most join a word with the space before it."""
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"] if text else []
+        return found
+
+    asked = ids(prompt)
+    gap = "" if not prompt or prompt[-1].isspace() else " "
+    both = ids(prompt + gap + answer) if answer else asked
+    return asked, both[len(asked) :] if both[: len(asked)] == asked and len(both) > len(asked) else ids(answer)
 
 
 def question_ids(keys: list[str], owners: list[str]) -> dict[str, int]:

@@ -32,6 +32,7 @@ FAMILY_SHARES: dict[type[Content], int] = {  # per cent of all scenes
     Arrows: 12,
 }
 FAMILIES = tuple(family.family for family in FAMILY_SHARES)
+WORLD_REVISION = "1"  # raised whenever any scene changes
 _BY_SHARE = [family for family, share in FAMILY_SHARES.items() for _ in range(share)]
 _RENDER_BATCH = 256
 
@@ -97,7 +98,7 @@ def scenes_at(seed: int, indices: NDArray[np.int64] | Sequence[int], *, images: 
     for content, style, row in zip(contents, styles.tolist(), rows, strict=True):
         captions.append(_caption(content.phrase(), STYLES[style], row[30]))
         questions.append([*content.questions(row), Question("style", "what kind of picture is this ?", STYLES[style])])
-    pictures = _pictures(contents, styles, draws, rows) if images else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+    pictures = draw_pictures(contents, styles, draws) if images else np.zeros((0, SIDE, SIDE, 3), np.uint8)
     return Scenes(seed, indices, contents, styles, captions, questions, pictures, draws)
 
 
@@ -109,11 +110,18 @@ def _caption(phrase: str, style: str, draw: int) -> str:
     return f"{phrase} in a {kind} ." if form == 1 else f"this {kind} shows {phrase} ."
 
 
-def _pictures(
-    contents: list[Content], styles: NDArray[np.int64], draws: NDArray[np.int64], rows: list[list[int]]
+def draw_pictures(
+    contents: Sequence[Content], styles: NDArray[np.int64], draws: NDArray[np.int64]
 ) -> NDArray[np.uint8]:
+    """Draw pictures: (n, 48, 48, 3) uint8, each a function of its own content, style and draws.
+
+    Args:
+        contents: n of them.
+        styles: (n,) numbers into words.STYLES.
+        draws: (n, 48) random integers.
+    """
     sprites = atlas()
-    placed = [content.place(sprites, row) for content, row in zip(contents, rows, strict=True)]
+    placed = [content.place(sprites, row) for content, row in zip(contents, draws.tolist(), strict=True)]
     tiles, colors = np.array([p.tiles for p in placed]), np.array([p.colors for p in placed])
     out = np.empty((len(contents), SIDE, SIDE, 3), np.uint8)
     for i in range(0, len(contents), _RENDER_BATCH):  # small batches stay in the cache
