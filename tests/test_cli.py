@@ -6,6 +6,7 @@ from typer.testing import CliRunner
 
 from fedcmp import __version__, aggregation
 from fedcmp.cli import app, main
+from fedcmp.methods import available_methods
 
 
 def leaves(command, path=()):
@@ -24,7 +25,7 @@ def invoke(*arguments):
 
 
 def test_all_verbs_are_there():
-    expected = {("train",), ("report",), ("evaluate",), ("export",), ("methods",), ("world", "export")}
+    expected = {("train",), ("study",), ("report",), ("evaluate",), ("export",), ("methods",), ("world", "export")}
     assert expected <= set(VERBS)
 
 
@@ -38,7 +39,8 @@ def test_methods_lists_all_that_a_recipe_may_name():
     done = invoke("methods")
     assert done.exit_code == 0
     listed = [line.split()[0] for line in done.stdout.splitlines()]
-    assert sorted(listed) == sorted(["local", "centralized", *aggregation.available()])
+    assert sorted(listed) == available_methods()
+    assert {"local", "centralized", "fedprox", *aggregation.available()} <= set(listed)
     for line in done.stdout.splitlines():
         name, summary = line.split(maxsplit=1)
         assert line.startswith(f"{name} ")

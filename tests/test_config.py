@@ -29,9 +29,10 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
     recipe = load(
         tmp_path,
         MINIMAL
-        + "[method.fedcmp]\nlearning_rate = 0.02\noptions = { parameter_exponent = 0.25, magnitude_cap = inf }\n",
+        + "[method.fedcmp-published]\nlearning_rate = 0.02\n"
+        + "options = { parameter_exponent = 0.25, magnitude_cap = inf }\n",
     )
-    assert recipe.model_dump(mode="json")["method"]["fedcmp"]["options"]["magnitude_cap"] == math.inf
+    assert recipe.model_dump(mode="json")["method"]["fedcmp-published"]["options"]["magnitude_cap"] == math.inf
     (tmp_path / "again.toml").write_text(dump_recipe(recipe))
     assert load_recipe(tmp_path / "again.toml") == recipe
 
@@ -84,7 +85,7 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
         (MINIMAL + "[model]\nvision = ''\n", r"model\.vision = ''"),
         (
             MINIMAL + "[method.mine]\nlearning_rate = 1\n",
-            r"toml: method\.mine: no method is named 'mine'\. There are: local",
+            r"toml: method\.mine: no method is named 'mine'\. There are: centralized",
         ),
         (
             MINIMAL + "[method.mine]\naggregator = 'fedag'\n",

@@ -134,12 +134,40 @@ def export_command(
 @app.command("methods")
 def methods_command() -> None:
     """List the methods a recipe may name."""
-    from fedcmp import aggregation
+    from fedcmp.methods import available_methods, describe_method
 
-    typer.echo("local             each client alone, no server")
-    typer.echo("centralized       one learner on all clients' pairs: the upper reference")
-    for name in aggregation.available():
-        typer.echo(f"{name:<18}{aggregation.describe(name).summary}")
+    for name in available_methods():
+        typer.echo(f"{name:<26}{describe_method(name)[0]}")
+
+
+@app.command("study")
+def study_command(
+    recipe: Annotated[Path, typer.Argument(help="A study's recipe (TOML).", show_default=False)],
+    option: Override = None,
+    only: Annotated[list[str] | None, typer.Option(help="Only this scenario; may be given several times.")] = None,
+    minutes: Annotated[float | None, typer.Option(min=0, help="Start no further run after so many minutes.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what is still to be run, and run nothing.")] = False,
+) -> None:
+    """Tune and run methods x scenarios x seeds, then write tables and figures with error bars.
+
+    Give the same command again to go on: what has ended is not run again.
+
+    Example: fedcmp study recipes/study.toml --only image --minutes 60
+    """
+    from fedcmp.report.study import write_study_report
+    from fedcmp.study.recipe import load_study
+    from fedcmp.study.runner import OutOfTime, Study
+
+    study = Study(load_study(recipe, option), lambda line: typer.echo(line, err=True), only=only, minutes=minutes)
+    if plan:
+        typer.echo(study.estimate())
+        return
+    try:
+        study.run()
+    except OutOfTime:
+        typer.echo("fedcmp: time is up; give the same command again to go on", err=True)
+    for path in write_study_report(study.files.folder):
+        typer.echo(f"report: {path}")
 
 
 @world_app.command("export")

@@ -4,7 +4,6 @@ A recipe is a TOML file; unknown keys, wrong types (`rounds = "3"`) and impossib
 key's name. Values given on the command line (`-o training.learning_rate=0.003`) replace those of the file.
 """
 
-import difflib
 import re
 import tomllib
 from pathlib import Path
@@ -13,11 +12,10 @@ from typing import Annotated, Any, Literal, Self
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fedcmp import aggregation
 from fedcmp.config_errors import first_mistake
 from fedcmp.errors import UserError
+from fedcmp.methods import NOT_FEDERATED, Chosen, choose
 
-NOT_FEDERATED = ("local", "centralized")
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -43,6 +41,7 @@ class Run(_Section):
         ["fedcmp"], min_length=1, description="any of local, centralized, the aggregators and [method.NAME]'s names"
     )
     workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
+    cohort: int = Field(1, ge=1, description="clients whose samples share one batch; equal to 1 up to rounding")
     cache: File | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
 
 
@@ -90,7 +89,7 @@ class Data(_Section):
 class Scenario(_Section):
     """Who holds what."""
 
-    kind: Literal["iid", "image", "text", "joint", "style", "family", "given"] = "iid"
+    kind: Literal["iid", "image", "text", "joint", "cross", "style", "family", "given"] = "iid"
     clients: int = Field(5, ge=1)
     wrong_captions: dict[str, Fraction] = Field({}, description="client number -> share of its captions swapped")
 
@@ -99,6 +98,7 @@ class Federation(_Section):
     """Rounds and the server's habits."""
 
     rounds: int = Field(10, ge=1)
+    participation: float = Field(1.0, gt=0, le=1, description="share of the clients that take part in a round")
     on_bad_update: Literal["stop", "drop"] = "stop"
 
 
@@ -133,6 +133,10 @@ class Method(_Section):
     learning_rate: float | None = Field(None, gt=0)
     aggregator: str | None = Field(None, description="the aggregator behind this name; default: the name itself")
     options: dict[str, Any] = Field({}, description="the aggregator's options")
+    objective: str | None = Field(
+        None, description="what clients minimise; default: the caption loss, or the name's own"
+    )
+    objective_options: dict[str, Any] = Field({}, description="the local objective's options")
 
 
 class Recipe(_Section):
@@ -173,7 +177,9 @@ class Recipe(_Section):
         if data.clients and self.scenario.kind != "given":
             raise ValueError('scenario.kind: clients that bring their own pairs need scenario.kind = "given"')
         if self.scenario.kind == "given" and not data.clients:
-            raise ValueError('scenario.kind = "given": needs [[data.clients]]; or choose iid, image, text or joint')
+            raise ValueError(
+                'scenario.kind = "given": needs [[data.clients]]; or choose iid, image, text, joint or cross'
+            )
         names = [client.name for client in data.clients]
         if len(set(names)) != len(names):
             raise ValueError("data.clients: two clients have the same name")
@@ -197,6 +203,20 @@ class Recipe(_Section):
         """The settings of one method, defaults where the recipe is silent."""
         return self.method.get(name, Method())
 
+    def chosen(self, name: str) -> Chosen:
+        """Server rule and local objective of one federated method."""
+        return _chosen(name, self.method_settings(name))
+
+
+def _chosen(name: str, given: Method) -> Chosen:
+    return choose(
+        name,
+        aggregator=given.aggregator,
+        objective=given.objective,
+        options=given.options,
+        objective_options=given.objective_options,
+    )
+
 
 def _check_method(name: str, given: Method | None) -> None:
     place = "run.methods" if given is None else f"method.{name}"
@@ -206,24 +226,24 @@ def _check_method(name: str, given: Method | None) -> None:
         raise ValueError(f"{place}: {name!r} is a folder that every run has; choose another name")
     method = given or Method()
     if name in NOT_FEDERATED:
-        if method.options or method.aggregator:
+        if method.options or method.aggregator or method.objective or method.objective_options:
             raise ValueError(f"{place}: has no aggregator, hence no options; only learning_rate can be set")
         return
-    known = aggregation.available()
-    if method.aggregator is not None and method.aggregator not in known:
-        raise ValueError(f"{place}.aggregator: {_unknown('aggregator', method.aggregator, known)}")
-    if method.aggregator is None and name not in known:
-        raise ValueError(f"{place}: {_unknown('method', name, [*NOT_FEDERATED, *known])}")
     try:
-        aggregation.create(method.aggregator or name, **method.options)
+        chosen = _chosen(name, method)
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(
+            f"{place}.{text}" if text.startswith(("aggregator:", "objective:")) else f"{place}: {text}"
+        ) from error
+    try:
+        chosen.create_aggregator()
     except (ValueError, TypeError) as error:
         raise ValueError(f"method.{name}.options: {error}") from error
-
-
-def _unknown(what: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return f"no {what} is named {name!r}{hint} There are: {', '.join(known)}"
+    try:
+        chosen.create_objective()
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"method.{name}.objective_options: {error}") from error
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:

@@ -46,3 +46,23 @@ def test_names_are_escaped_and_told_to_those_who_cannot_see():
     assert '<b> & "c": 0.700' in root.get("aria-label")
     label = next(text for text in root.iter("text") if text.get("class") == "label")
     assert (label.text, label.get("font-weight")) == ('<b> & "c"', "700")
+
+
+def test_a_free_dot_may_lie_beyond_the_lower_end():
+    dots = [Dot("a", 20.0, None, "x", "circle"), Dot("b", 0.0, None, "x", "circle")]
+    dots.append(Dot("l", -300.0, 5.0, "x", "circle", free=True))
+    markup = dot_chart(dots, title="Shares", axis="%", write=lambda value: f"{value:.0f}", width=400, cut_low=True)
+    root = ElementTree.fromstring(markup)
+    assert [text.text for text in root.iter("text") if text.get("class") == "label"][1::2] == ["20", "0", "-300 ←"]
+    assert centre(root, 2) < centre(root, 1) < centre(root, 0)
+
+
+def test_a_shorter_reach_cuts_more():
+    dots = [Dot("a", 0.7, None, "x", "circle"), Dot("b", 0.8, None, "x", "circle")]
+    dots.append(Dot("l", 0.9, None, "x", "circle", free=True))
+    texts = {}
+    for reach in (2.2, 1.1):
+        markup = dot_chart(dots, title="t", axis="x", write=lambda value: f"{value:.1f}", width=400, reach=reach)
+        texts[reach] = [text.text for text in ElementTree.fromstring(markup).iter("text")]
+    assert "0.9" in texts[2.2]
+    assert "0.9 →" in texts[1.1]

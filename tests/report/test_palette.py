@@ -72,5 +72,14 @@ def test_colours_repeat_only_with_another_marker():
     assert len({(palette.colour(label), palette.marker(label)) for label in labels}) == 20
 
 
+def test_those_named_first_share_no_colour_with_each_other():
+    labels = ["fedavg", "fedcmp", *(f"method-{index:02}" for index in range(20))]
+    chosen = ["fedcmp", "method-17", "method-03", "method-11"]
+    palette = Palette.of(labels, first=chosen)
+    assert len({palette.colour(label) for label in [*chosen, "fedavg"]}) == 5
+    assert palette.colour("fedcmp") == Palette.of(labels).colour("fedcmp")
+    assert len({(palette.colour(label), palette.marker(label)) for label in labels}) == len(labels)
+
+
 def test_clients_beyond_the_palette_begin_again():
     assert client_colour(len(CLIENT_COLOURS)) == client_colour(0) == "var(--c0)"

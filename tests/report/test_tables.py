@@ -52,3 +52,39 @@ def test_markdown_keeps_its_columns_whatever_the_text():
 
 def test_markdown_escapes_are_one_line():
     assert escape_markdown("a\nb_c") == "a b\\_c"
+
+
+def ranking():
+    columns = (Column("Method", numeric=False), Column("Loss"), Column("Dull", quiet=True))
+    rows = (
+        Row((Cell("pooled"), Cell("0.3", 0.3), Cell("1")), reference=True),
+        Row((Cell("ours"), Cell("0.4", 0.4, "± 0.1", bold=True), Cell("2")), best=True),
+        Row((Cell("next"), Cell("0.5", 0.5, second=True), Cell("3"))),
+    )
+    return Table(columns, rows, apart=True, stacked=True)
+
+
+def test_reference_rows_apart_take_no_part_in_the_sorting():
+    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    bodies = root.findall(".//tbody")  # the script sorts the first one
+    assert [body.get("class") for body in bodies] == [None, "apart"]
+    assert [[row.find("th").text for row in body.findall("tr")] for body in bodies] == [["ours", "next"], ["pooled"]]
+
+
+def test_the_second_is_underlined_and_details_are_stacked():
+    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    assert root.find(".//table").get("class") == "stacked"
+    assert [mark.text for mark in root.findall(".//td/u")] == ["0.5"]
+    assert all(detail.get("style") is None for detail in root.iter("span") if detail.get("class") == "detail")
+    assert "<ins>0.5</ins>" in table_to_markdown(ranking())
+
+
+def test_a_quiet_column_is_quiet_from_its_head_down():
+    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    assert [head.get("class") for head in root.findall(".//thead/tr/th")] == ["text", "number", "number quiet"]
+    assert [cell.text for cell in root.iter("td") if "quiet" in cell.get("class")] == ["2", "3", "1"]
+
+
+def test_dress_of_the_table_survives_the_loss_of_columns():
+    table = ranking().without_empty_columns()
+    assert (table.apart, table.stacked) == (True, True)

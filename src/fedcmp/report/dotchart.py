@@ -1,6 +1,7 @@
 """The first screen's picture as SVG: one row a method, a dot at its loss, bars for its spread.
 
-Dashed verticals stand at the two ends that frame the comparison (the blind LLM and pooled data).
+Dashed verticals stand at the two ends that frame the comparison (the blind LLM and pooled data). Where low values are
+the bad ones (`cut_low`), the axis is cut at its lower end instead of its upper one.
 """
 
 import math
@@ -29,7 +30,16 @@ class Dot:
     free: bool = False
 
 
-def dot_chart(dots: list[Dot], *, title: str, axis: str, write: Callable[[float], str], width: float) -> str:
+def dot_chart(
+    dots: list[Dot],
+    *,
+    title: str,
+    axis: str,
+    write: Callable[[float], str],
+    width: float,
+    cut_low: bool = False,
+    reach: float = 2.2,
+) -> str:
     """Render the rows in the order given.
 
     Args:
@@ -38,17 +48,22 @@ def dot_chart(dots: list[Dot], *, title: str, axis: str, write: Callable[[float]
         axis: the title under the axis.
         write: value -> the text at the right.
         width: in CSS pixels at scale 1.
+        cut_low: free dots may lie beyond the lower end of the axis, not the upper one.
+        reach: how many ranges of the dots that are not free the axis spans at most.
     """
-    firm = [dot.value for dot in dots if not dot.free] or [dot.value for dot in dots]
-    low, high = cut_range([edge for dot in dots for edge in _edges(dot)], firm)
+    turn = -1.0 if cut_low else 1.0
+    firm = [turn * dot.value for dot in dots if not dot.free] or [turn * dot.value for dot in dots]
+    low, high = sorted(
+        turn * end for end in cut_range([turn * edge for dot in dots for edge in _edges(dot)], firm, reach)
+    )
     left = 18.0 + _CHARACTER * max(len(_short(dot.label)) for dot in dots)
-    texts = [write(dot.value) + (" →" if dot.value > high else "") for dot in dots]
+    texts = [write(dot.value) + (" →" if dot.value > high else " ←" if dot.value < low else "") for dot in dots]
     right = 14.0 + _CHARACTER * max(map(len, texts))
     bottom = _ROW * len(dots) + 6
     height = bottom + 34
 
     def across(value: float) -> float:
-        return left + (width - left - right) * (min(value, high) - low) / (high - low)
+        return left + (width - left - right) * (max(min(value, high), low) - low) / (high - low)
 
     parts = []
     ticks = nice_ticks(low, high, max(2, int((width - left - right) // 52)))

@@ -25,11 +25,18 @@ class Palette:
     slots: dict[str, int]
 
     @classmethod
-    def of(cls, labels: Sequence[str]) -> "Palette":
-        """Hand out slots: the best-known methods always have the same ones, the others take free ones by name."""
+    def of(cls, labels: Sequence[str], first: Sequence[str] = ()) -> "Palette":
+        """Hand out slots: the best-known methods always have the same ones, the others take free ones by name.
+
+        Args:
+            labels: all methods of the report.
+            first: labels that choose among the free slots before the others, so that they share none as long as it can
+                be helped.
+        """
         slots = {label: _OWN_SLOTS[label] for label in labels if label in _OWN_SLOTS}
         free = [slot for slot in _FREE_SLOTS if slot not in slots.values()] or list(_FREE_SLOTS)
-        others = sorted(label for label in labels if label not in _OWN_SLOTS)
+        early = [label for label in first if label in labels and label not in _OWN_SLOTS]
+        others = early + sorted(label for label in labels if label not in _OWN_SLOTS and label not in early)
         slots.update({label: free[index % len(free)] for index, label in enumerate(others)})
         return cls(slots)
 

@@ -1,35 +1,17 @@
 """The same figures as PNG files by matplotlib, for papers and README files; no state is shared, no display needed."""
 
 import math
-import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from io import BytesIO
 
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator
 
+from fedcmp.report.canvas import DASHES, MARKS, End, finish, png, short
 from fedcmp.report.methods import METRICS, Method, Metric, curve_split, reference_figure
 from fedcmp.report.palette import CLIENT_COLOURS, MARKERS, REFERENCE_COLOUR
-from fedcmp.report.scale import cut_range, lower_part, padded_range, place_labels
+from fedcmp.report.scale import cut_range, lower_part, padded_range
 from fedcmp.report.summary import BLIND, Comparison
 
-_MARKS = dict(zip(MARKERS, ("o", "s", "^", "D", "x", "P"), strict=True))
-_DASHES = (0, (4, 3))
-_DPI = 200
 _WEIGHTS = "client_weights.png"
 PNG_NAMES = (*(f"{metric.key}.png" for metric in METRICS), _WEIGHTS)
-
-
-@dataclass(frozen=True)
-class _End:
-    """Where a line ends and what is written there."""
-
-    height: float
-    text: str
-    colour: str
 
 
 def png_files(comparison: Comparison) -> dict[str, bytes]:
@@ -52,17 +34,17 @@ def _curves(comparison: Comparison, metric: Metric, split: str) -> bytes | None:
         return None
     canvas = Canvas(figsize=(6.4, 3.8), layout="constrained")
     axes = canvas.add_subplot()
-    ends: list[_End] = []
+    ends: list[End] = []
     values: list[float] = []
     anchors: list[float] = []
     firm: list[float] = []
 
     def level(value: float, colour: str) -> None:
         anchors.append(value)
-        axes.axhline(value, color=colour, linewidth=0.8, linestyle=_DASHES)
+        axes.axhline(value, color=colour, linewidth=0.8, linestyle=DASHES)
 
     for method, points in curves:
-        colour, mark = palette.light(method.label), _MARKS[palette.marker(method.label)]
+        colour, mark = palette.light(method.label), MARKS[palette.marker(method.label)]
         rounds, means = [point.round for point in points], [point.mean * scale for point in points]
         spreads = [(point.spread or 0.0) * scale for point in points]
         width = 2.4 if method is comparison.best else 1.6
@@ -71,7 +53,7 @@ def _curves(comparison: Comparison, metric: Metric, split: str) -> bytes | None:
             low = [mean - spread for mean, spread in zip(means, spreads, strict=True)]
             high = [mean + spread for mean, spread in zip(means, spreads, strict=True)]
             axes.fill_between(rounds, low, high, color=colour, alpha=0.15, linewidth=0)
-        ends.append(_End(means[-1], f"{_short(method.label)} {metric.write(means[-1] / scale)}", colour))
+        ends.append(End(means[-1], f"{short(method.label)} {metric.write(means[-1] / scale)}", colour))
         values += means
         if method.name != "local":
             anchors.append(means[-1])
@@ -81,12 +63,12 @@ def _curves(comparison: Comparison, metric: Metric, split: str) -> bytes | None:
     blind = reference_figure(comparison.methods, BLIND, metric)
     if blind is not None and math.isfinite(blind.mean):
         level(blind.mean * scale, REFERENCE_COLOUR)
-        ends.append(_End(blind.mean * scale, f"blind {metric.write(blind.mean)}", REFERENCE_COLOUR))
+        ends.append(End(blind.mean * scale, f"blind {metric.write(blind.mean)}", REFERENCE_COLOUR))
     anchors += lower_part(firm)
     limits = cut_range(values + anchors, anchors) if metric.lower_is_better else padded_range(values + anchors)
     unit = "nats per caption token" if metric.unit == "nats/token" else metric.unit
-    _finish(canvas, axes, ends, f"{metric.title} ({unit})", limits)
-    return _png(canvas)
+    finish(canvas, axes, ends, f"{metric.title} ({unit})", limits)
+    return png(canvas)
 
 
 def _weights(comparison: Comparison) -> bytes | None:
@@ -102,12 +84,12 @@ def _weights(comparison: Comparison) -> bytes | None:
         axes = canvas.add_subplot(rows, columns, index + 1)
         ends = []
         for (client, name), points in shares.items():
-            colour, mark = CLIENT_COLOURS[client % len(CLIENT_COLOURS)], _MARKS[MARKERS[client % len(MARKERS)]]
+            colour, mark = CLIENT_COLOURS[client % len(CLIENT_COLOURS)], MARKS[MARKERS[client % len(MARKERS)]]
             axes.plot(*zip(*points, strict=True), color=colour, marker=mark, markersize=3, linewidth=1.2)
-            ends.append(_End(points[-1][1], _short(name), colour))
+            ends.append(End(points[-1][1], short(name), colour))
         named = ends if len(ends) <= len(CLIENT_COLOURS) else []
-        _finish(canvas, axes, named, f"{_short(method.label)}: clients' weights (%)", limits)
-    return _png(canvas)
+        finish(canvas, axes, named, f"{short(method.label)}: clients' weights (%)", limits)
+    return png(canvas)
 
 
 def _shares(method: Method) -> dict[tuple[int, str], list[tuple[int, float]]]:
@@ -117,47 +99,3 @@ def _shares(method: Method) -> dict[tuple[int, str], list[tuple[int, float]]]:
         if record.weight is not None and math.isfinite(record.weight):
             shares.setdefault((record.client, record.name), []).append((record.round, 100 * record.weight))
     return shares
-
-
-def _finish(canvas: Canvas, axes: Axes, ends: Sequence[_End], title: str, limits: tuple[float, float]) -> None:
-    """Set the frame and name the lines at their ends."""
-    low, high = limits
-    axes.set_ylim(low, high)
-    axes.set_xlabel("round", fontsize=9)
-    axes.set_title(title, loc="left", fontsize=9.5, parse_math=False)
-    axes.tick_params(labelsize=8)
-    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    inches = axes.get_position().height * canvas.get_size_inches()[1]
-    gap = (high - low) * 0.14 / inches  # 0.14 inch a line of 8-point type
-    heights = [min(max(end.height, low), high) for end in ends]
-    for end, height, place in zip(ends, heights, place_labels(heights, gap, low, high), strict=True):
-        axes.annotate(
-            end.text + (" ↑" if end.height > high else ""),
-            xy=(1.0, height),
-            xytext=(1.05, place),
-            xycoords=axes.get_yaxis_transform(),
-            textcoords=axes.get_yaxis_transform(),
-            fontsize=8,
-            va="center",
-            parse_math=False,
-            arrowprops=_leader(end.colour),
-        )
-
-
-def _leader(colour: str) -> dict[str, object]:
-    return {"arrowstyle": "-", "color": colour, "linewidth": 1.2, "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5)}
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 24 else name[:23] + "…"
-
-
-def _png(canvas: Canvas) -> bytes:
-    FigureCanvasAgg(canvas)
-    held = BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # a client's name in a script that the font lacks
-        canvas.savefig(held, format="png", dpi=_DPI, metadata={"Software": None})
-    return held.getvalue()

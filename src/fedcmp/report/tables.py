@@ -6,7 +6,7 @@ All text in a table is untrusted and escaped where it is rendered; a cell never 
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
@@ -16,8 +16,9 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
 class Cell:
     """One cell: the text, its sort value, and how it is dressed (all dress is optional).
 
-    `detail` follows the text in small print; `bar` is a share in [0, 1] drawn behind it, `tick` a mark on that bar;
-    `shade` a share in [0, 1] that tints the cell; `colour` a CSS colour of a swatch before the text.
+    `bold` is for the best, `second` underlines what comes next; `detail` follows the text in small print; `bar` is a
+    share in [0, 1] drawn behind it, `tick` a mark on that bar; `shade` a share in [0, 1] that tints the cell; `colour`
+    a CSS colour of a swatch before the text.
     """
 
     text: str
@@ -28,6 +29,7 @@ class Cell:
     bar: float | None = None
     tick: float | None = None
     shade: float | None = None
+    second: bool = False
 
     @property
     def plain(self) -> str:
@@ -37,12 +39,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column: title, unit ("" for none), whether it holds numbers (aligned right, sorted as numbers), a swatch."""
+    """A column: title, unit ("" for none), whether it holds numbers (aligned right, sorted as numbers), a swatch.
+
+    `quiet` prints it in a soft colour: its numbers are shown, but nothing is concluded from them.
+    """
 
     title: str
     unit: str = ""
     numeric: bool = True
     colour: str = ""
+    quiet: bool = False
 
     @property
     def header(self) -> str:
@@ -61,12 +67,18 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns, rows, and the notes that belong under them. The first column names the row."""
+    """Columns, rows, and the notes that belong under them. The first column names the row.
+
+    `apart` keeps reference rows below a rule of their own, out of the sorting; `stacked` puts details under their
+    numbers, for tables of many columns.
+    """
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     caption: str = ""
     notes: tuple[str, ...] = ()
+    apart: bool = False
+    stacked: bool = False
 
     @property
     def headers(self) -> list[str]:
@@ -82,7 +94,7 @@ class Table:
         filled = [any(row.cells[at].plain not in ("", "–") for row in self.rows) for at in range(len(self.columns))]
         keep = [at for at in range(len(self.columns)) if at == 0 or filled[at]]
         rows = tuple(Row(tuple(row.cells[index] for index in keep), row.best, row.reference) for row in self.rows)
-        return Table(tuple(self.columns[index] for index in keep), rows, self.caption, self.notes)
+        return replace(self, columns=tuple(self.columns[index] for index in keep), rows=rows)
 
 
 def escape_markdown(text: str) -> str:
@@ -97,7 +109,8 @@ def table_to_markdown(table: Table) -> str:
         return f"| {' | '.join(cells)} |"
 
     def cell(given: Cell) -> str:
-        return f"**{escape_markdown(given.plain)}**" if given.bold else escape_markdown(given.plain)
+        text = escape_markdown(given.plain)
+        return f"**{text}**" if given.bold else f"<ins>{text}</ins>" if given.second else text
 
     lines = [line(escape_markdown(column.header) for column in table.columns)]
     lines.append(line("---:" if column.numeric else "---" for column in table.columns))
@@ -114,13 +127,17 @@ def table_to_html(table: Table, *, sortable: bool = True) -> str:
         sortable: put a button into every header (the page's script does the sorting).
     """
     heads = "".join(_head(column, sortable) for column in table.columns)
-    widths = [max((len(row.cells[at].detail) for row in table.rows), default=0) for at in range(len(table.columns))]
-    body = "\n".join(_row(row, table.columns, widths) for row in table.rows)
+    longest = [max((len(row.cells[at].detail) for row in table.rows), default=0) for at in range(len(table.columns))]
+    widths = [0] * len(longest) if table.stacked else longest
+    reference = tuple(row for row in table.rows if row.reference) if table.apart else ()
+    bodies = _body(tuple(row for row in table.rows if not (table.apart and row.reference)), table.columns, widths, "")
+    bodies += _body(reference, table.columns, widths, ' class="apart"') if reference else ""
+    stacked = ' class="stacked"' if table.stacked else ""
     caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
     notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption or "Table")}">'
-        f"<table>{caption}<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>{notes}"
+        f"<table{stacked}>{caption}<thead><tr>{heads}</tr></thead>\n{bodies}</table></div>{notes}"
     )
 
 
@@ -133,9 +150,14 @@ def _head(column: Column, sortable: bool) -> str:
     unit = f'<span class="unit">{escape(column.unit)}</span>' if column.unit else ""
     named = ' class="named"' if column.colour else ""
     label = f"<span{named}>{swatch(column.colour)}{escape(column.title)}</span>{unit}"
-    kind = "number" if column.numeric else "text"
+    kind = ("number" if column.numeric else "text") + (" quiet" if column.quiet else "")
     inside = f'<button type="button" class="sort">{label}</button>' if sortable else label
     return f'<th scope="col" class="{kind}">{inside}</th>'
+
+
+def _body(rows: Sequence[Row], columns: Sequence[Column], widths: Sequence[int], dress: str) -> str:
+    written = "\n".join(_row(row, columns, widths) for row in rows)
+    return f"<tbody{dress}>\n{written}\n</tbody>"
 
 
 def _row(row: Row, columns: Sequence[Column], widths: Sequence[int]) -> str:
@@ -148,6 +170,7 @@ def _row(row: Row, columns: Sequence[Column], widths: Sequence[int]) -> str:
 
 def _data_cell(cell: Cell, column: Column, width: int) -> str:
     classes = ("number" if column.numeric else "text") + ("" if cell.shade is None else " shaded")
+    classes += " quiet" if column.quiet else ""
     value = "" if cell.value is None or not math.isfinite(cell.value) else f' data-value="{cell.value:.10g}"'
     style = "" if cell.shade is None else f' style="--amount:{min(max(cell.shade, 0.0), 1.0):.3f}"'
     return f'<td class="{classes}"{value}{style}>{_content(cell, column, width)}</td>'
@@ -155,7 +178,8 @@ def _data_cell(cell: Cell, column: Column, width: int) -> str:
 
 def _content(cell: Cell, column: Column, width: int) -> str:
     """The inside of a cell; a detail takes the width of its column's longest, so that the numbers stay aligned."""
-    text = f"<strong>{escape(cell.text)}</strong>" if cell.bold else escape(cell.text)
+    mark = "strong" if cell.bold else "u" if cell.second else ""
+    text = f"<{mark}>{escape(cell.text)}</{mark}>" if mark else escape(cell.text)
     text = swatch(cell.colour) + text
     if column.numeric and width:
         text += f' <span class="detail" style="min-width:{0.9 * width:.1f}ch">{escape(cell.detail)}</span>'
@@ -163,8 +187,8 @@ def _content(cell: Cell, column: Column, width: int) -> str:
         text += f' <span class="detail">{escape(cell.detail)}</span>'
     if cell.bar is not None:
         fill = f'<i class="fill" style="width:{_percent(cell.bar)};background:{escape(column.colour)}"></i>'
-        mark = "" if cell.tick is None else f'<i class="tick" style="left:{_percent(cell.tick)}"></i>'
-        text += f'<span class="bar" aria-hidden="true">{fill}{mark}</span>'
+        tick = "" if cell.tick is None else f'<i class="tick" style="left:{_percent(cell.tick)}"></i>'
+        text += f'<span class="bar" aria-hidden="true">{fill}{tick}</span>'
     return text
 
 

@@ -13,7 +13,7 @@ from fedcmp.report.reading import Run, load_runs
 from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import Comparison, comparison_table
 from fedcmp.report.tables import escape_markdown, table_to_markdown
-from fedcmp.report.verdict import verdict
+from fedcmp.report.verdict import Phrase, verdict
 
 CITATION = (
     "The method Fed-CMP is its authors': A Step Toward Federated Pretraining of Multimodal Large Language Models, "
@@ -47,7 +47,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            _write_whole(out / name, content)
+            write_whole(out / name, content)
         for name in PNG_NAMES:
             if name not in files:
                 (out / name).unlink(missing_ok=True)  # of an earlier report that still had that metric
@@ -64,10 +64,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
         title: the heading, plain text.
     """
     comparison = Comparison.of(runs)
-    said = "".join(
-        f"**{escape_markdown(phrase.text)}**" if phrase.strong else _inner_escape(phrase.text)
-        for phrase in verdict(comparison)
-    ).strip()
+    said = phrases_to_markdown(verdict(comparison))
     ran = "; ".join(f"{name.lower()} {value}" for name, value in facts(comparison))
     parts = [f"# {escape_markdown(title)}", said, f"What ran: {escape_markdown(ran)}."]
     parts.extend(f"> {escape_markdown(text)}" for text in warnings(comparison))
@@ -80,13 +77,25 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
+def phrases_to_markdown(phrases: Sequence[Phrase]) -> str:
+    """Render sentences as one line of Markdown, strong phrases in bold."""
+    return "".join(
+        f"**{escape_markdown(phrase.text)}**" if phrase.strong else _inner_escape(phrase.text) for phrase in phrases
+    ).strip()
+
+
 def _inner_escape(text: str) -> str:
     """Escape a piece of a sentence, keeping the spaces at its ends that part it from its neighbours."""
     inner = escape_markdown(text)
     return f"{' ' if text[:1] == ' ' else ''}{inner}{' ' if text[-1:] == ' ' and inner else ''}"
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that every reader finds either old or new, never half.
+
+    Raises:
+        OSError: it cannot be written; what was there before stays.
+    """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:

@@ -1,0 +1,130 @@
+"""Who holds what: maps of the pairs by client (the paper's figures 3 and 5), and how unlike the clients are."""
+
+import math
+import statistics
+from collections.abc import Sequence
+from html import escape
+
+from fedcmp.report.methods import ordered, write_number
+from fedcmp.report.palette import CLIENT_COLOURS, client_colour
+from fedcmp.report.panels import Panel
+from fedcmp.report.study.records import Holding, StudyScenario
+from fedcmp.report.study.results import MAIN_SCENARIOS, Results
+from fedcmp.report.study.statistics import Estimate
+from fedcmp.report.tables import Cell, Column, Row, Table
+
+SIDE = 300.0  # CSS pixels at scale 1
+_PAD = 10.0
+_ENDS = ("within", "between")  # of a similarity the table shows the gap between the two
+
+
+def mapped(results: Results) -> list[tuple[StudyScenario, Holding]]:
+    """The scenarios with a map, each with the first seed that has one."""
+    found = []
+    for name, scenario in results.study.scenarios.items():
+        holding = next((h for h in results.study.holdings.get(name, ()) if len(finite_points(h)) > 1), None)
+        if holding is not None:
+            found.append((scenario, holding))
+    return found
+
+
+def finite_points(holding: Holding) -> list[tuple[float, float, int]]:
+    """The points of a map that can be drawn."""
+    return [(x, y, client) for x, y, client in holding.points if math.isfinite(x) and math.isfinite(y)]
+
+
+def map_panels(results: Results) -> list[Panel]:
+    """One map a scenario."""
+    return [
+        Panel(
+            scenario.title,
+            f"t-SNE of {holding.metric or 'the pairs'}, {len(finite_points(holding))} pairs, seed {holding.seed}",
+            f'<div class="one">{scatter(holding, scenario.title)}</div>',
+        )
+        for scenario, holding in mapped(results)
+    ]
+
+
+def scatter(holding: Holding, title: str) -> str:
+    """Draw the points as SVG, one path a client, each client's number at the median of its points."""
+    points = finite_points(holding)
+    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+    low_x, low_y = min(xs), min(ys)
+    span = max(max(xs) - low_x, max(ys) - low_y) or 1.0
+    step = (SIDE - 2 * _PAD) / span  # one scale for both axes: a t-SNE map has no units
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _PAD + (x - low_x) * step, SIDE - _PAD - (y - low_y) * step
+
+    clients = sorted({client for _, _, client in points})
+    parts, labels = [], []
+    for client in clients:
+        own = [place(x, y) for x, y, holder in points if holder == client]
+        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in own)
+        told = f"<title>client {client}, {len(own)} of {len(points)} pairs</title>"
+        parts.append(f'<path class="dots" d="{dots}" style="stroke:{client_colour(client)}">{told}</path>')
+        if len(clients) <= len(CLIENT_COLOURS):
+            x, y = (statistics.median(axis) for axis in zip(*own, strict=True))
+            labels.append(f'<text class="name" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle">{client}</text>')
+    alt = escape(f"Map of who holds what, {title}: {len(clients)} clients, {len(points)} pairs")
+    drawn = "".join(parts + labels)
+    box = f'viewBox="0 0 {SIDE:.0f} {SIDE:.0f}" style="--width:{SIDE:.0f}px"'
+    return f'<svg {box} role="img" aria-label="{alt}">{drawn}</svg>'
+
+
+def heterogeneity_table(results: Results) -> Table | None:
+    """Measures by scenarios: how unlike the clients are, their sizes, and how a measure orders the paper's four."""
+    known = [
+        (scenario, holdings)
+        for name, scenario in results.study.scenarios.items()
+        if (holdings := results.study.holdings.get(name))
+    ]
+    found = {scenario.name: heterogeneity(holdings) for scenario, holdings in known}
+    every = ordered(measure for measures in found.values() for measure in measures)
+    measures = [measure for measure in every if measure.rpartition(" ")[2] not in _ENDS]
+    if not measures and not any(holding.sizes for _, holdings in known for holding in holdings):
+        return None
+    papers = tuple(name for name in MAIN_SCENARIOS if name in found)
+    sizes = [Cell(_sizes(holdings)) for _, holdings in known]
+    rows = [Row((Cell("pairs a client, smallest to largest"), *sizes, Cell("–")))]
+    for measure in measures:
+        estimates = [found[scenario.name].get(measure) for scenario, _ in known]
+        by = sorted((name for name in papers if measure in found[name]), key=lambda name: -found[name][measure].mean)
+        order = Cell(" > ".join(by), bold=tuple(by) == papers) if len(by) > 1 else Cell("–")
+        rows.append(Row((Cell(measure.replace("_", " ")), *map(_cell, estimates), order)))
+    seeds = [Cell(str(len(holdings)), len(holdings)) for _, holdings in known]
+    rows.append(Row((Cell("seeds"), *seeds, Cell("–"))))
+    columns = (
+        Column("Measure", numeric=False),
+        *(Column(scenario.title) for scenario, _ in known),
+        Column("Order of the paper's scenarios", numeric=False),
+    )
+    notes = (f"Mean ± standard error over seeds. An order in bold is the paper's: {' > '.join(papers)}.",)
+    table = Table(columns, tuple(rows), "How unlike the clients are", notes if len(papers) > 1 else (), stacked=True)
+    return table.without_empty_columns()
+
+
+def _cell(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell("–")
+    error = "" if estimate.error is None else f"± {write_number(estimate.error, 3)}"
+    return Cell(write_number(estimate.mean, 3), estimate.mean, error)
+
+
+def heterogeneity(holdings: Sequence[Holding]) -> dict[str, Estimate]:
+    """Measure -> estimate over seeds."""
+    names = ordered(measure for holding in holdings for measure in holding.heterogeneity)
+    return {name: estimate for name in names if (estimate := _estimate(holdings, name)) is not None}
+
+
+def _estimate(holdings: Sequence[Holding], measure: str) -> Estimate | None:
+    values = [holding.heterogeneity[measure] for holding in holdings if measure in holding.heterogeneity]
+    return Estimate.of(values) if values else None
+
+
+def _sizes(holdings: Sequence[Holding]) -> str:
+    sizes = [size for holding in holdings for size in holding.sizes]
+    if not sizes:
+        return "–"
+    low, high = write_number(min(sizes), 0), write_number(max(sizes), 0)
+    return low if low == high else f"{low} to {high}"

@@ -1,0 +1,46 @@
+"""What a study's tables show: the seven suites, the mean rank over them, and three losses on held-out pairs."""
+
+from dataclasses import replace
+
+from fedcmp.report.methods import CAPTION_LOSS, Metric, write_number
+from fedcmp.report.study.statistics import Estimate
+
+# keys are those of the run files; MME is a sum over subtasks, up to 200 each
+SUITES = (
+    Metric("mm-vet", "MM-Vet", "%", False, 1),
+    Metric("mmbench", "MMBench", "%", False, 1),
+    Metric("seed", "SEED", "%", False, 1),
+    Metric("llava-bench", "LLaVA-Bench", "%", False, 1),
+    Metric("pope", "POPE", "%", False, 1),
+    Metric("mme", "MME", "sum", False, 0),
+    Metric("mmvp", "MMVP", "%", False, 1),
+)
+QUESTIONS = Metric("question_accuracy", "Question accuracy", "%", False, 1)
+MEAN_RANK = Metric("mean_rank", "Mean rank", "", True, 2)
+WORST_FAMILY = Metric("worst_family_loss", "Worst-family loss", "nats/token", True, 3)
+MEAN_LOSS = Metric("mean_loss", "Mean loss", "nats/token", True, 3)
+LOSSES = (CAPTION_LOSS, WORST_FAMILY, MEAN_LOSS)
+TABLE_METRICS = (*SUITES, MEAN_RANK, *LOSSES)
+# what a method must be strictly best in to win a scenario
+CLAIMS = (CAPTION_LOSS, WORST_FAMILY, MEAN_RANK)
+
+
+def write_estimate(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
+    """Write a mean and its error: ("0.395", "± 0.003"); a dash where nothing was measured, no error for one seed."""
+    if estimate is None:
+        return "–", ""
+    error = "" if estimate.error is None else f"± {metric.write(estimate.error)}"
+    return metric.write(estimate.mean), error
+
+
+def write_difference(metric: Metric, mean: float, error: float | None = None, *, sign: bool = False) -> str:
+    """Write a difference, with its error if it has one, with a decimal more than the values that it parts."""
+    finer = replace(metric, decimals=metric.decimals + 1)
+    return finer.write(mean, sign=sign) + ("" if error is None else f" ± {finer.write(error)}")
+
+
+def write_p(p: float | None) -> str:
+    """Write a p-value with three decimals, "< 0.001" below that; a dash where no test could be made."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else write_number(p, 3)

@@ -1,0 +1,130 @@
+"""What ran, what to beware of, and where to look next in a study: the first screen's short texts, all plain."""
+
+import json
+from collections.abc import Sequence
+
+from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number
+from fedcmp.report.study.comparing import Comparison
+from fedcmp.report.study.metrics import SUITES
+from fedcmp.report.study.records import StudyRun
+from fedcmp.report.study.results import Results
+
+_LONGEST = 200  # characters of a failed run's message
+
+
+def facts(results: Results) -> list[tuple[str, str]]:
+    """What ran: scenarios, methods, clients, rounds, captions, seeds, runs, each as (name, value)."""
+    runs = results.study.runs
+    scenarios = [one.scenario.title for one in results.comparisons]
+    found = [
+        ("Scenarios", ", ".join(scenarios)),
+        ("Methods", str(len(results.methods)) if results.methods else ""),
+        ("Clients", _span([run.clients for run in runs if run.federated])),
+        ("Rounds", _span([run.rounds for run in runs])),
+        ("Captions", _span([run.captions for run in runs])),
+        ("Seeds", _span([len(entry.runs) for one in results.comparisons for entry in one.entries])),
+        ("Runs", write_number(len(runs), 0)),
+        ("Training", _hours(runs)),
+    ]
+    return [(name, value) for name, value in found if value]
+
+
+def _hours(runs: Sequence[StudyRun]) -> str:
+    seconds = sum(run.seconds for run in runs if run.seconds is not None)
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds else ""
+
+
+def _span(values: Sequence[int | None]) -> str:
+    known = [value for value in values if value]
+    if not known:
+        return ""
+    low, high = write_number(min(known), 0), write_number(max(known), 0)
+    return low if low == high else f"{low} to {high}"
+
+
+def warnings(results: Results) -> list[str]:
+    """What a reader must know before any figure: missing runs, single seeds, settings that differ within a cell."""
+    return [*_failed(results), *_missing(results), *_single(results), *_mixed(results)]
+
+
+def _failed(results: Results) -> list[str]:
+    failed = [run for run in results.study.runs if run.failed]
+    if not failed:
+        return []
+    first = failed[0]
+    titles = ordered(results.study.methods[run.method].title for run in failed)
+    reason = first.failed if len(first.failed) <= _LONGEST else first.failed[: _LONGEST - 1] + "…"
+    runs = "1 run has" if len(failed) == 1 else f"{len(failed)} runs have"
+    return [f"{runs} failed and counts as diverged: {', '.join(titles)}. The first says: {reason}"]
+
+
+def _missing(results: Results) -> list[str]:
+    fewer = [
+        f"{entry.method.title} {len(entry.runs)} of {len(one.scenario.seeds)} seeds ({one.scenario.title})"
+        for one in results.comparisons
+        for entry in (*one.entries, *one.references)
+        if len(entry.runs) < len(one.scenario.seeds)
+    ]
+    if not fewer:
+        return []
+    more = f" and {len(fewer) - 4} more" if len(fewer) > 4 else ""
+    return [f"Not every seed has run: {', '.join(fewer[:4])}{more}. The tables say how many seeds each row has."]
+
+
+def _single(results: Results) -> list[str]:
+    alone = [
+        one.scenario.title for one in results.comparisons if one.entries and max(len(e.runs) for e in one.entries) == 1
+    ]
+    return [f"One seed only, so no error bars and no conclusion: {', '.join(alone)}."] if alone else []
+
+
+def _mixed(results: Results) -> list[str]:
+    told = []
+    for one in results.comparisons:
+        for entry in (*one.entries, *one.references):
+            settings = {json.dumps(run.settings, sort_keys=True, default=str) for run in entry.runs}
+            if len(settings) > 1:
+                where = f"at different seeds ({one.scenario.title})"
+                told.append(f"{entry.method.title} ran with different settings {where}.")
+        federated = [run for entry in one.entries for run in entry.runs]
+        for name, values in (
+            ("captions", {run.captions for run in federated}),
+            ("rounds", {run.rounds for run in federated}),
+            ("clients", {run.clients for run in federated}),
+        ):
+            known = sorted(value for value in values if value is not None)
+            if len(known) > 1:
+                listed = ", ".join(map(str, known))
+                told.append(f"{one.scenario.title}: not all methods had the same number of {name} ({listed}).")
+    return told
+
+
+def pointers(results: Results) -> list[tuple[str, str, str]]:
+    """Where to look next, as (text, section id, section's name)."""
+    told: list[tuple[str, str, str]] = []
+    headline = results.headline
+    if headline is None:
+        return told
+    dull = ordered(
+        suite for one in results.comparisons for suite, judged in one.judged.items() if not judged.informative
+    )
+    if dull:
+        names = ", ".join(suite.title for suite in SUITES if suite.key in dull)
+        text = f"Not informative in some scenario, and left out of the mean ranks there: {names}."
+        told.append((text, "tables", "Tables"))
+    told += _family(headline)
+    return told
+
+
+def _family(headline: Comparison) -> list[tuple[str, str, str]]:
+    if headline.winner is None:
+        return []
+    worst = ordered(run.worst_family for run in headline.winner.runs if run.worst_family)
+    if not worst:
+        return []
+    estimate = headline.winner.estimate("worst_family_loss")
+    loss = f" ({CAPTION_LOSS.write(estimate.mean)} nats per token)" if estimate is not None else ""
+    text = (
+        f"{headline.scenario.title}: the hardest family for {headline.winner.method.title} is {', '.join(worst)}{loss}."
+    )
+    return [(text, "trajectories", "Trajectories")]

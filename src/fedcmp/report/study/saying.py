@@ -1,0 +1,78 @@
+"""The first screen in sentences: who wins each scenario, by how much, whether ours does; no more than is measured."""
+
+from collections.abc import Sequence
+
+from fedcmp.report.methods import CAPTION_LOSS
+from fedcmp.report.study.claims import Claim, claims
+from fedcmp.report.study.comparing import OURS, Comparison
+from fedcmp.report.study.metrics import CLAIMS, write_difference, write_p
+from fedcmp.report.study.results import Results
+from fedcmp.report.verdict import Phrase
+
+_FEW = 3  # seeds: with fewer, two standard errors are reached by chance in one case of seven
+
+
+def winner_sentences(one: Comparison) -> list[Phrase]:
+    """Say which federated method has the lowest caption loss in one scenario, and its lead over the next."""
+    if one.winner is None:
+        return [Phrase(f"{one.scenario.title}: no federated figure yet.")]
+    loss = one.estimate(one.winner, CAPTION_LOSS.key)
+    found = one.differences(one.winner, CAPTION_LOSS.key)
+    estimates = [(entry, entry.estimate(CAPTION_LOSS.key)) for entry in one.entries if entry is not one.winner]
+    rivals = [entry for entry, estimate in estimates if estimate is not None and estimate.finite]
+    said = [Phrase(f"{one.scenario.title}: "), Phrase(one.winner.method.title, True)]
+    said.append(Phrase(f", caption loss {CAPTION_LOSS.write(loss.mean if loss else None)}"))
+    if not rivals:
+        return [*said, Phrase("; no other federated method has a figure.")]
+    rival = rivals[0]
+    gap = found[rival.method.name]
+    name = rival.method.title
+    if gap is None:
+        return [*said, Phrase(f"; next {name}, which ran no common seed.")]
+    spread = write_difference(CAPTION_LOSS, gap.mean, gap.error)
+    if gap.error is None:
+        return [*said, Phrase(f", {spread} below {name}; one common seed, so no spread is known.")]
+    p = one.p_values.get(rival.method.name)
+    test = f"n = {gap.count}" + (
+        f", p {'' if p is not None and p < 0.001 else '= '}{write_p(p)}" if p is not None else ""
+    )
+    if gap.beyond_two_errors:
+        return [*said, Phrase(f", {spread} below {name} ({test}).")]
+    return [*said, Phrase(f", not told apart from {name} (difference {spread}, {test}).")]
+
+
+def ours_sentences(results: Results) -> list[Phrase]:
+    """Say in which scenarios our method meets all three conditions, and where not."""
+    judged = [(one, found) for one in results.comparisons if (found := claims(one))]
+    if not judged:
+        return []
+    title = results.study.methods[OURS].title
+    won = [one.scenario.title for one, found in judged if len(found) == len(CLAIMS) and all(c.met for c in found)]
+    said = [Phrase(f"{title} wins {len(won)} of {len(judged)} scenarios", True)]
+    said.append(Phrase(" on all of caption loss, worst-family loss and mean rank by more than two standard errors"))
+    said.append(Phrase(f": {_listed(won)}." if won else "."))
+    pairs = [one.scenario.title for one, found in judged if one.scenario.title in won and _fewest(found) < _FEW]
+    if pairs:
+        said.append(Phrase(f" On two seeds only, which is little to go by: {_listed(pairs)}."))
+    counts = [
+        f"{metric.title.lower()} in {sum(c.met for _, found in judged for c in found if c.metric is metric)}"
+        for metric in CLAIMS
+    ]
+    said.append(Phrase(f" One by one they are met: {_listed(counts)} of {len(judged)}."))
+    return said
+
+
+def _fewest(found: Sequence[Claim]) -> int:
+    """The fewest seeds that any of the closest rivals shares with ours."""
+    return min(claim.difference.count for claim in found if claim.difference is not None)
+
+
+def verdict(results: Results) -> list[list[Phrase]]:
+    """All paragraphs: ours first, then the paper's scenarios one by one, then the others."""
+    paragraphs = [ours_sentences(results), *(winner_sentences(one) for one in results.comparisons)]
+    found = [phrases for phrases in paragraphs if phrases]
+    return found or [[Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

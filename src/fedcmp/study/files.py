@@ -1,0 +1,93 @@
+"""Where a study keeps what it found, one small JSON file each, written whole or not at all.
+
+study.json                          titles, families, arms, seeds: what the report needs beside the runs
+runs/SCENARIO/METHOD/seed-S.json    a run
+references/blind.json               the LLM without pictures
+scenarios/SCENARIO/seed-S.json      sizes, heterogeneity, a map
+tuning/METHOD.json                  every trial, and what was chosen
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedcmp.config import dump_recipe
+from fedcmp.data.writing import write_whole
+from fedcmp.study.plan import FORMAT, planned_run
+from fedcmp.study.recipe import StudyRecipe
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """A study's folder."""
+
+    folder: Path
+
+    @property
+    def blind(self) -> Path:
+        """The blind LLM's figures."""
+        return self.folder / "references" / "blind.json"
+
+    def run(self, scenario: str, method: str, seed: int) -> Path:
+        """A run's record."""
+        return self.folder / "runs" / scenario / method / f"seed-{seed}.json"
+
+    def runs_of(self, scenario: str) -> list[Path]:
+        """The records of a scenario that are there."""
+        return sorted((self.folder / "runs" / scenario).glob("*/*.json"))
+
+    def facts(self, scenario: str, seed: int) -> Path:
+        """What was measured of a scenario's division."""
+        return self.folder / "scenarios" / scenario / f"seed-{seed}.json"
+
+    def tuning(self, method: str) -> Path:
+        """A method's trials."""
+        return self.folder / "tuning" / f"{method}.json"
+
+    def write(self, path: Path, content: dict[str, Any]) -> None:
+        """One file, its folders with it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+
+    def write_study(self, study: StudyRecipe) -> None:
+        """study.json: titles and families, for the report."""
+        scenarios = {}
+        for name, section in study.scenario.items():
+            recipe = planned_run(study, name, "fedavg", section.seeds[0], {"learning_rate": 1e-3}).recipe
+            scenarios[name] = {
+                "title": section.title,
+                "seeds": section.seeds,
+                "clients": recipe.scenario.clients,
+                "rounds": recipe.federation.rounds,
+                "captions": recipe.data.num_pairs,
+                "recipe": dump_recipe(recipe),
+            }
+        methods = {
+            name: {
+                "title": section.title,
+                "family": section.family,
+                "federated": study.federated(name),
+                "table": section.table,
+                "arms": section.arms,
+            }
+            for name, section in study.method.items()
+        }
+        tuning = study.tuning.model_dump(mode="json")
+        content = {
+            "format": FORMAT,
+            "name": study.study.name,
+            "scenarios": scenarios,
+            "methods": methods,
+            "tuning": tuning,
+        }
+        self.write(self.folder / "study.json", content)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A record, or None where there is none or it is torn."""
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record

@@ -1,0 +1,132 @@
+"""What a study consists of: runs, each known by the hash of all that determines its result."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fedcmp.config import Method, Recipe
+from fedcmp.methods import NOT_FEDERATED, choose
+from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
+from fedcmp.world.scene import WORLD_REVISION
+from fedcmp.world.suites import SUITES
+
+FORMAT = 1  # of run files
+REVISION = "1"  # raised whenever the code changes what a run comes to
+Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
+_NO_RESULT = ("workers", "cache", "folder", "name", "methods")  # keys of [run] that change no result
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One run.
+
+    Attributes:
+        scenario: its name in the study.
+        method: its name in the study.
+        seed: of the run.
+        recipe: complete, with the method's settings in it.
+        suites: the suites that are asked at the end.
+        trajectory: whether it is judged after every round.
+    """
+
+    scenario: str
+    method: str
+    seed: int
+    recipe: Recipe
+    suites: tuple[str, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        """sha256 of all that determines the result."""
+        content = self.recipe.model_dump(mode="json")
+        content["run"] = {key: value for key, value in content["run"].items() if key not in _NO_RESULT}
+        method = content.pop("method").get(self.method, {})
+        known = {"recipe": content, "settings": method, "name": _identity(self.method, method)}
+        asked = self.suites == SUITES or (list(self.suites) if self.suites else False)
+        known |= {"suites": asked, "world": WORLD_REVISION, "revision": REVISION}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def pairs_hash(self) -> str:
+        """sha256 of what determines the prepared pairs: runs that agree in it share them."""
+        content = self.recipe.model_dump(mode="json")
+        known = {key: content[key] for key in ("model", "data", "scenario", "evaluation")}
+        known |= {"rounds": content["federation"]["rounds"], "seed": self.recipe.run.seed, "world": WORLD_REVISION}
+        return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+
+    def label(self) -> str:
+        """For people."""
+        return f"{self.scenario}, {self.method}, seed {self.seed}"
+
+
+def _identity(method: str, settings: Settings) -> str:
+    """A method's name counts only where it says what it does: an arm that is renamed stays the same run."""
+    return method if method in NOT_FEDERATED or not settings.get("aggregator") else ""
+
+
+def settings_of(section: MethodSection, learning_rate: float, knob_value: object = None) -> Settings:
+    """A method's settings with a rate and, if it has one, its knob's value."""
+    settings: Settings = {
+        "learning_rate": learning_rate,
+        "aggregator": section.aggregator,
+        "objective": section.objective,
+        "options": dict(section.options),
+        "objective_options": dict(section.objective_options),
+    }
+    if section.knob is not None:
+        part, _, name = section.knob.name.partition(".")
+        settings[part] = {**settings[part], name: knob_value}
+    return settings
+
+
+def grid(section: MethodSection) -> list[Settings]:
+    """All combinations of rates and knob values, the likeliest first: sums of the two positions in their lists."""
+    values = section.knob.values if section.knob else [None]
+    places = [(i + j, i, j) for i in range(len(section.learning_rates)) for j in range(len(values))]
+    return [settings_of(section, section.learning_rates[i], values[j]) for _, i, j in sorted(places)]
+
+
+def inherited(study: StudyRecipe, name: str, tuned: Settings) -> Settings:
+    """The settings of a method that is `like` another: that one's, with its own on top.
+
+    Options of a server rule that it does not share with the other are left behind; so are those of an objective.
+    """
+    section = study.method[name]
+    assert section.like is not None
+    other = choose(section.like, aggregator=tuned["aggregator"], objective=tuned["objective"])
+    aggregator, objective = section.aggregator or other.aggregator, section.objective or other.objective
+    options = tuned["options"] if aggregator == other.aggregator else {}
+    objective_options = tuned["objective_options"] if objective == other.objective else {}
+    return {
+        "learning_rate": tuned["learning_rate"],
+        "aggregator": aggregator,
+        "objective": objective,
+        "options": {**options, **section.options},
+        "objective_options": {**objective_options, **section.objective_options},
+    }
+
+
+def planned_run(
+    study: StudyRecipe, scenario: str, method: str, seed: int, settings: Settings, *, captions: int | None = None
+) -> PlannedRun:
+    """A reported run; with `captions`, a short one for tuning: on validation scenes, without suites, judged once."""
+    recipe = run_recipe(study, scenario, seed=seed)
+    tuning = captions is not None
+    evaluation = recipe.evaluation.model_dump()
+    rounds = recipe.federation.rounds
+    evaluation["every"] = 1 if study.scenario[scenario].trajectory and not tuning else rounds
+    if tuning:
+        evaluation |= {"split": "validation", "questions_per_kind": 0}
+    content = recipe.model_dump() | {"evaluation": evaluation, "method": {method: _method(settings)}}
+    content["run"] = {**content["run"], "methods": [method]}
+    if tuning:
+        content["data"] = {**content["data"], "num_pairs": captions}
+    return PlannedRun(
+        scenario, method, seed, Recipe.model_validate(content), suites=() if tuning else tuple(study.study.suites)
+    )
+
+
+def _method(settings: Settings) -> dict[str, Any]:
+    known = {key: value for key, value in settings.items() if value is not None}
+    return Method.model_validate(known).model_dump()

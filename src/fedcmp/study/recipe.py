@@ -1,0 +1,221 @@
+"""A study's recipe: what every run shares, the scenarios with their seeds, the methods with what is tuned of them.
+
+[study]                 name, folder, workers
+[base.*]                an ordinary recipe: what all runs share
+[tuning]                scenario, seed, rungs: never one of the reported seeds
+[scenario.NAME]         title, seeds, methods, and [scenario.NAME.recipe.*]: what differs from the base
+[method.NAME]           title, learning_rates, knob, or `like`: the settings of another method with some replaced
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedcmp.config import Recipe, override
+from fedcmp.config_errors import first_mistake
+from fedcmp.errors import UserError
+from fedcmp.methods import NOT_FEDERATED, choose, unknown
+from fedcmp.world.suites import SUITES
+
+MOST_TRIALS = 12
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=True)
+
+
+class StudySection(_Section):
+    """Name, place and width of the study."""
+
+    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    folder: Annotated[Path, Field(strict=False)] = Field(Path("results/study"), description="where run files are kept")
+    workers: int = Field(2, ge=1, le=256, description="runs side by side, one torch thread each")
+    suites: list[str] = Field(list(SUITES), description="asked at the end of every reported run")
+
+
+class Rung(_Section):
+    """One step of successive halving.
+
+    Attributes:
+        trials: how many settings are tried, the best ones of the rung before (the first rung: of the grid's order).
+        captions: pairs of each trial.
+    """
+
+    trials: int = Field(ge=1)
+    captions: int = Field(ge=1)
+
+
+class TuningSection(_Section):
+    """How every method is tuned: the same budget for all, on validation scenes and a seed that is not reported."""
+
+    scenario: str
+    seed: int = Field(ge=0)
+    rungs: list[Rung] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _within_budget(self) -> Self:
+        trials = [rung.trials for rung in self.rungs]
+        if sum(trials) > MOST_TRIALS:
+            raise ValueError(f"tuning.rungs: {sum(trials)} trials a method; at most {MOST_TRIALS}")
+        if trials != sorted(trials, reverse=True):
+            raise ValueError(f"tuning.rungs: trials {trials} must not grow from rung to rung")
+        return self
+
+
+class Best(_Section):
+    """The methods that came out best elsewhere.
+
+    Attributes:
+        best: how many federated ones, by caption loss; references are added.
+        of: the scenario that decides; its runs must be complete first.
+    """
+
+    best: int = Field(ge=1)
+    of: str
+
+
+class ScenarioSection(_Section):
+    """One scenario."""
+
+    title: str
+    seeds: list[int] = Field(min_length=1)
+    methods: list[str] | Literal["all"] | Best = Field("all", description="all: every method but the ablation's arms")
+    ablation_seeds: list[int] = Field([], description="seeds on which the ablation's arms run too")
+    trajectory: bool = Field(False, description="judge after every round, not only after the last")
+    recipe: dict[str, Any] = Field({}, description="what differs from the base")
+
+
+class Knob(_Section):
+    """A method's own main setting.
+
+    Attributes:
+        name: "options.NAME" or "objective_options.NAME".
+        values: the first is the method's default.
+    """
+
+    name: str = Field(pattern=r"^(options|objective_options)\.[a-z_0-9]+$")
+    values: list[Any] = Field(min_length=1)
+
+
+class MethodSection(_Section):
+    """One method."""
+
+    title: str
+    family: Literal["baseline", "reference", "ours", "ablation"] = "baseline"
+    table: str | list[str] | None = Field(None, description="the ablation tables it is an arm of")
+    arms: dict[str, Any] = Field({}, description="what such a table says of it; with several tables, one entry each")
+    aggregator: str | None = None
+    objective: str | None = None
+    options: dict[str, Any] = {}
+    objective_options: dict[str, Any] = {}
+    learning_rates: list[float] = Field(
+        [], description="tried in this order; the first is the one nearest to common use"
+    )
+    knob: Knob | None = None
+    like: str | None = Field(None, description="takes that method's tuned settings, and its own options on top")
+
+
+class StudyRecipe(_Section):
+    """A whole study."""
+
+    study: StudySection = StudySection()
+    base: dict[str, Any]
+    tuning: TuningSection
+    scenario: dict[str, ScenarioSection] = Field(min_length=1)
+    method: dict[str, MethodSection] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for suite in self.study.suites:
+            if suite not in SUITES:
+                raise ValueError(f"study.suites: {unknown('suite', suite, list(SUITES))}")
+        if self.tuning.scenario not in self.scenario:
+            raise ValueError(f"tuning.scenario: {unknown('scenario', self.tuning.scenario, list(self.scenario))}")
+        for name, scenario in self.scenario.items():
+            if self.tuning.seed in scenario.seeds:
+                raise ValueError(f"scenario.{name}.seeds: {self.tuning.seed} is what the methods are tuned on")
+            if len(set(scenario.seeds)) != len(scenario.seeds):
+                raise ValueError(f"scenario.{name}.seeds: a seed is named twice")
+            if not set(scenario.ablation_seeds) <= set(scenario.seeds):
+                raise ValueError(f"scenario.{name}.ablation_seeds: must be among its seeds")
+            named = scenario.methods if isinstance(scenario.methods, list) else []
+            for method in named:
+                if method not in self.method:
+                    raise ValueError(f"scenario.{name}.methods: {unknown('method', method, list(self.method))}")
+            if isinstance(scenario.methods, Best) and scenario.methods.of not in self.scenario:
+                raise ValueError(
+                    f"scenario.{name}.methods.of: {unknown('scenario', scenario.methods.of, list(self.scenario))}"
+                )
+        for name, section in self.method.items():
+            self._check_method(name, section)
+        return self
+
+    def _check_method(self, name: str, method: MethodSection) -> None:
+        if method.like is not None:
+            if method.like not in self.method or self.method[method.like].like is not None:
+                raise ValueError(f"method.{name}.like: must be a method of this study that is tuned itself")
+            if method.learning_rates or method.knob:
+                raise ValueError(f"method.{name}: with `like` nothing is tuned; remove learning_rates and knob")
+        elif not method.learning_rates:
+            raise ValueError(f"method.{name}.learning_rates: give the rates to try, or `like`")
+        if name in NOT_FEDERATED:
+            return
+        known = method.like or name
+        try:
+            choose(known, aggregator=method.aggregator, objective=method.objective)
+        except ValueError as error:
+            raise ValueError(f"method.{name}: {error}") from error
+
+    def federated(self, name: str) -> bool:
+        """Whether a server merges in this method."""
+        return name not in NOT_FEDERATED
+
+
+def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
+    """Read, override and check a study's recipe.
+
+    Raises:
+        UserError: no such file, no TOML, or a mistake in it: names the key.
+    """
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such study recipe") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    for text in overrides or []:
+        override(content, text)
+    try:
+        study = StudyRecipe.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{path}: {first_mistake(error, content, StudyRecipe)}") from error
+    for name in study.scenario:
+        run_recipe(study, name, seed=study.scenario[name].seeds[0], source=str(path))
+    return study
+
+
+def run_recipe(study: StudyRecipe, scenario: str, *, seed: int, source: str = "study") -> Recipe:
+    """The ordinary recipe that a scenario's runs share, for one seed.
+
+    Raises:
+        UserError: base and scenario do not make a recipe; names the key.
+    """
+    content = _merged(study.base, study.scenario[scenario].recipe)
+    own = {"seed": seed, "name": "study", "workers": 1, "methods": ["fedavg"]}
+    content["run"] = {**content.get("run", {}), **own}
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        mistake = first_mistake(error, content, Recipe)
+        raise UserError(f"{source}: base with scenario.{scenario}.recipe: {mistake}") from error
+
+
+def _merged(base: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    out = dict(base)
+    for key, value in other.items():
+        out[key] = _merged(out[key], value) if isinstance(value, dict) and isinstance(out.get(key), dict) else value
+    return out

@@ -1,0 +1,107 @@
+"""Tuning by successive halving: many settings on few pairs, the best of them on more.
+
+Every method has the same rungs, on validation scenes and a seed that is not reported; the score is the mean of caption
+loss and worst-family loss. Results are kept in tuning/METHOD.json, trial by trial.
+"""
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcmp.data.writing import write_whole
+from fedcmp.study.plan import PlannedRun, Settings, grid, planned_run
+from fedcmp.study.recipe import StudyRecipe
+
+Trial = dict[str, Any]  # settings, captions, hash, caption_loss, worst_family_loss, mean_loss (None: it diverged)
+
+
+@dataclass
+class MethodTuning:
+    """One method's way through the rungs.
+
+    Attributes:
+        study: the study.
+        method: its name.
+        file: where trials are kept.
+    """
+
+    study: StudyRecipe
+    method: str
+    file: Path
+    trials: dict[str, Trial] = field(default_factory=dict)
+
+    def load(self) -> None:
+        """Trials of an earlier, interrupted study."""
+        if self.file.exists():
+            kept = json.loads(self.file.read_text(encoding="utf-8"))
+            self.trials = {trial["hash"]: trial for trial in kept["trials"]}
+
+    def pending(self) -> list[tuple[PlannedRun, Settings]]:
+        """The trials of the present rung that are still to be done; none when tuning is over."""
+        for planned in self._rungs():
+            missing = [(run, settings) for run, settings in planned if run.hash not in self.trials]
+            if missing:
+                return missing
+        return []
+
+    def note(self, run: PlannedRun, settings: Settings, record: dict[str, Any] | None) -> None:
+        """Keep a trial's figures; no record: the method diverged under these settings."""
+        final = record["final"] if record else {}
+        self.trials[run.hash] = {
+            "settings": settings,
+            "captions": run.recipe.data.num_pairs,
+            "hash": run.hash,
+            **{key: final.get(key) for key in ("caption_loss", "worst_family_loss", "mean_loss")},
+        }
+        self._write()
+
+    def chosen(self) -> Settings:
+        """The best settings of the last rung; only after `pending` is empty."""
+        *_, last = self._rungs()
+        run, settings = min(last, key=lambda planned: self._score(planned[0]))
+        if math.isinf(self._score(run)):
+            raise ValueError(f"method.{self.method}: diverged at every setting that was tried; give lower rates")
+        return settings
+
+    def finish(self) -> Settings:
+        """Write what was chosen; returns it."""
+        chosen = self.chosen()
+        self._write(chosen)
+        return chosen
+
+    def _rungs(self) -> list[list[tuple[PlannedRun, Settings]]]:
+        """The trials of each rung that can be known so far."""
+        tuning = self.study.tuning
+        settings = grid(self.study.method[self.method])
+        out: list[list[tuple[PlannedRun, Settings]]] = []
+        for rung in tuning.rungs:
+            planned = [
+                (
+                    planned_run(self.study, tuning.scenario, self.method, tuning.seed, each, captions=rung.captions),
+                    each,
+                )
+                for each in settings[: rung.trials]
+            ]
+            out.append(planned)
+            if any(run.hash not in self.trials for run, _ in planned):
+                break
+            settings = [each for _, each in sorted(planned, key=lambda pair: self._score(pair[0]))]
+        return out
+
+    def _score(self, run: PlannedRun) -> float:
+        loss = self.trials[run.hash]["mean_loss"]
+        return math.inf if loss is None else float(loss)
+
+    def _write(self, chosen: Settings | None = None) -> None:
+        tuning = self.study.tuning
+        content = {
+            "method": self.method,
+            "scenario": tuning.scenario,
+            "seed": tuning.seed,
+            "trials": list(self.trials.values()),
+            "chosen": chosen,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(self.file, (json.dumps(content, indent=1) + "\n").encode())

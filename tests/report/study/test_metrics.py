@@ -1,0 +1,32 @@
+import math
+
+import pytest
+
+from fedcmp.report.methods import CAPTION_LOSS
+from fedcmp.report.study.metrics import MEAN_RANK, SUITES, write_difference, write_estimate, write_p
+from fedcmp.report.study.records import SUITE_KEYS
+from fedcmp.report.study.statistics import Estimate
+
+from .fakes import SUITES as WRITTEN
+
+
+def test_the_seven_suites_have_the_run_files_names():
+    assert tuple(suite.key for suite in SUITES) == WRITTEN == SUITE_KEYS
+    assert not any(suite.lower_is_better for suite in SUITES)
+
+
+def test_estimates_are_written_with_their_error():
+    assert write_estimate(CAPTION_LOSS, Estimate(0.3954, 0.0031, 5)) == ("0.395", "± 0.003")
+    assert write_estimate(CAPTION_LOSS, Estimate(0.3954)) == ("0.395", "")
+    assert write_estimate(CAPTION_LOSS, Estimate(math.nan, None, 2)) == ("diverged", "")
+    assert write_estimate(CAPTION_LOSS, None) == ("–", "")
+
+
+def test_differences_have_a_decimal_more():
+    assert write_difference(CAPTION_LOSS, 0.00521, 0.00041, sign=True) == "+0.0052 ± 0.0004"
+    assert write_difference(MEAN_RANK, -1.5) == "−1.500"
+
+
+@pytest.mark.parametrize(("p", "text"), [(None, "–"), (0.00042, "< 0.001"), (0.0419, "0.042"), (1.0, "1.000")])
+def test_p_values(p, text):
+    assert write_p(p) == text

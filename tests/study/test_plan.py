@@ -1,0 +1,69 @@
+"""What a run is known by, and what a method is tried with."""
+
+import pytest
+
+from fedcmp.study.plan import grid, inherited, planned_run
+from fedcmp.study.recipe import StudyRecipe, load_study
+
+
+@pytest.fixture
+def study(content, write):
+    return load_study(write(content))
+
+
+def settings(study, method="fedavg", index=0):
+    return grid(study.method[method])[index]
+
+
+def test_the_likeliest_settings_are_tried_first(study):
+    tried = [(each["learning_rate"], each["options"]["momentum"]) for each in grid(study.method["fedcmp"])]
+    assert tried == [(0.005, 0.5), (0.005, 0.0), (0.01, 0.5), (0.01, 0.0)]
+    assert [each["learning_rate"] for each in grid(study.method["fedavg"])] == [0.01, 0.003]
+
+
+def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
+    tuned = settings(study, "fedcmp", 1)
+    arm = inherited(study, "arm-no-momentum", tuned)
+    assert arm["learning_rate"] == 0.005
+    assert arm["aggregator"] == "fedcmp"
+    assert arm["objective"] == "canonical"
+    assert arm["options"] == {"momentum": 0.0, "server_rate": 1.0}
+
+
+def test_an_arm_with_another_rule_leaves_the_options_behind(content):
+    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "options": {}}
+    study = StudyRecipe.model_validate(content)
+    assert inherited(study, "arm-no-momentum", settings(study, "fedcmp"))["options"] == {}
+
+
+def test_the_hash_is_of_what_determines_the_result(study):
+    run = planned_run(study, "image", "fedavg", 1, settings(study))
+    same = planned_run(study.model_copy(update={"study": study.study.model_copy(update={"workers": 7})}), "image",
+                       "fedavg", 1, settings(study))  # fmt: skip
+    assert run.hash == same.hash
+    others = [
+        planned_run(study, "image", "fedavg", 2, settings(study)),
+        planned_run(study, "iid", "fedavg", 1, settings(study)),
+        planned_run(study, "image", "fedavg", 1, settings(study, index=1)),
+        planned_run(study, "image", "fedcmp", 1, settings(study, "fedcmp")),
+        planned_run(study, "image", "fedavg", 1, settings(study), captions=200),
+    ]
+    assert len({run.hash, *(other.hash for other in others)}) == 6
+
+
+def test_runs_of_one_seed_share_their_pairs(study):
+    first = planned_run(study, "image", "fedavg", 1, settings(study))
+    second = planned_run(study, "image", "fedcmp", 1, settings(study, "fedcmp"))
+    other = planned_run(study, "image", "fedavg", 2, settings(study))
+    assert first.pairs_hash == second.pairs_hash != other.pairs_hash
+
+
+def test_tuning_uses_validation_scenes_and_no_suites(study):
+    trial = planned_run(study, "image", "fedavg", 9, settings(study), captions=100)
+    assert trial.recipe.evaluation.split == "validation"
+    assert trial.recipe.data.num_pairs == 100
+    assert trial.suites == ()
+    reported = planned_run(study, "image", "fedavg", 1, settings(study))
+    assert (reported.recipe.evaluation.split, reported.recipe.evaluation.every) == ("test", 1)
+    assert reported.suites == ("mme",)
+    assert planned_run(study, "iid", "fedavg", 1, settings(study)).recipe.evaluation.every == 2
