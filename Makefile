@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
 
-.PHONY: setup demo test test-slow lint types benchmarks results clean
+.PHONY: setup demo test test-slow lint types benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -24,7 +24,7 @@ demo: $(STAMP)
 	$(BIN)/fedcmp train $(RECIPE) --overwrite
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
@@ -40,13 +40,19 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/world.py --out results/world.json
 	$(BIN)/python benchmarks/training.py | tee results/training.txt
 	$(BIN)/python benchmarks/aggregation.py | tee results/aggregation.txt
+	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt
 
-# The figures of docs/results.md: the demo's recipe over three seeds, mean and spread.
+# The demo's recipe over three seeds, mean and spread: minutes.
 results: $(STAMP)
 	for seed in 1 2 3; do \
 	    $(BIN)/fedcmp train recipes/demo.toml --overwrite -o run.folder=runs/results -o run.name=seed-$$seed -o run.seed=$$seed || exit; \
 	done
 	$(BIN)/fedcmp report runs/results --out results/demo
+
+# What is missing of the study is run (hours; stop it when you like, it goes on), then its tables are put into the documents.
+study: $(STAMP)
+	$(BIN)/fedcmp study recipes/study.toml
+	$(BIN)/python docs/quote_tables.py results/study/report/tables.md docs/results.md
 
 # Leaves runs/ alone: those are your results.
 clean:
