@@ -1,18 +1,24 @@
-"""Speed and memory of Fed-CMP's server step by running sums, against the K-wide SVD that it replaces.
+"""Speed and memory of the server: Fed-CMP by running sums against the K-wide SVD, merging rules against peft's.
 
     python benchmarks/aggregation.py                    everything, some minutes on 2 cores
     python benchmarks/aggregation.py --quick            a smoke run, seconds
-    python benchmarks/aggregation.py --decomposition    one piece; also --step, --memory, --paper
+    python benchmarks/aggregation.py --decomposition    one piece; also --step, --memory, --merging, --paper
 
 Decomposition: the basis and scales of [W_1 | ... | W_K], W_k square float32. By sums: K Gram products and one
 symmetric eigenproblem. By SVD: torch's or SciPy's single precision SVD of the joined matrix, whichever is faster.
 Step: a second round of fedcmp-published (so with momentum) on one matrix, against the same formulas by SVD.
 Memory: the high-water mark of a process for each K that draws its clients one at a time from seeds.
+Merging: TIES, DARE and task arithmetic against peft.utils.merge_utils, on LLaVA-1.5 7B's projector, float32, K = 5.
+peft is given one flat vector of changes for each client and returns the merged one; ours is given views of the same
+memory as projectors (the global one is zero, so they are the changes), checks them and returns the next projector.
+peft's DARE-TIES does not trim, so ours has density 1 here. Memory: the high-water mark of a process that merges once,
+less that of one that only draws the clients.
 Paper: both rounds of fedcmp-published on LLaVA-1.5 7B's projector, 1024 -> 4096 -> 4096, K = 5.
 Times are the best of some repeats, the routes taking turns, in one process with 2 threads.
 """
 
 import argparse
+import importlib.util
 import math
 import resource
 import subprocess
@@ -21,13 +27,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import scipy.linalg
 import threadpoolctl
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation import ClientUpdate, FedCMP
+from fedcmp.aggregation import ClientUpdate, FedCMP, create
 from fedcmp.aggregation.spectrum import add_gram, leading_basis
 
 PRECISIONS = ("float64", "float32")
@@ -190,6 +197,96 @@ def run_memory(size: int, cohorts: list[int]) -> None:
     print(f"memory         K = {cohorts[-1]} over K = {cohorts[0]}: {peaks[-1] / peaks[0]:.3f}", flush=True)
 
 
+def peft_merging() -> ModuleType:
+    """Return peft.utils.merge_utils by itself: the whole of peft would weigh on the memory that is measured."""
+    package = importlib.util.find_spec("peft")
+    assert package is not None
+    assert package.origin is not None
+    file = Path(package.origin).parent / "utils" / "merge_utils.py"
+    spec = importlib.util.spec_from_file_location("merge_utils", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Merging:
+    """The same K clients as flat vectors for peft and as projectors for us."""
+
+    RULES = ("ties", "dare", "dare-ties", "task-arithmetic")
+
+    def __init__(self, visual: int, text: int, clients: int) -> None:
+        shapes = {name: tensor.shape for name, tensor in draw_projector(visual, text).items()}
+        self.start = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        sizes = [shape.numel() for shape in shapes.values()]
+        self.flat, self.updates = [], []
+        for client in range(clients):
+            vector = torch.empty(sum(sizes)).normal_(0, 0.01, generator=torch.Generator().manual_seed(client))
+            parts = zip(shapes.items(), vector.split(sizes), strict=True)
+            self.flat.append(vector)
+            self.updates.append(ClientUpdate({name: part.view(shape) for (name, shape), part in parts}, 100 + client))
+        self.peft = peft_merging()
+
+    def ours(self, rule: str) -> dict[str, Tensor]:
+        options = {"density": 1.0} if rule == "dare-ties" else {}
+        return create(rule, **options).aggregate(self.start, self.updates)
+
+    def theirs(self, rule: str) -> Tensor:
+        ones = torch.ones(len(self.flat))
+        counts = torch.tensor([float(update.num_examples) for update in self.updates])
+        if rule == "ties":
+            return self.peft.ties(self.flat, ones, 0.2)
+        if rule == "dare":
+            return self.peft.dare_linear(self.flat, counts / counts.sum(), 0.5)
+        if rule == "dare-ties":
+            return self.peft.dare_ties(self.flat, ones, 0.5)
+        return self.peft.task_arithmetic(self.flat, 0.3 * ones)
+
+    def require_agreement(self, rule: str) -> None:
+        """Stop if the two sides do not compute the same.
+
+        DARE draws at random, so there only the lengths can agree. TIES may differ in a few entries: those as large as
+        the smallest kept one, and those that cancel up to rounding.
+        """
+        ours = torch.cat([tensor.flatten() for tensor in self.ours(rule).values()])
+        theirs = self.theirs(rule)
+        if "dare" in rule:
+            assert abs(float(ours.norm() / theirs.norm()) - 1) < 10 / math.sqrt(len(theirs)), rule
+        else:
+            differing = (ours - theirs).abs() > 1e-4 * theirs.abs() + 1e-8
+            assert float(differing.double().mean()) < 1e-5, rule
+
+
+def merging_child(rule: str, side: str, *sizes: str) -> None:
+    """Draw the clients and merge them once, or not at all; prints the high-water mark."""
+    merging = Merging(*map(int, sizes))
+    if side != "draw":
+        getattr(merging, side)(rule)
+    print(high_water())
+
+
+def run_merging(visual: int, text: int, clients: int, repeats: int) -> None:
+    merging = Merging(visual, text, clients)
+    entries = len(merging.flat[0])
+    for rule in Merging.RULES:
+        merging.require_agreement(rule)
+        times = best_times({side: partial(getattr(merging, side), rule) for side in ("ours", "theirs")}, repeats)
+        peaks = {}
+        for side in ("draw", "ours", "theirs"):
+            command = [sys.executable, __file__, "--merging-child", rule, side, str(visual), str(text), str(clients)]
+            peaks[side] = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        extra = {side: peaks[side] - peaks["draw"] for side in ("ours", "theirs")}
+        print(
+            f"merging        {rule:<15} K = {clients}, {entries / 1e6:.1f}M entries"
+            f"   {times['ours']:.2f} s, peft {times['theirs']:.2f} s: "
+            f"{times['theirs'] / times['ours']:.1f} times faster"
+            f"   {extra['ours']:.0f} MiB more, peft {extra['theirs']:.0f}: "
+            f"{extra['theirs'] / extra['ours']:.1f} times less memory",
+            flush=True,
+        )
+
+
 def run_paper(visual: int, text: int, clients: int) -> None:
     start = draw_projector(visual, text)
     aggregator = FedCMP()
@@ -209,17 +306,21 @@ def run_paper(visual: int, text: int, clients: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    pieces = ("decomposition", "step", "memory", "paper")
+    pieces = ("decomposition", "step", "memory", "merging", "paper")
     for piece in pieces:
         parser.add_argument(f"--{piece}", action="store_true", help=f"only the {piece} (pieces can be joined)")
     parser.add_argument("--quick", action="store_true", help="small sizes, one repeat")
     parser.add_argument("--repeats", type=int, default=3, help="repeats of each timing (default 3)")
     parser.add_argument("--memory-child", nargs=2, type=int, metavar=("SIZE", "K"), help=argparse.SUPPRESS)
+    parser.add_argument("--merging-child", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(2)
     threadpoolctl.threadpool_limits(2, user_api="blas")  # SciPy's
     if arguments.memory_child:
         memory_child(*arguments.memory_child)
+        return
+    if arguments.merging_child:
+        merging_child(*arguments.merging_child)
         return
     chosen = [piece for piece in pieces if getattr(arguments, piece)] or list(pieces)
     size = 128 if arguments.quick else 1024
@@ -232,6 +333,8 @@ def main() -> None:
         run_step(size, cohorts, repeats)
     if "memory" in chosen:
         run_memory(size, [cohorts[0], cohorts[-1]])
+    if "merging" in chosen:
+        run_merging(*((64, 128, 2) if arguments.quick else (1024, 4096, 5)), repeats)
     if "paper" in chosen:
         run_paper(*((64, 128, 2) if arguments.quick else (1024, 4096, 5)))
 

@@ -1,0 +1,247 @@
+"""Simulation speed: rounds a second of ours, with and without shared batches, and of Flower's simulation on Ray.
+
+    python benchmarks/simulation.py [--repeats 3] [--out results/simulation.txt]
+    python benchmarks/simulation.py --quick         ours alone, a few rounds: a smoke run without Ray
+
+A round: K clients train one projector each on so many captions of the embedded world (batches of 16), FedAvg merges
+them. On both sides the same pairs, batches and rates, two processes with one torch thread each, float32, frozen
+features read from the same store, and no evaluation. Flower's clients call fedcmp.client.training.train_part, with
+model and pairs kept in the actors (flower_peer.py); ours are those of `fedcmp train`, its checkpoint and metrics of
+every round written and synced, which Flower does not do. Timed from a round's end to a later one's, after two rounds of
+warm-up: starting Ray or workers and loading models counts for neither. Every way of running takes its turn in each
+repetition; given are the best of the repetitions and (in brackets) the median, and ratios of both. The final projectors
+must be equal up to rounding: their largest distance is printed, as a share of how far training moved the projector.
+"""
+
+import argparse
+import importlib.metadata
+import importlib.util
+import math
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
+
+import torch
+from torch import Tensor
+
+from fedcmp.config import Recipe, dump_recipe, parse_recipe
+from fedcmp.model.language import TextFormat
+from fedcmp.runs import RunFolder
+from fedcmp.simulation.engine import new_projector
+from fedcmp.simulation.loading import Prepared
+from fedcmp.simulation.loop import Events, MethodRun
+from fedcmp.simulation.pool import Pool
+from fedcmp.simulation.prepare import prepare
+
+Tensors = dict[str, Tensor]
+INSTALL = ".venv/bin/python -m pip install --constraint constraints.txt --editable '.[benchmarks]'"
+BATCH_SIZE, WARM_UP, PROCESSES = 16, 2, 2
+FEW = 5  # clients a batch whose activations still fit a core's cache
+FLOWER = f"Flower on Ray, {PROCESSES} actors"
+ROUNDING = 1e-2  # of the projector's movement: as much as a learning rate 0.1 % higher changes
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' if count > 1 else ''}"
+
+
+@dataclass
+class Size:
+    """One experiment.
+
+    Attributes:
+        clients: K.
+        captions: of a client in a round.
+        rounds: that are timed.
+        goal: how many times faster than Flower; None: no goal.
+        speeds: way of running -> rounds a second, one figure a repetition.
+        projectors: way of running -> final projector.
+    """
+
+    clients: int
+    captions: int
+    rounds: int
+    goal: float | None = None
+    speeds: dict[str, list[float]] = field(default_factory=dict)
+    projectors: dict[str, Tensors] = field(default_factory=dict)
+
+    @property
+    def all_rounds(self) -> int:
+        """With the warm-up, and a last one in which ours evaluates."""
+        return WARM_UP + self.rounds + 1
+
+    def ways(self) -> dict[str, tuple[int, int]]:
+        """Ours: name -> (workers, clients that share a batch): all of a worker's, a few, or one."""
+        found = {}
+        for workers in (PROCESSES, 1):
+            everyone = math.ceil(self.clients / workers)
+            for cohort in sorted({everyone, min(FEW, everyone), 1}, reverse=True):
+                name = f"fedcmp, {plural(cohort, 'client')} a batch, {plural(workers, 'worker')}"
+                found[name] = workers, cohort
+        return found
+
+    def add(self, way: str, ends: list[float], projector: Tensors) -> None:
+        """Take up one repetition: when its rounds ended and what came of it."""
+        seconds = ends[WARM_UP + self.rounds - 1] - ends[WARM_UP - 1]
+        self.speeds.setdefault(way, []).append(self.rounds / seconds)
+        self.projectors[way] = projector
+
+    def ratio(self, way: str, peer: str) -> str:
+        """How many times faster: of the best, and in brackets of the medians."""
+        best, middle = max(self.speeds[way]) / max(self.speeds[peer]), statistics.median
+        return f"{best:.2f}x ({middle(self.speeds[way]) / middle(self.speeds[peer]):.2f}x)"
+
+
+SIZES = [Size(5, 32, 15, goal=3.0), Size(50, 32, 4, goal=5.0), Size(5, 320, 4)]
+
+
+class Clock(Events):
+    """When each round was merged and saved."""
+
+    def __init__(self) -> None:
+        self.ends: list[float] = []
+
+    def round_done(self, *_: object) -> None:
+        self.ends.append(time.perf_counter())
+
+
+def quiet(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+def recipe_for(size: Size, folder: Path, *, workers: int = 1, cohort: int = 1) -> Recipe:
+    content: dict[str, dict[str, Any]] = {
+        "run": {"methods": ["fedavg"], "workers": workers, "cohort": cohort, "cache": str(folder / "cache")},
+        "data": {"num_pairs": size.clients * size.captions * size.all_rounds},
+        "scenario": {"kind": "iid", "clients": size.clients},
+        "federation": {"rounds": size.all_rounds},
+        "training": {"batch_size": BATCH_SIZE},
+        "evaluation": {"every": size.all_rounds, "captions": 16, "questions_per_kind": 0, "samples": 0},
+    }
+    return parse_recipe(content, "benchmark")
+
+
+def run_ours(
+    recipe: Recipe, prepared: Path, data: Prepared, initial: Tensors, captions: int
+) -> tuple[list[float], Tensors]:
+    """When each round ended, and the last global projector."""
+    clock = Clock()
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(Path(name) / "run")
+        folder.begin(dump_recipe(recipe))
+        with Pool(recipe, prepared) as pool:
+            MethodRun("fedavg", recipe, data, initial, pool, folder, prepared, clock).run(
+                resume=False, references=False
+            )
+        trained = {line["num_examples"] for line in folder.lines() if line["kind"] == "client"}
+        if trained != {captions}:
+            raise SystemExit(f"clients trained on {sorted(trained)} captions a round instead of {captions}")
+        return clock.ends, folder.last().projectors["global"]
+
+
+def measure(size: Size, folder: Path, *, repeats: int, with_flower: bool, tell: Callable[[str], None]) -> Tensors:
+    """Fill in the size's speeds and final projectors; returns the projector that all start from."""
+    recipe = recipe_for(size, folder)
+    place = folder / f"{size.clients}-{size.captions}"
+    prepared, recipe_file = place / "prepared", place / "recipe.toml"
+    tell(f"K = {size.clients}, {size.captions} captions: preparing")
+    data = prepare(recipe, prepared, quiet)
+    recipe_file.write_text(dump_recipe(recipe))
+    text_width = TextFormat(recipe.model.language).width
+    initial = new_projector(recipe, data.vision_width, text_width).tensors()
+    for repetition in range(repeats):
+        for way, (workers, cohort) in size.ways().items():
+            tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {way}")
+            own = recipe_for(size, folder, workers=workers, cohort=cohort)
+            size.add(way, *run_ours(own, prepared, data, initial, size.captions))
+        if with_flower:
+            from flower_peer import run as run_flower
+
+            tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {FLOWER}")
+            size.add(FLOWER, *run_flower(recipe, recipe_file, prepared, initial, actors=PROCESSES))
+    return initial
+
+
+def distance(one: Tensors, other: Tensors) -> float:
+    """Euclidean, over all tensors."""
+    return math.sqrt(sum(float((one[name].double() - other[name].double()).square().sum()) for name in one))
+
+
+def report(size: Size, initial: Tensors) -> list[str]:
+    """The lines of one size.
+
+    Raises:
+        SystemExit: two ways ended with different projectors.
+    """
+    head = f"K = {size.clients}, {size.captions} captions a client and round, {size.rounds} rounds a repetition"
+    lines = [head, f"  {'':40}{'rounds/s':>17}{'captions/s':>13}{'over one by one':>18}{'over Flower':>18}"]
+    alone = {workers: way for way, (workers, cohort) in size.ways().items() if cohort == 1}
+    for way, speeds in size.speeds.items():
+        workers, cohort = size.ways().get(way, (0, 0))
+        cells = [f"{max(speeds):.3f} ({statistics.median(speeds):.3f})".rjust(17)]
+        cells.append(f"{max(speeds) * size.clients * size.captions:13.0f}")
+        cells.append((size.ratio(way, alone[workers]) if cohort > 1 else "").rjust(18))
+        cells.append((size.ratio(way, FLOWER) if cohort and FLOWER in size.speeds else "").rjust(18))
+        lines.append(f"  {way:40}{''.join(cells)}".rstrip())
+    if size.goal is not None and FLOWER in size.speeds:
+        best = max(size.ways(), key=lambda way: max(size.speeds[way]))
+        verdict = "met" if max(size.speeds[best]) >= size.goal * max(size.speeds[FLOWER]) else "not met"
+        lines.append(f"  goal {size.goal:g}x over Flower: {verdict}, best: {best}")
+    reference = size.projectors[alone[PROCESSES]]
+    moved = distance(reference, initial)
+    apart = {way: distance(projector, reference) / moved for way, projector in size.projectors.items()}
+    flower = f", Flower's {apart[FLOWER]:.1e}" if FLOWER in apart else ""
+    ours = max(share for way, share in apart.items() if way != FLOWER)
+    lines.append(f"  final projectors: ours at most {ours:.1e} of their movement from one by one{flower}")
+    if not max(apart.values()) < ROUNDING:
+        raise SystemExit("\n".join([*lines, f"error: the final projectors differ by more than {ROUNDING:g}"]))
+    return lines
+
+
+def versions(*names: str) -> str:
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=None, help="a text file for what is printed")
+    parser.add_argument("--quick", action="store_true", help="ours alone, five clients, three timed rounds")
+    options = parser.parse_args()
+    if options.repeats < 1:
+        parser.error("--repeats: must be at least 1")
+    with_flower = not options.quick
+    if with_flower and not all(importlib.util.find_spec(name) for name in ("flwr", "ray")):
+        parser.exit(2, f"Flower's simulation is not installed: {INSTALL} (or --quick: ours alone)\n")
+    torch.set_num_threads(1)
+
+    def tell(what: str) -> None:
+        print(what, file=sys.stderr, flush=True)
+
+    sizes, repeats = (SIZES, options.repeats) if with_flower else ([Size(5, 32, 3)], 1)
+    lines = [versions("fedcmp", "torch", *(("flwr", "ray") if with_flower else ())) + f"; {os.cpu_count()} cores"]
+    lines.append(f"best (median) of {repeats} repetitions; batches of {BATCH_SIZE}, FedAvg, nothing is evaluated")
+    print(*lines, sep="\n", flush=True)
+    with tempfile.TemporaryDirectory() as name:
+        for size in sizes:
+            initial = measure(size, Path(name), repeats=repeats, with_flower=with_flower, tell=tell)
+            found = report(size, initial)
+            print(*found, sep="\n", flush=True)
+            lines += found
+    if options.out is not None:
+        options.out.parent.mkdir(parents=True, exist_ok=True)
+        options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
