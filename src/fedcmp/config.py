@@ -92,6 +92,9 @@ class Scenario(_Section):
     kind: Literal["iid", "image", "text", "joint", "cross", "style", "family", "given"] = "iid"
     clients: int = Field(5, ge=1)
     wrong_captions: dict[str, Fraction] = Field({}, description="client number -> share of its captions swapped")
+    rate_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        {}, description="client number -> factor on its learning rate, for a client that diverges"
+    )
 
 
 class Federation(_Section):
@@ -188,11 +191,10 @@ class Recipe(_Section):
                 f'scenario.kind = "{self.scenario.kind}": only the embedded world knows styles and families'
             )
         clients = len(data.clients) or self.scenario.clients
-        for client in self.scenario.wrong_captions:
-            if not client.isdecimal() or int(client) >= clients:
-                raise ValueError(
-                    f"scenario.wrong_captions.{client}: no such client; they are numbered 0 to {clients - 1}"
-                )
+        for key in ("wrong_captions", "rate_factors"):
+            for client in getattr(self.scenario, key):
+                if not client.isdecimal() or int(client) >= clients:
+                    raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
         if len(set(self.run.methods)) != len(self.run.methods):
             raise ValueError("run.methods: a method is named twice")
         for name in [*self.run.methods, *self.method]:

@@ -34,6 +34,8 @@ def test_everyone_takes_part_unless_told_otherwise():
         ('[federation]\nparticipation = "half"\n', r"federation\.participation"),
         ('[scenario]\nkind = "crosswise"\n', r"scenario\.kind"),
         ('[scenario]\nwrong_captions = {"5" = 0.5}\n', r"scenario\.wrong_captions\.5: no such client"),
+        ('[scenario]\nrate_factors = {"5" = 30.0}\n', r"scenario\.rate_factors\.5: no such client"),
+        ('[scenario]\nrate_factors = {"1" = 0.0}\n', r"scenario\.rate_factors\.1"),
         ('[scenario]\nwrong_captions = {"1" = 1.5}\n', r"scenario\.wrong_captions\.1"),
     ],
 )

@@ -75,6 +75,18 @@ def test_a_schedule_for_each_round_starts_every_part_with_a_warm_up(engine):
     assert rates[0] == rates[1] == rates[2]
 
 
+def test_a_client_can_be_given_a_rate_that_is_too_high(engine, monkeypatch):
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    job = JOB | {"clients": [0, 1], "part": 0}
+    usual = engine.run(job, start)[0]["clients"]
+    scenario = engine.recipe.scenario.model_copy(update={"rate_factors": {"1": 30.0}})
+    monkeypatch.setattr(engine, "recipe", engine.recipe.model_copy(update={"scenario": scenario}))
+    diverging = engine.run(job, start)[0]["clients"]
+    assert diverging[0] == usual[0]
+    assert diverging[1]["learning_rate"] == pytest.approx(30 * usual[1]["learning_rate"])
+    assert diverging[1]["update_norm"] > 5 * usual[1]["update_norm"]
+
+
 def test_a_job_names_its_tensors_and_counts_its_time(engine):
     start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
     result, tensors = engine.run(JOB | {"clients": [1, 2], "part": 0, "keep_optimizer": True}, start)

@@ -40,7 +40,7 @@ def test_a_small_study(content, write, world_cache):
 def test_running_out_of_time_is_told_and_what_is_missing_is_planned(content, write, world_cache):
     done = fedcmp("study", write(content), "--plan", cache=world_cache)
     assert done.returncode == 0, done.stderr
-    assert "9 short runs of tuning, 8 runs (image 7, iid 1): about" in done.stdout
+    assert "6 short runs of tuning, 8 runs (image 7, iid 1): about" in done.stdout
     done = fedcmp("study", write(content), "--minutes", "0", cache=world_cache)
     assert done.returncode == 0, done.stderr
     assert "time is up" in done.stderr

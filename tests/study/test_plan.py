@@ -58,6 +58,14 @@ def test_runs_of_one_seed_share_their_pairs(study):
     assert first.pairs_hash == second.pairs_hash != other.pairs_hash
 
 
+def test_a_diverging_client_is_another_run_on_the_same_pairs(study, content, write):
+    content["scenario"]["image"]["recipe"]["scenario"]["rate_factors"] = {"1": 30.0}
+    usual = planned_run(study, "image", "fedavg", 1, settings(study))
+    diverging = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
+    assert usual.hash != diverging.hash
+    assert usual.pairs_hash == diverging.pairs_hash
+
+
 def test_tuning_uses_validation_scenes_and_no_suites(study):
     trial = planned_run(study, "image", "fedavg", 9, settings(study), captions=100)
     assert trial.recipe.evaluation.split == "validation"

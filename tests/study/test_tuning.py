@@ -66,3 +66,10 @@ def test_all_settings_diverging_is_told(tuning):
             tuning.note(run, settings, None)
     with pytest.raises(ValueError, match=r"method\.fedcmp: diverged at every setting"):
         tuning.finish()
+
+
+def test_one_setting_is_not_tried_but_taken(content, tmp_path):
+    tuning = MethodTuning(StudyRecipe.model_validate(content), "centralized", tmp_path / "centralized.json")
+    assert tuning.pending() == []
+    assert tuning.finish()["learning_rate"] == 0.003
+    assert not tuning.file.exists()

@@ -100,10 +100,10 @@ class Engine:
     def _train(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         """Train the job's clients as one cohort; what belongs to one of them is under "client-K/" on either way."""
         training = self.recipe.training
-        schedule = Schedule(float(job["learning_rate"]), training.warmup_ratio, training.schedule)
         settings = Optimisation(training.beta_1, training.beta_2, training.weight_decay, training.max_gradient_norm)
         clients: list[int] = job["clients"]
-        learners = [self._learner(client, int(job["part"]), schedule, tensors) for client in clients]
+        rate = float(job["learning_rate"])
+        learners = [self._learner(client, int(job["part"]), rate, tensors) for client in clients]
         trained = train_cohort(
             self.vlm,
             self.data.train,
@@ -123,7 +123,10 @@ class Engine:
             out |= {f"{owner(client)}{name}": tensor for name, tensor in own.items()}
         return {"clients": results}, out
 
-    def _learner(self, client: int, number: int, schedule: Schedule, tensors: Tensors) -> Learner:
+    def _learner(self, client: int, number: int, rate: float, tensors: Tensors) -> Learner:
+        training = self.recipe.training
+        peak = rate * self.recipe.scenario.rate_factors.get(str(client), 1.0)
+        schedule = Schedule(peak, training.warmup_ratio, training.schedule)
         batches = self.batches(client)
         steps = [len(part) for part in batches]
         part = Part(batches[number], schedule.rates(steps, number), self.data.manifest.swapped)

@@ -39,7 +39,7 @@ class PlannedRun:
     @property
     def hash(self) -> str:
         """sha256 of all that determines the result."""
-        content = self.recipe.model_dump(mode="json")
+        content = _content(self.recipe)
         content["run"] = {key: value for key, value in content["run"].items() if key not in _NO_RESULT}
         method = content.pop("method").get(self.method, {})
         known = {"recipe": content, "settings": method, "name": _identity(self.method, method)}
@@ -50,7 +50,8 @@ class PlannedRun:
     @property
     def pairs_hash(self) -> str:
         """sha256 of what determines the prepared pairs: runs that agree in it share them."""
-        content = self.recipe.model_dump(mode="json")
+        content = _content(self.recipe)
+        content["scenario"].pop("rate_factors", None)  # they change no pair
         known = {key: content[key] for key in ("model", "data", "scenario", "evaluation")}
         known |= {"rounds": content["federation"]["rounds"], "seed": self.recipe.run.seed, "world": WORLD_REVISION}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
@@ -58,6 +59,14 @@ class PlannedRun:
     def label(self) -> str:
         """For people."""
         return f"{self.scenario}, {self.method}, seed {self.seed}"
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as it is hashed: a key that came later than the first runs counts where it is set only."""
+    content = recipe.model_dump(mode="json")
+    if not content["scenario"]["rate_factors"]:
+        del content["scenario"]["rate_factors"]
+    return content
 
 
 def _identity(method: str, settings: Settings) -> str:

@@ -39,7 +39,9 @@ class MethodTuning:
             self.trials = {trial["hash"]: trial for trial in kept["trials"]}
 
     def pending(self) -> list[tuple[PlannedRun, Settings]]:
-        """The trials of the present rung that are still to be done; none when tuning is over."""
+        """The trials of the present rung that are still to be done; none when tuning is over or nothing to choose."""
+        if self._only is not None:
+            return []
         for planned in self._rungs():
             missing = [(run, settings) for run, settings in planned if run.hash not in self.trials]
             if missing:
@@ -59,6 +61,8 @@ class MethodTuning:
 
     def chosen(self) -> Settings:
         """The best settings of the last rung; only after `pending` is empty."""
+        if self._only is not None:
+            return self._only
         *_, last = self._rungs()
         run, settings = min(last, key=lambda planned: self._score(planned[0]))
         if math.isinf(self._score(run)):
@@ -66,10 +70,17 @@ class MethodTuning:
         return settings
 
     def finish(self) -> Settings:
-        """Write what was chosen; returns it."""
+        """Write what was chosen where there was a choice; returns it."""
         chosen = self.chosen()
-        self._write(chosen)
+        if self._only is None:
+            self._write(chosen)
         return chosen
+
+    @property
+    def _only(self) -> Settings | None:
+        """The settings of a method that has one rate and no knob: there is nothing to try."""
+        settings = grid(self.study.method[self.method])
+        return settings[0] if len(settings) == 1 else None
 
     def _rungs(self) -> list[list[tuple[PlannedRun, Settings]]]:
         """The trials of each rung that can be known so far."""
