@@ -52,7 +52,8 @@ results: $(STAMP)
 # What is missing of the study is run (hours; stop it when you like, it goes on), then its tables are put into the documents.
 study: $(STAMP)
 	$(BIN)/fedcmp study recipes/study.toml
-	$(BIN)/python docs/quote_tables.py results/study/report/tables.md docs/results.md
+	$(BIN)/fedcmp study recipes/questions.toml
+	$(BIN)/python docs/quote_tables.py docs/results.md results/study/report/tables.md results/questions/report/tables.md
 
 # Leaves runs/ alone: those are your results.
 clean:

@@ -1,47 +1,47 @@
-"""Put the tables of a study's report into a document, between their marks; `make study` calls this.
+"""Put tables of studies' reports into a document, between their marks; `make study` calls this.
 
-<!-- quote: Who wins in each scenario -->      the heading of a section of tables.md, or how it begins
-...                                            replaced by that section, without its heading
+    python docs/quote_tables.py docs/results.md results/study/report/tables.md results/questions/report/tables.md
+
+<!-- quote: study: Who wins in each scenario -->   the study's folder, and the heading of a section or how it begins
+...                                                replaced by that section, without its heading
 <!-- end of quote -->
+
+"study: summary" is what stands before the first heading.
 """
 
 import re
 import sys
 from pathlib import Path
 
-MARK = re.compile(r"(<!-- quote: (?P<heading>.+?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
+MARK = re.compile(r"(<!-- quote: (?P<wanted>.+?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
 
 
-def sections(tables: str) -> dict[str, str]:
-    """Heading -> text of each section; "" is what stands before the first, without the title."""
+def sections(study: str, tables: str) -> dict[str, str]:
+    """ "STUDY: HEADING" -> text of each section."""
     before, *rest = re.split(r"^## ", tables, flags=re.MULTILINE)
-    found = {"": before.partition("\n")[2].strip()}
+    found = {f"{study}: summary": before.partition("\n")[2].strip()}
     for part in rest:
         heading, _, body = part.partition("\n")
-        found[heading.strip()] = body.strip()
+        found[f"{study}: {heading.strip()}"] = body.strip()
     return found
 
 
-def quoted(document: str, tables: str) -> str:
-    """The document with its quotes renewed; ValueError names a heading that the tables do not have."""
-    known = sections(tables)
+def quoted(document: str, known: dict[str, str]) -> str:
+    """The document with its quotes renewed; ValueError names a heading that no study has."""
 
     def fill(match: re.Match[str]) -> str:
-        wanted = match["heading"]
-        bodies = [body for heading, body in known.items() if heading and heading.startswith(wanted)]
-        if wanted == "summary":
-            bodies = [known[""]]
+        wanted = match["wanted"]
+        bodies = [body for heading, body in known.items() if heading.startswith(wanted)]
         if not bodies:
-            raise ValueError(
-                f"no section of the tables begins with {wanted!r}; there are: {', '.join(filter(None, known))}"
-            )
+            raise ValueError(f"no section begins with {wanted!r}; there are: {', '.join(known)}")
         return f"{match[1]}\n{bodies[0]}\n\n{match[3]}"
 
     return MARK.sub(fill, document)
 
 
 if __name__ == "__main__":
-    tables_path, *documents = map(Path, sys.argv[1:])
-    content = tables_path.read_text(encoding="utf-8")
-    for path in documents:
-        path.write_text(quoted(path.read_text(encoding="utf-8"), content), encoding="utf-8")
+    path, *reports = map(Path, sys.argv[1:])
+    content: dict[str, str] = {}
+    for report in reports:
+        content |= sections(report.parent.parent.name, report.read_text(encoding="utf-8"))
+    path.write_text(quoted(path.read_text(encoding="utf-8"), content), encoding="utf-8")
