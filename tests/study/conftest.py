@@ -26,7 +26,7 @@ rungs = [{ trials = 2, captions = 100 }, { trials = 1, captions = 150 }]
 [scenario.image]
 title = "Image clusters"
 seeds = [1, 2]
-trajectory = true
+trajectory_seeds = [1]
 ablation_seeds = [1]
 recipe.scenario = { kind = "image", clients = 2 }
 [scenario.iid]

@@ -31,6 +31,7 @@ def changed(content, place, value):
         ("tuning/rungs", [{"trials": 1, "captions": 10}, {"trials": 2, "captions": 20}], "must not grow"),
         ("scenario/image/seeds", [1, 1], "a seed is named twice"),
         ("scenario/image/ablation_seeds", [3], "must be among its seeds"),
+        ("scenario/image/trajectory_seeds", [3], "must be among its seeds"),
         ("scenario/image/methods", ["fedavgg"], "no method is named 'fedavgg'; did you mean fedavg"),
         ("scenario/iid/methods", {"best": 1, "of": "text"}, r"scenario\.iid\.methods\.of: no scenario is named 'text'"),
         ("scenario/image/recipe", {"scenario": {"kind": "picture"}}, "base with scenario.image.recipe: scenario.kind"),

@@ -27,7 +27,6 @@ class PlannedRun:
         seed: of the run.
         recipe: complete, with the method's settings in it.
         suites: the suites that are asked at the end.
-        trajectory: whether it is judged after every round.
     """
 
     scenario: str
@@ -51,7 +50,8 @@ class PlannedRun:
     def pairs_hash(self) -> str:
         """sha256 of what determines the prepared pairs: runs that agree in it share them."""
         content = _content(self.recipe)
-        content["scenario"].pop("rate_factors", None)  # they change no pair
+        content["scenario"].pop("rate_factors", None)  # neither these nor when it is judged change a pair
+        del content["evaluation"]["every"]
         known = {key: content[key] for key in ("model", "data", "scenario", "evaluation")}
         known |= {"rounds": content["federation"]["rounds"], "seed": self.recipe.run.seed, "world": WORLD_REVISION}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
@@ -124,7 +124,9 @@ def planned_run(
     tuning = captions is not None
     evaluation = recipe.evaluation.model_dump()
     rounds = recipe.federation.rounds
-    evaluation["every"] = 1 if study.scenario[scenario].trajectory and not tuning else rounds
+    is_arm = method in study.method and study.method[method].family == "ablation"
+    followed = seed in study.scenario[scenario].trajectory_seeds and not is_arm
+    evaluation["every"] = 1 if followed and not tuning else rounds
     if tuning:
         evaluation |= {"split": "validation", "questions_per_kind": 0}
     content = recipe.model_dump() | {"evaluation": evaluation, "method": {method: _method(settings)}}

@@ -83,7 +83,9 @@ class ScenarioSection(_Section):
     seeds: list[int] = Field(min_length=1)
     methods: list[str] | Literal["all"] | Best = Field("all", description="all: every method but the ablation's arms")
     ablation_seeds: list[int] = Field([], description="seeds on which the ablation's arms run too")
-    trajectory: bool = Field(False, description="judge after every round, not only after the last")
+    trajectory_seeds: list[int] = Field(
+        [], description="seeds on which all methods but the arms are judged after every round, not only after the last"
+    )
     recipe: dict[str, Any] = Field({}, description="what differs from the base")
 
 
@@ -138,8 +140,9 @@ class StudyRecipe(_Section):
                 raise ValueError(f"scenario.{name}.seeds: {self.tuning.seed} is what the methods are tuned on")
             if len(set(scenario.seeds)) != len(scenario.seeds):
                 raise ValueError(f"scenario.{name}.seeds: a seed is named twice")
-            if not set(scenario.ablation_seeds) <= set(scenario.seeds):
-                raise ValueError(f"scenario.{name}.ablation_seeds: must be among its seeds")
+            for key in ("ablation_seeds", "trajectory_seeds"):
+                if not set(getattr(scenario, key)) <= set(scenario.seeds):
+                    raise ValueError(f"scenario.{name}.{key}: must be among its seeds")
             named = scenario.methods if isinstance(scenario.methods, list) else []
             for method in named:
                 if method not in self.method:

@@ -53,6 +53,16 @@ def test_only_rounds_that_every_seed_reached_are_drawn(tmp_path):
     assert list(trajectory(results.comparisons[0].named("fedavg"), "caption_loss")) == [1, 2]
 
 
+def test_seeds_that_were_judged_at_the_end_only_leave_the_curve_alone(tmp_path):
+    study_with(tmp_path, {"fedavg": [[0.9, 0.8, 0.7], [0.8, 0.7, 0.6]]})
+    content = run_content("fedavg", "image", 3, final=0.9)
+    content["rounds_evaluated"] = [{"round": 3, "caption_loss": 0.9, "suites": None}]
+    add_run(tmp_path, content)
+    entry = Results.of(load_study(tmp_path)).comparisons[0].named("fedavg")
+    assert [p.mean for p in trajectory(entry, "caption_loss").values()] == pytest.approx([0.85, 0.75, 0.65])
+    assert entry.estimate("caption_loss").count == 3
+
+
 def test_oscillation_is_summed_per_seed(two_curves):
     one = two_curves.comparisons[0]
     found = oscillations(one.named("fedcmp"), CAPTION_LOSS)

@@ -24,8 +24,9 @@ _GREY = "Grey: the other federated methods; their numbers are in the tables."
 
 
 def trajectory(entry: Entry, key: str) -> dict[int, Estimate]:
-    """Round -> estimate over the seeds at which it was measured, for rounds that every seed with a curve has."""
+    """Round -> estimate over the seeds that were followed over rounds, for rounds that all of these have."""
     curves = [curve for run in entry.runs if (curve := _curve(run, key))]
+    curves = [curve for curve in curves if len(curve) > 1] or curves
     shared = [round_ for round_ in (curves[0] if curves else {}) if all(round_ in curve for curve in curves)]
     found = {round_: Estimate.of([curve[round_] for curve in curves]) for round_ in shared}
     return {round_: estimate for round_, estimate in found.items() if estimate.finite}
