@@ -89,9 +89,11 @@ class Data(_Section):
 class Scenario(_Section):
     """Who holds what."""
 
-    kind: Literal["iid", "image", "text", "joint", "cross", "style", "family", "given"] = "iid"
+    kind: Literal["iid", "image", "text", "joint", "cross", "style", "family", "given", "manifest"] = "iid"
     clients: int = Field(5, ge=1)
     wrong_captions: dict[str, Fraction] = Field({}, description="client number -> share of its captions swapped")
+    manifest: File | None = Field(None, description="a folder that `fedcmp scenario build` wrote: kind = 'manifest'")
+    max_missing_fraction: Fraction = Field(0.5, description="share of its ids that may be missing among the pairs")
     rate_factors: dict[str, Annotated[float, Field(gt=0)]] = Field(
         {}, description="client number -> factor on its learning rate, for a client that diverges"
     )
@@ -183,6 +185,11 @@ class Recipe(_Section):
             raise ValueError(
                 'scenario.kind = "given": needs [[data.clients]]; or choose iid, image, text, joint or cross'
             )
+        if (self.scenario.kind == "manifest") != (self.scenario.manifest is not None):
+            raise ValueError(
+                'scenario.manifest: goes with scenario.kind = "manifest", and that needs it: a folder that '
+                "`fedcmp scenario build` wrote"
+            )
         names = [client.name for client in data.clients]
         if len(set(names)) != len(names):
             raise ValueError("data.clients: two clients have the same name")
@@ -193,6 +200,8 @@ class Recipe(_Section):
         clients = len(data.clients) or self.scenario.clients
         for key in ("wrong_captions", "rate_factors"):
             for client in getattr(self.scenario, key):
+                if self.scenario.kind == "manifest":
+                    raise ValueError(f'scenario.{key}: not with scenario.kind = "manifest"')
                 if not client.isdecimal() or int(client) >= clients:
                     raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
         if len(set(self.run.methods)) != len(self.run.methods):

@@ -10,8 +10,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from fedcmp.errors import UserError
-from fedcmp.scenarios.clustering import _climb, _seeds, cross_clusters, spherical_clusters
+from fedcmp.scenarios.clustering import _seeds, best_clusters, cross_clusters, spherical_clusters
 from fedcmp.scenarios.partition import by_meaning
+from fedcmp.scenarios.vectors import MemoryVectors
 from tests.scenarios.mixtures import directions, groups_of, noise_like, numbers, unit
 
 
@@ -106,12 +107,15 @@ def test_pictures_and_captions_play_the_same_part():
     assert adjusted_rand_score(truth, labels[0]) == 1
 
 
-def test_an_empty_cluster_gets_the_worst_fitting_pair():
-    images = np.eye(3)[[0, 0, 0, 0, 1]] + np.array([[0, 0, 0.1 * i] for i in range(5)])
-    own = np.concatenate([unit(images)] * 2, 1)
-    found = _climb(own, own, np.array([0, 0]), 1)  # two equal centroids: the second gets nothing
-    assert sorted(np.bincount(found.labels).tolist()) == [1, 4]
-    assert (found.labels == found.labels[4]).sum() == 1
+def test_a_large_collection_starts_from_a_sample_and_ends_over_all_pairs():
+    images, texts, truth = groups_of(5, per=300, noise=0.08, seed=2)
+    vectors = MemoryVectors(np.concatenate([images, texts], 1), halves=True)
+    whole = best_clusters(vectors, 5, seed=0)
+    sampled = best_clusters(vectors, 5, seed=0, sample=100)
+    assert len(sampled.labels) == len(truth)
+    assert adjusted_rand_score(truth, sampled.labels) >= 0.95
+    assert sampled.objective >= 0.99 * whole.objective
+    assert np.array_equal(sampled.labels, best_clusters(vectors, 5, seed=0, sample=100, threads=3).labels)
 
 
 def test_the_seed_matters_where_nothing_is_to_be_found():

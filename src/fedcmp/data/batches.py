@@ -125,6 +125,7 @@ class OnePass(Iterator[NDArray[np.int64]]):
         seed: int,
         buckets: int = 8,
         cursor: Cursor | None = None,
+        parts: Sequence[NDArray[np.int64]] | None = None,
     ):
         """Lay out the pass.
 
@@ -136,10 +137,11 @@ class OnePass(Iterator[NDArray[np.int64]]):
             seed: of the order and of the batches.
             buckets: see `batches_of_part`.
             cursor: where to go on; the start if not given.
+            parts: what each round trains on, in order, where that is fixed already; None: an order by the seed.
 
         Raises:
-            ValueError: an index comes twice; the cursor has another seed or lies outside the pass; see also
-                `batches_of_part` and `round_parts`.
+            ValueError: an index comes twice; parts that are no division of the indices into rounds; the cursor has
+                another seed or lies outside the pass; see also `batches_of_part` and `round_parts`.
         """
         chosen = _as_indices(indices)
         lengths = np.asarray(caption_lengths)
@@ -147,10 +149,15 @@ class OnePass(Iterator[NDArray[np.int64]]):
             raise ValueError("an index comes twice: a pass meets every pair once")
         if lengths.shape != chosen.shape:
             raise ValueError(f"{lengths.size} caption lengths for {chosen.size} indices: give one each")
-        order = np.lexsort((chosen, _hashes(seed, chosen)))
+        if parts is None:
+            parts = round_parts(chosen[np.lexsort((chosen, _hashes(seed, chosen)))], rounds)
+        ascending = np.argsort(chosen)
+        if len(parts) != rounds or not np.array_equal(np.sort(np.concatenate(parts)), chosen[ascending]):
+            raise ValueError(f"parts: must divide the {len(chosen)} indices into {rounds} rounds")
+        places = [ascending[np.searchsorted(chosen, part, sorter=ascending)] for part in parts]
         self.cursor = cursor or Cursor(seed)
         self.rounds, self._seed, self._batch_size, self._buckets = rounds, seed, batch_size, buckets
-        self._parts, self._lengths = round_parts(chosen[order], rounds), round_parts(lengths[order], rounds)
+        self._parts, self._lengths = list(parts), [lengths[place] for place in places]
         self._loaded: tuple[int, list[NDArray[np.int64]]] = -1, []
         if self.cursor.seed != seed:
             raise ValueError(f"the cursor's seed {self.cursor.seed} is not the pass's seed {seed}")

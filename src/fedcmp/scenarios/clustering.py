@@ -10,26 +10,26 @@ seeding      k-means++ (Arthur and Vassilvitskii 2007, greedy) with the distance
 
 With s a kernel no step lowers J (Dhillon and Modha 2001). The cross similarity is symmetric but no kernel (with a, b =
 (v + t, v - t)/sqrt 2 it is a_i . a_j - b_i . b_j), so a step can lower J: the best labels seen are kept, and a run ends
-where labels come again. Float64, draws by splitmix64: the same everywhere.
+where labels come again. Draws are by splitmix64: the same everywhere. Of a large collection the starts are compared on
+a seeded sample, and the best goes on over all pairs.
 
-Shapes: N pairs, E embedding width, K clusters.
+Shapes: N pairs, E embedding width, D width of the vectors (vectors.py), K clusters.
 """
 
-import hashlib
 import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fedcmp.data.batches import one_pass_order
 from fedcmp.errors import UserError
+from fedcmp.scenarios.climbing import Climbed, Labels, Watch, climb
+from fedcmp.scenarios.vectors import Floats, MemoryVectors, Vectors
 from fedcmp.world.randomness import random_integers
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
-
-RESTARTS, MAX_STEPS = 4, 200
+RESTARTS, STARTING_SAMPLE = 4, 32_768
+_SAMPLE = 0x7374617274  # keeps the draw of the sample apart from other draws of the same seed
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,13 @@ class Clusters:
 
     Attributes:
         labels: (N,) the cluster of each pair, 0 to K - 1; no cluster is empty.
+        centroids: (K, D) of these labels, in the partners' order of halves.
         trace: objective after each step of the best start; its largest value is that of `labels`.
         starts: best objective of each start.
     """
 
     labels: Labels
+    centroids: Floats
     trace: list[float]
     starts: list[float]
 
@@ -53,7 +55,7 @@ class Clusters:
 
 
 def spherical_clusters(vectors: NDArray[np.floating], clients: int, *, seed: int, restarts: int = RESTARTS) -> Clusters:
-    """Spherical k-means.
+    """Spherical k-means in float64.
 
     Args:
         vectors: (N, E) unit vectors.
@@ -68,14 +70,13 @@ def spherical_clusters(vectors: NDArray[np.floating], clients: int, *, seed: int
         UserError: fewer pairs than clients.
         ValueError: restarts < 1.
     """
-    own = vectors.astype(np.float64)
-    return _best_start(own, own, clients, blocks=1, seed=seed, restarts=restarts)
+    return best_clusters(MemoryVectors(vectors), clients, seed=seed, restarts=restarts, threads=1)
 
 
 def cross_clusters(
     images: NDArray[np.floating], texts: NDArray[np.floating], clients: int, *, seed: int, restarts: int = RESTARTS
 ) -> Clusters:
-    """Divide pairs by cross similarity.
+    """Divide pairs by cross similarity, in float64.
 
     Args:
         images: (N, E) unit vectors of the pictures.
@@ -93,75 +94,59 @@ def cross_clusters(
     """
     if images.shape != texts.shape:
         raise ValueError(f"images {images.shape} and texts {texts.shape}: must have the same shape")
-    own = np.concatenate([images, texts], 1).astype(np.float64)  # (N, 2E): [v | t]
-    partner = np.concatenate([texts, images], 1).astype(np.float64)  # (N, 2E): [t | v], so s_ij = own_i . partner_j
-    return _best_start(own, partner, clients, blocks=2, seed=seed, restarts=restarts)
+    vectors = MemoryVectors(np.concatenate([images, texts], 1), halves=True)
+    return best_clusters(vectors, clients, seed=seed, restarts=restarts, threads=1)
 
 
-def _best_start(own: Floats, partner: Floats, clients: int, *, blocks: int, seed: int, restarts: int) -> Clusters:
-    """The best of some starts; centroids are normalised block by block."""
+def best_clusters(
+    vectors: Vectors,
+    clusters: int,
+    *,
+    seed: int,
+    restarts: int = RESTARTS,
+    sample: int = STARTING_SAMPLE,
+    threads: int | None = None,
+    device: str = "auto",
+    watch: Watch | None = None,
+) -> Clusters:
+    """The best of some starts.
+
+    Args:
+        vectors: what is clustered.
+        clusters: K.
+        seed: of the starts.
+        restarts: how many.
+        sample: of more vectors than that, the starts are run on so many, drawn by the seed, and the best goes on.
+        threads: see `climb`.
+        device: see `climb`.
+        watch: called after every step over all vectors.
+
+    Raises:
+        UserError: fewer pairs than clusters.
+        ValueError: restarts < 1.
+    """
     if restarts < 1:
         raise ValueError(f"restarts = {restarts}: must be at least 1")
-    if len(own) < clients:
-        raise UserError(f"scenario.clients = {clients}: there are only {len(own)} pairs")
-    best: Clusters | None = None
+    if len(vectors) < clusters:
+        raise UserError(f"scenario.clients = {clusters}: there are only {len(vectors)} pairs")
+    few = vectors
+    if len(vectors) > max(sample, clusters):
+        drawn = np.sort(one_pass_order(len(vectors), seed + _SAMPLE)[: max(sample, clusters)])
+        few = MemoryVectors(vectors.gather(drawn), halves=vectors.halves, dtype=vectors.dtype)
+    own = few.rows(0, len(few))
+    partner = few.partners(own)
+    best: Climbed | None = None
     starts = []
-    with threadpool_limits(1):  # sums in one order: the same clusters on every run
-        for start in range(restarts):
-            found = _climb(own, partner, _seeds(own, partner, clients, seed=seed, start=start), blocks)
-            starts.append(found.objective)
-            if best is None or found.objective > best.objective:
-                best = found
+    for start in range(restarts):
+        seeds = _seeds(own, partner, clusters, seed=seed, start=start)
+        found = climb(few, partner[seeds], threads=threads, device=device, watch=watch if few is vectors else None)
+        starts.append(max(found.trace))
+        if best is None or max(found.trace) > max(best.trace):
+            best = found
     assert best is not None
-    return Clusters(best.labels, best.trace, starts)
-
-
-def _climb(own: Floats, partner: Floats, seeds: Labels, blocks: int) -> Clusters:
-    """Assign and average in turn from K pairs as first centroids, until labels come again."""
-    clusters = len(seeds)
-    centroids = partner[seeds]
-    seen: set[bytes] = set()
-    trace: list[float] = []
-    best = np.empty(0, np.int64)
-    for _ in range(MAX_STEPS):
-        similarity = own @ centroids.T  # (N, K)
-        labels = _none_empty(similarity.argmax(1), similarity)
-        digest = hashlib.sha256(labels.tobytes()).digest()
-        if digest in seen:
-            break
-        seen.add(digest)
-        centroids, objective = _centroids(own, partner, labels, clusters, blocks)
-        if not trace or objective > max(trace):
-            best = labels
-        trace.append(objective)
-    return Clusters(best, trace, [])
-
-
-def _centroids(own: Floats, partner: Floats, labels: Labels, clusters: int, blocks: int) -> tuple[Floats, float]:
-    """(K, blocks E) centroids of a labelling, each block normalised; its objective, 1/N sum_c own_c . centroid_c."""
-    members = np.zeros((clusters, len(labels)))
-    members[labels, np.arange(len(labels))] = 1
-    parts = np.split(members @ partner, blocks, axis=1)
-    centroids = np.concatenate([p / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-300) for p in parts], 1)
-    objective = float((members @ own * centroids).sum()) / len(labels)
-    return centroids, objective
-
-
-def _none_empty(labels: Labels, similarity: Floats) -> Labels:
-    """Give each empty cluster the pair that fits its own cluster worst, taken from a cluster of at least two."""
-    counts = np.bincount(labels, minlength=similarity.shape[1])
-    if counts.all():
-        return labels
-    labels = labels.copy()
-    for pair in np.argsort(similarity[np.arange(len(labels)), labels], kind="stable").tolist():
-        empty = np.flatnonzero(counts == 0)
-        if not empty.size:
-            break
-        if counts[labels[pair]] > 1:
-            counts[labels[pair]] -= 1
-            labels[pair] = empty[0]
-            counts[empty[0]] = 1
-    return labels
+    if few is not vectors:
+        best = climb(vectors, best.centroids, threads=threads, device=device, watch=watch)
+    return Clusters(best.labels, best.centroids, best.trace, starts)
 
 
 def _seeds(own: Floats, partner: Floats, clusters: int, *, seed: int, start: int) -> Labels:

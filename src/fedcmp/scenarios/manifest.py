@@ -22,19 +22,24 @@ class Manifest:
         names: of the K clients.
         holdings: per client, the indices of its pairs, ascending.
         swapped: pair -> the pair whose caption it carries instead of its own (wrong captions, a harder world).
+        parts: per client, its pairs of each round in the order of training; None: an order that the seed gives.
     """
 
     names: list[str]
     holdings: list[Indices]
     swapped: dict[int, int]
+    parts: list[list[Indices]] | None = None
 
     def content(self) -> dict[str, object]:
         """As plain JSON."""
+        clients: list[dict[str, object]] = [
+            {"name": name, "pairs": pairs.tolist()} for name, pairs in zip(self.names, self.holdings, strict=True)
+        ]
+        for client, parts in zip(clients, self.parts or [], strict=False):
+            client["rounds"] = [part.tolist() for part in parts]
         return {
             "format": _FORMAT,
-            "clients": [
-                {"name": name, "pairs": pairs.tolist()} for name, pairs in zip(self.names, self.holdings, strict=True)
-            ],
+            "clients": clients,
             "swapped": {str(pair): source for pair, source in sorted(self.swapped.items())},
         }
 
@@ -56,6 +61,9 @@ class Manifest:
                 [client["name"] for client in clients],
                 [np.array(client["pairs"], np.int64) for client in clients],
                 {int(pair): int(source) for pair, source in content["swapped"].items()},
+                [[np.array(part, np.int64) for part in client["rounds"]] for client in clients]
+                if all("rounds" in client for client in clients)
+                else None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(

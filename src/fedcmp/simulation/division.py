@@ -33,6 +33,7 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.scenarios.clustering import cross_clusters
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
+from fedcmp.simulation.assigned import assigned_pairs
 from fedcmp.simulation.sources import Collection, Progress, cache_folder
 from fedcmp.world.words import STYLES
 
@@ -75,6 +76,8 @@ def divide(
     if scenario.kind == "given":
         owner = np.array(read.owner)
         return [np.flatnonzero(owner == number) for number in range(len(collections))]
+    if scenario.kind == "manifest":
+        return assigned_pairs(recipe, collections[0].source, read.keys).holdings
     if scenario.kind == "iid":
         return even_shares(len(read.rows), scenario.clients, seed=seed)
     if scenario.kind == "family":

@@ -88,6 +88,7 @@ class Engine:
             rounds=self.recipe.federation.rounds,
             batch_size=self.recipe.training.batch_size,
             seed=self.recipe.run.seed,
+            parts=None if self.data.manifest.parts is None else self.data.manifest.parts[client],
         )
 
     def _pooled_batches(self, part: int, times: int) -> list[NDArray[np.int64]]:

@@ -25,6 +25,7 @@ from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questio
 from fedcmp.model.language import TextFormat, check_length
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
+from fedcmp.simulation.assigned import Assigned, assigned_pairs
 from fedcmp.simulation.division import Usable, divide, hold_out, in_turn, readable
 from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared
 from fedcmp.simulation.samples import choose, keep_pictures
@@ -65,11 +66,16 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
 
     read = Usable(collections, features)
     _check_vocabulary(recipe, text.tokenizer, read.captions)
-    holdings = divide(recipe, collections, read, encoder, progress)
-    names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
+    assigned: Assigned | None = None
+    if recipe.scenario.kind == "manifest":
+        assigned = assigned_pairs(recipe, collections[0].source, read.keys)
+        names, holdings = assigned.names, assigned.holdings
+    else:
+        holdings = divide(recipe, collections, read, encoder, progress)
+        names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
     groups = [group or "all" for group in read.groups]
     if held_out is None:
-        holdings, judged = hold_out(recipe, holdings, names)
+        holdings, judged = (holdings, assigned.held_out) if assigned else hold_out(recipe, holdings, names)
         judged = [readable(held, read, chain(features, [len(c.source) for c in collections])) for held in judged]
         if not any(read.groups):
             for name, held in zip(names, judged, strict=True):
@@ -89,7 +95,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
     judged_names = [(judged_read.keys[p], owners[p]) for p in positions]
 
     shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
-    manifest = Manifest(names, holdings, swap_captions(holdings, shares, seed=recipe.run.seed))
+    swapped = swap_captions(holdings, shares, seed=recipe.run.seed)
+    manifest = Manifest(names, holdings, swapped, assigned.parts if assigned else None)
     _check_parts(recipe, manifest)
     tokens = _tokens(recipe, text, read.captions)
     judged_tokens = _tokens(recipe, text, [judged_read.captions[p] for p in positions])
@@ -108,7 +115,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
         "train": {"rows": read.rows, "groups": groups},
         "evaluation": {"rows": judged_rows, "groups": judged_groups, "names": judged_names},
         "questions": [asdict(question) for question in questions],
-        "data": _data_lines(recipe, manifest, read, groups),
+        "data": _data_lines(recipe, manifest, read, groups, assigned.missing if assigned else None),
     }
     if _write(folder, setup, manifest, tokens, judged_tokens):
         chosen = choose(judged_groups[: recipe.evaluation.captions], recipe.evaluation.samples)
@@ -144,7 +151,9 @@ def _check_parts(recipe: Recipe, manifest: Manifest) -> None:
             )
 
 
-def _data_lines(recipe: Recipe, manifest: Manifest, read: Usable, groups: list[str]) -> list[dict[str, Any]]:
+def _data_lines(
+    recipe: Recipe, manifest: Manifest, read: Usable, groups: list[str], missing: list[int] | None
+) -> list[dict[str, Any]]:
     lines = []
     for number, (name, mine) in enumerate(zip(manifest.names, manifest.holdings, strict=True)):
         bad = read.bad[number] if recipe.data.clients else read.bad[0] if number == 0 else {}
@@ -159,6 +168,7 @@ def _data_lines(recipe: Recipe, manifest: Manifest, read: Usable, groups: list[s
                 "wrong_captions": sum(position in manifest.swapped for position in mine.tolist()),
                 "groups": dict(sorted(counts.items())),
             }
+            | ({"missing_pairs": missing[number]} if missing is not None else {})
         )
     return lines
 

@@ -34,7 +34,7 @@ def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[
     holdings = divide(recipe, collections, read, encoder, tell)
     names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
     world = recipe.data.format == "world"
-    if not world:
+    if not world and recipe.scenario.kind != "manifest":  # a built scenario has its held-out pairs already
         holdings, _ = hold_out(recipe, holdings, names)
     shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
     swapped = swap_captions(holdings, shares, seed=recipe.run.seed)

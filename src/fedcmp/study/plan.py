@@ -14,6 +14,7 @@ from fedcmp.world.suites import SUITES
 FORMAT = 1  # of run files
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
+_LATER: dict[str, Any] = {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5}  # keys of [scenario]
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods")  # keys of [run] that change no result
 
 
@@ -64,8 +65,9 @@ class PlannedRun:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it is hashed: a key that came later than the first runs counts where it is set only."""
     content = recipe.model_dump(mode="json")
-    if not content["scenario"]["rate_factors"]:
-        del content["scenario"]["rate_factors"]
+    for key, unset in _LATER.items():
+        if content["scenario"][key] == unset:
+            del content["scenario"][key]
     return content
 
 
