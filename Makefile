@@ -41,6 +41,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/training.py | tee results/training.txt
 	$(BIN)/python benchmarks/aggregation.py | tee results/aggregation.txt
 	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt
+	$(BIN)/python benchmarks/clustering.py --out results/clustering.txt
 
 # The demo's recipe over three seeds, mean and spread: minutes.
 results: $(STAMP)
