@@ -237,6 +237,32 @@ def scenario_build_command(
     typer.echo(f"scenario: {out}")
 
 
+@scenario_app.command("show")
+def scenario_show_command(
+    scenarios: Annotated[list[Path], typer.Argument(help="Scenarios of one collection.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Default: SCENARIO/report; of several, report/ beside the first.")
+    ] = None,
+    embeddings: Annotated[Path | None, typer.Option(help="The folder of embeddings, if it has moved.")] = None,
+    sample: Annotated[int, typer.Option(min=8, max=10_000, help="Pairs on the maps and in the measures.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the sample and of the maps.")] = 0,
+) -> None:
+    """Write a page and figures: sizes, maps, how unlike the clients are, pictures and words of each.
+
+    Example: fedcmp scenario show image/ cross/ joint/ text/ --out report/
+    """
+    from fedcmp.progress import Display
+    from fedcmp.report.scenario import report_folder, write_scenario_report
+    from fedcmp.scenarios.describing import describe_folders
+
+    with Display(None) as display:
+        facts, thumbnails = describe_folders(
+            scenarios, embeddings=embeddings, seed=seed, sample=sample, progress=display.preparing
+        )
+    for path in write_scenario_report(facts, thumbnails, out or report_folder(scenarios)):
+        typer.echo(f"report: {path}")
+
+
 @scenario_app.command("split")
 def scenario_split_command(
     scenario: Annotated[Path, typer.Argument(help="A folder that `fedcmp scenario build` wrote.", show_default=False)],

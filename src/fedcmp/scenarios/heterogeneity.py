@@ -67,7 +67,7 @@ def heterogeneity(
     v, t = images[held].astype(np.float64), texts[held].astype(np.float64)
     clients = len(holdings)
     drawn = one_pass_order(len(held), seed + _SAMPLE)[:sample]
-    sides = {metric: _sides(metric, v, t) for metric in METRICS}
+    sides = {metric: pair_sides(metric, v, t) for metric in METRICS}
     sampled = {metric: (x[drawn], y[drawn]) for metric, (x, y) in sides.items()}
     return {
         "sizes": [len(mine) for mine in holdings],
@@ -97,7 +97,7 @@ def _held(holdings: Sequence[Indices], pairs: int) -> tuple[Indices, Indices]:
     return together[order], owner[order]
 
 
-def _sides(metric: str, v: Floats, t: Floats) -> tuple[Floats, Floats]:
+def pair_sides(metric: str, v: Floats, t: Floats) -> tuple[Floats, Floats]:
     """x, y with s_ij = x_i . y_j, scaled so that pairs i = j with v_i = t_i have s = 1."""
     if metric in ("image", "text"):
         x = v if metric == "image" else t
@@ -211,7 +211,7 @@ def map_of_pairs(
     held, owner = _held(holdings, len(images))
     drawn = np.sort(one_pass_order(len(held), seed + _SAMPLE)[:sample])
     chosen = held[drawn]
-    points = _sides(metric, images[chosen].astype(np.float64), texts[chosen].astype(np.float64))[0]
+    points = pair_sides(metric, images[chosen].astype(np.float64), texts[chosen].astype(np.float64))[0]
     if len(drawn) < 8 or not np.ptp(points, axis=0).any():
         return None
     perplexity = min(30.0, (len(drawn) - 1) / 3)

@@ -1,0 +1,79 @@
+"""Writing the report of scenarios: page, tables.md, numbers.json and PNGs, each file whole or not at all."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedcmp.errors import UserError
+from fedcmp.report.scenario.figures import PNG_NAMES, scenario_pngs
+from fedcmp.report.scenario.page import render_scenario_page
+from fedcmp.report.scenario.records import Shown
+from fedcmp.report.scenario.saying import facts as told_facts
+from fedcmp.report.scenario.saying import verdict, warnings
+from fedcmp.report.scenario.tables import (
+    clients_table,
+    heterogeneity_table,
+    made_table,
+    silhouette_table,
+    sizes_table,
+)
+from fedcmp.report.tables import escape_markdown, table_to_markdown
+from fedcmp.report.writing import CITATION, phrases_to_markdown, write_whole
+
+_TABLES = (sizes_table, silhouette_table, heterogeneity_table, clients_table, made_table)
+
+
+def report_folder(scenarios: Sequence[Path]) -> Path:
+    """Where a report goes if nobody says: into the scenario; of several, beside the first."""
+    first = Path(scenarios[0])
+    return (first if len(scenarios) == 1 else first.parent) / "report"
+
+
+def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, bytes], out: Path) -> list[Path]:
+    """Write the report of one or several scenarios.
+
+    Args:
+        facts: as `fedcmp.scenarios.describing.describe_built` returns them.
+        thumbnails: small pictures' files by the names that the facts have.
+        out: where to write.
+
+    Returns:
+        The files written, index.html first.
+
+    Raises:
+        UserError: a place that cannot be written.
+    """
+    shown, out = Shown.of(facts), Path(out)
+    names = [scenario.name for scenario in shown.scenarios]
+    title = f"Scenario {names[0]}" if len(names) == 1 else f"Scenarios {', '.join(names)}"
+    files = {
+        "index.html": render_scenario_page(shown, thumbnails, title=title).encode("utf-8"),
+        "tables.md": render_scenario_markdown(shown, title=title).encode("utf-8"),
+        "numbers.json": (json.dumps(facts, ensure_ascii=False) + "\n").encode("utf-8"),
+        **scenario_pngs(shown),
+    }
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_whole(out / name, content)
+        for name in PNG_NAMES:
+            if name not in files:
+                (out / name).unlink(missing_ok=True)  # of an earlier report that still had that figure
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
+    return [out / name for name in files]
+
+
+def render_scenario_markdown(shown: Shown, *, title: str) -> str:
+    """Render the answer and all tables as Markdown."""
+    said = verdict(shown)
+    looked_at = "; ".join(f"{name.lower()} {value}" for name, value in told_facts(shown))
+    parts = [f"# {escape_markdown(title)}", phrases_to_markdown(said[0])]
+    parts += ["\n".join(f"- {phrases_to_markdown(phrases)}" for phrases in said[1:])] if said[1:] else []
+    parts.append(f"What was looked at: {escape_markdown(looked_at)}.")
+    parts += [f"> {escape_markdown(text)}" for text in warnings(shown)]
+    for table in (make(shown) for make in _TABLES):
+        parts.append(f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table)}")
+    parts.append(f"## Citation\n\n{CITATION}")
+    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
