@@ -29,8 +29,12 @@ def test_preparing_is_told_now_and_then_and_at_its_end(clock, capsys):
             display.preparing("reading pairs", 1000 * done, 30_000)
             clock.now += 1
     lines = capsys.readouterr().err.splitlines()
-    counts = ("1,000", "11,000", "21,000", "30,000")
-    assert lines == [f"reading pairs: {count} of 30,000" for count in counts]
+    told = [
+        "1,000 of 30,000",
+        "11,000 of 30,000  1,000/s  about 19 s left",
+        "21,000 of 30,000  1,000/s  about 9 s left",
+    ]
+    assert lines == [f"reading pairs: {part}" for part in (*told, "30,000 of 30,000  1,000/s  about 0 s left")]
 
 
 def test_time_left_counts_from_the_methods_own_start(clock, capsys):

@@ -14,10 +14,8 @@ from typing import Annotated, Literal
 import typer
 
 from fedcmp import __version__
+from fedcmp.cli_scenario import scenario_app
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
-
-Similarity = Literal["image", "text", "joint", "cross"]
-Division = Literal["clusters", "iid", "dirichlet", "sizes"]
 
 app = typer.Typer(
     name="fedcmp",
@@ -31,11 +29,6 @@ world_app = typer.Typer(
     name="world", help="The embedded world: scenes, and the tiny frozen parts.", no_args_is_help=True
 )
 app.add_typer(world_app)
-scenario_app = typer.Typer(
-    name="scenario",
-    help="Cut a collection of pairs into realistic clients: embed, build, show, split.",
-    no_args_is_help=True,
-)
 app.add_typer(scenario_app)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
@@ -179,109 +172,12 @@ def study_command(
         typer.echo(f"report: {path}")
 
 
-@scenario_app.command("build")
-def scenario_build_command(
-    embeddings: Annotated[
-        Path, typer.Argument(help="A folder that `fedcmp scenario embed` wrote.", show_default=False)
-    ],
-    out: Annotated[Path, typer.Option(help="A new folder for the scenario.", show_default=False)],
-    similarity: Annotated[Similarity, typer.Option(help="By which pairs are alike.")] = "image",
-    division: Annotated[
-        Division, typer.Option(help="From likeness to clients; iid and sizes need no likeness.")
-    ] = "clusters",
-    clients: Annotated[int, typer.Option(help="How many.")] = 5,
-    cap: Annotated[
-        int | None, typer.Option(help="The most pairs a client keeps: those nearest to its centroid.")
-    ] = None,
-    rounds: Annotated[int, typer.Option(help="Parts that a client's pairs are cut into.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
-    held_out: Annotated[float, typer.Option(help="Share of each client's pairs kept for evaluation.")] = 0.01,
-    restarts: Annotated[int, typer.Option(help="Starts of the clustering; the best is taken.")] = 4,
-    alpha: Annotated[float, typer.Option(help="dirichlet: small means unlike clients.")] = 0.5,
-    groups: Annotated[int | None, typer.Option(help="dirichlet: clusters dealt out. Default: 4 a client.")] = None,
-    sizes: Annotated[str, typer.Option(help="sizes: pairs of each client, 368000,1000000,...")] = "",
-    batch_size: Annotated[int, typer.Option(help="What clients will train with; a cap below it is refused.")] = 16,
-    threads: Annotated[int | None, typer.Option(min=1, help="Default: all processors of this process.")] = None,
-    device: Annotated[str, typer.Option(help="auto: the GPU if there is one.")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a scenario that is there.")] = False,
-) -> None:
-    """Cut a collection into clients and rounds. The same embeddings, options and seed give the same bytes.
-
-    Example: fedcmp scenario build EMB --similarity cross --cap 1000000 --out scenario/
-    """
-    from fedcmp.errors import UserError
-    from fedcmp.scenarios.building import BuildOptions, build_scenario
-    from fedcmp.scenarios.embeddings import EmbeddingFolder
-
-    try:
-        numbers = tuple(int(size) for size in sizes.split(",")) if sizes else ()
-    except ValueError:
-        raise UserError(f"--sizes {sizes}: give whole numbers with commas between them") from None
-    options = BuildOptions(
-        similarity, division, clients, cap, rounds, seed, held_out, restarts, alpha, groups, numbers, batch_size
-    )
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: is there already: choose another --out, or give --overwrite")
-    built = build_scenario(
-        EmbeddingFolder(embeddings),
-        options,
-        threads=threads,
-        device=device,
-        say=lambda line: typer.echo(line, err=True),
-    )
-    built.write(out, overwrite=overwrite)
-    for client in built.clients:
-        held = f", {len(client.held_out):,} held out" if client.held_out else ""
-        pruned = f", {client.pruned:,} left out" if client.pruned else ""
-        typer.echo(f"{client.name:<12}{client.size:>12,} pairs{held}{pruned}")
-    typer.echo(f"scenario: {out}")
-
-
-@scenario_app.command("show")
-def scenario_show_command(
-    scenarios: Annotated[list[Path], typer.Argument(help="Scenarios of one collection.", show_default=False)],
-    out: Annotated[
-        Path | None, typer.Option(help="Default: SCENARIO/report; of several, report/ beside the first.")
-    ] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="The folder of embeddings, if it has moved.")] = None,
-    sample: Annotated[int, typer.Option(min=8, max=10_000, help="Pairs on the maps and in the measures.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the maps.")] = 0,
-) -> None:
-    """Write a page and figures: sizes, maps, how unlike the clients are, pictures and words of each.
-
-    Example: fedcmp scenario show image/ cross/ joint/ text/ --out report/
-    """
-    from fedcmp.progress import Display
-    from fedcmp.report.scenario import report_folder, write_scenario_report
-    from fedcmp.scenarios.describing import describe_folders
-
-    with Display(None) as display:
-        facts, thumbnails = describe_folders(
-            scenarios, embeddings=embeddings, seed=seed, sample=sample, progress=display.preparing
-        )
-    for path in write_scenario_report(facts, thumbnails, out or report_folder(scenarios)):
-        typer.echo(f"report: {path}")
-
-
-@scenario_app.command("split")
-def scenario_split_command(
-    scenario: Annotated[Path, typer.Argument(help="A folder that `fedcmp scenario build` wrote.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A new folder: one folder a client.", show_default=False)],
-) -> None:
-    """Write each client's share as a scenario of its own: what that client needs, and nothing about the others.
-
-    Example: fedcmp scenario split scenario/ --out shares/
-    """
-    from fedcmp.scenarios.built import BuiltScenario, split
-
-    for path in split(BuiltScenario.read(scenario), out):
-        typer.echo(f"share: {path}")
-
-
 @world_app.command("export")
 def world_export_command(
     folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
-    format: Annotated[Literal["llava", "webdataset"], typer.Option(help="JSON and pictures, or tar shards.")] = "llava",
+    format: Annotated[
+        Literal["llava", "webdataset", "parquet"], typer.Option(help="JSON and pictures, tar shards, or parquet.")
+    ] = "llava",
     split: Annotated[Literal["train", "validation", "test"], typer.Option(help="They share no scene.")] = "train",
     count: Annotated[int, typer.Option(min=1, help="How many scenes.")] = 1000,
     picture: Annotated[Literal["png", "jpeg"], typer.Option(help="Format of the pictures.")] = "png",

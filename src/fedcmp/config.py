@@ -72,8 +72,8 @@ class ClientData(_Section):
 class Data(_Section):
     """The pairs. With `clients`, each client's own; else one collection that the scenario divides."""
 
-    format: Literal["world", "llava", "webdataset"] = "world"
-    pairs: File | list[File] | None = Field(None, description="JSON/JSONL files or tar shards")
+    format: Literal["world", "llava", "webdataset", "parquet"] = "world"
+    pairs: File | list[File] | None = Field(None, description="JSON/JSONL files, tar shards or parquet files")
     images: File | None = Field(None, description="the image folder of LLaVA's format")
     clients: list[ClientData] = Field([], description="one entry an organisation, instead of pairs and images")
     num_pairs: int | None = Field(None, ge=1, description="use the first so many pairs; the embedded world: how many")
@@ -162,7 +162,8 @@ class Recipe(_Section):
         if data.format == "world":
             if data.pairs or data.clients or data.images:
                 raise ValueError(
-                    "data.pairs: the embedded world makes its own pairs; set data.format to llava or webdataset"
+                    "data.pairs: the embedded world makes its own pairs; "
+                    "set data.format to llava, webdataset or parquet"
                 )
             if data.num_pairs is None:
                 raise ValueError("data.num_pairs: say how many pairs of the embedded world to use, for example 12000")
@@ -172,7 +173,9 @@ class Recipe(_Section):
                     "evaluation.questions_per_kind says how many"
                 )
         elif not data.pairs and not data.clients:
-            raise ValueError("data.pairs: missing; name the JSON, JSONL or tar files, or give [[data.clients]]")
+            raise ValueError(
+                "data.pairs: missing; name the JSON, JSONL, tar or parquet files, or give [[data.clients]]"
+            )
         if data.pairs and data.clients:
             raise ValueError("data.clients: give either data.pairs or [[data.clients]], not both")
         if data.clients and data.num_pairs is not None:
@@ -367,4 +370,5 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     evaluation = recipe.evaluation.model_copy(update={"questions": questions})
     parts = {key: frozen_part(getattr(recipe.model, key)) for key in ("vision", "language")}
     model = recipe.model.model_copy(update=parts)
-    return recipe.model_copy(update={"data": moved, "model": model, "evaluation": evaluation})
+    scenario = recipe.scenario.model_copy(update={"manifest": each(recipe.scenario.manifest)})
+    return recipe.model_copy(update={"data": moved, "model": model, "evaluation": evaluation, "scenario": scenario})

@@ -56,8 +56,11 @@ class Display(Events):
         """Show how far a preparation is."""
         with self._lock:
             task = self._task(what, total)
-            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}")
-            self._say(what, f"{what}: {done:,} of {total:,}", last=done >= total)
+            begun, before = self._first.setdefault(what, (time.monotonic(), done))
+            rate = f"  {(done - before) / max(time.monotonic() - begun, 1e-9):,.0f}/s" if done > before else ""
+            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}")
+            left = self._left(what, done, total)
+            self._say(what, f"{what}: {done:,} of {total:,}{rate}{left}", last=done >= total)
 
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """Show the loss of a client that finished its part."""

@@ -9,7 +9,7 @@ from fedcmp.errors import UserError
 
 
 def test_wrong_arguments(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="unknown format of pairs 'parquet': choose llava or webdataset"):
-        open_pairs("parquet", tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="unknown format of pairs 'csv': choose llava, webdataset or parquet"):
+        open_pairs("csv", tmp_path)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no pairs file"):
         open_pairs("llava", [])

@@ -145,7 +145,7 @@ def test_a_clients_share_is_enough_for_that_client(collection, world_cache, tmp_
 def test_the_command_trains_on_a_built_scenario(collection, world_cache, tmp_path):
     lines = ['[run]\nname = "built"\nmethods = ["fedavg"]\nworkers = 1\n[data]\nformat = "llava"']
     lines += [f'pairs = "{collection}/scenes/pairs.json"\nimages = "{collection}/scenes/images"\n[scenario]']
-    lines += [f'kind = "manifest"\nmanifest = "scenario"\n[federation]\nrounds = 2\n[evaluation]\nsamples = 1']
+    lines += ['kind = "manifest"\nmanifest = "scenario"\n[federation]\nrounds = 2\n[evaluation]\nsamples = 1']
     (tmp_path / "scenario").symlink_to(collection / "scenario")  # a recipe's paths start from its own folder
     (tmp_path / "built.toml").write_text("\n".join(lines))
     fedcmp(tmp_path, world_cache, "train", "built.toml")

@@ -32,6 +32,17 @@ def test_webdataset_export_holds_the_same_pairs(tmp_path):
         assert sum(name.endswith(".jpeg") for name in tar.getnames()) == 12
 
 
+def test_parquet_export_holds_the_same_pairs_as_the_others(tmp_path):
+    folder = export_world(tmp_path / "table", split="train", count=600, format="parquet")
+    other = export_world(tmp_path / "json", split="train", count=600)
+    pairs, expected = open_pairs("parquet", folder), open_pairs("llava", other / "pairs.json", other / "images")
+    assert len(pairs) == 600
+    for i in (0, 1, 511, 512, 599):
+        assert pairs.pair(i) == expected.pair(i)
+        assert pairs.read_image(i) == expected.read_image(i)
+    assert (folder / "questions.jsonl").read_bytes() == (other / "questions.jsonl").read_bytes()
+
+
 def test_questions_name_their_pictures(tmp_path):
     folder = export_world(tmp_path / "scenes", split="test", count=5)
     lines = [json.loads(line) for line in (folder / "questions.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Open image-caption pairs: LLaVA-format JSON with an images folder, or WebDataset tars."""
+"""Open image-caption pairs: LLaVA-format JSON with an images folder, WebDataset tars, or parquet files."""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,11 +6,15 @@ from pathlib import Path
 from typing import Literal
 
 from fedcmp.data.llava import LlavaPairs
+from fedcmp.data.parquet import ParquetPairs
+from fedcmp.data.parquet_columns import expand_parquet
 from fedcmp.data.source import Pair, PairSource
 from fedcmp.data.tars import TarPairs, expand_shards
 from fedcmp.errors import UserError
 
-__all__ = ["Pair", "PairSource", "first_pairs", "open_pairs"]
+__all__ = ["Pair", "PairFormat", "PairSource", "first_pairs", "open_pairs"]
+
+PairFormat = Literal["llava", "webdataset", "parquet"]
 
 
 class _FirstPairs:
@@ -42,18 +46,19 @@ def first_pairs(source: PairSource, count: int | None) -> PairSource:
 
 
 def open_pairs(
-    format: Literal["llava", "webdataset"],
+    format: PairFormat,
     pairs: Path | Sequence[Path],
     images: Path | None = None,
 ) -> PairSource:
     """Index a user's pairs; pictures and captions are read lazily afterwards.
 
     Args:
-        format: "llava": JSON or JSON-lines files (`llava`); "webdataset": tar shards (`tars`).
+        format: "llava": JSON or JSON-lines files (`llava`); "webdataset": tar shards (`tars`); "parquet": files with
+            pictures inside (`parquet`).
         pairs: the annotation files, or the shards: names with braces and wildcards ("shard-{0000..0009}.tar",
-            "shard-*.tar") or folders of tars.
+            "train-*.parquet") or folders of them.
         images: the folder that LLaVA records' "image" paths start from; the annotation file's own folder if not
-            given. WebDataset shards hold their pictures.
+            given. Shards and parquet files hold their pictures.
 
     Returns:
         The pairs in the files' order.
@@ -68,4 +73,6 @@ def open_pairs(
         return LlavaPairs(paths, paths[0].parent if images is None else Path(images))
     if format == "webdataset":
         return TarPairs(expand_shards(paths))
-    raise UserError(f"unknown format of pairs {format!r}: choose llava or webdataset")
+    if format == "parquet":
+        return ParquetPairs(expand_parquet(paths))
+    raise UserError(f"unknown format of pairs {format!r}: choose llava, webdataset or parquet")

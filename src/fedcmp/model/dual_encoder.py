@@ -1,17 +1,33 @@
-"""Picture and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by."""
+"""Picture and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by.
 
+A caption is prepared as the model was trained on it:
+
+    SigLIP, SigLIP2   padded to the longest caption that the text tower takes, for it pools the last position
+    others            padded to the longest of the batch; a tokenizer that does not close a caption is helped out
+    all               in small letters where the tokenizer's files say so; transformers 5 forgets it for SigLIP2's
+                      checkpoints of fixed resolution, whose Gemma tokenizer knows no small letters
+
+Shapes: B pictures or captions, E embedding width.
+"""
+
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from PIL import Image
+from tokenizers.normalizers import Lowercase
 from torch import Tensor
 from torch.nn import functional
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 
 from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
+from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
 from fedcmp.model.vision import KEY, VisionEncoder
+
+_PADDED_TO_THE_END = ("siglip", "siglip2")
+_OF_ONE_COPY = ("_name_or_path", "_commit_hash", "transformers_version")  # of a config: they change nothing
 
 
 class DualEncoder:
@@ -19,46 +35,137 @@ class DualEncoder:
 
     Args:
         name: "world", a folder or a hub name of a model with get_image_features and get_text_features.
-        encoder: the same model as a VisionEncoder; its preprocessing is shared.
+        encoder: the same model as a VisionEncoder, to share its preprocessing; without it, the model's own image
+            processor.
         dtype: of the weights and the arithmetic.
         device: "auto", "cpu", "cuda", ...
+        key: the recipe key or option that `name` was given by, for errors.
 
     Raises:
-        UserError: the model has no text half, or its tokenizer is missing.
+        UserError: the model has no text half or no picture half, or its tokenizer or image processor is missing.
     """
 
-    def __init__(self, name: str, encoder: VisionEncoder, *, dtype: str = "float32", device: str = "auto") -> None:
-        where = resolve(name, "vision", KEY)
-        self.device, self.encoder = device_of(device), encoder
-        self.model: Any = load_model(AutoModel, where, KEY, dtype=dtype_of(dtype)).to(self.device).eval()
-        if not hasattr(self.model, "get_text_features"):
+    def __init__(
+        self,
+        name: str,
+        encoder: VisionEncoder | None = None,
+        *,
+        dtype: str = "float32",
+        device: str = "auto",
+        key: str = KEY,
+    ) -> None:
+        self.location = resolve(name, "vision", key)
+        self.device, self.dtype, self.encoder = device_of(device), dtype_of(dtype), encoder
+        self.model: Any = load_model(AutoModel, self.location, key, dtype=self.dtype).to(self.device).eval()
+        otherwise = ", or scenario.kind = 'iid'" if key == KEY else ""
+        for half in ("text", "image"):
+            if not hasattr(self.model, f"get_{half}_features"):
+                raise UserError(
+                    f"{key} = {name!r}: has no {half} half, so pairs cannot be compared; "
+                    f"use a CLIP or SigLIP model{otherwise}"
+                )
+        self.processor: Any = load(AutoImageProcessor, self.location, key) if encoder is None else encoder.processor
+        self.tokenizer: Any = load(AutoTokenizer, self.location, key)
+        self.longest = min(
+            int(self.model.config.text_config.max_position_embeddings), int(self.tokenizer.model_max_length)
+        )
+        self._to_the_end = self.model.config.model_type in _PADDED_TO_THE_END
+        self._small_letters = Lowercase() if self.tokenizer.init_kwargs.get("do_lower_case") else None
+        end = self.tokenizer.eos_token_id
+        self._closes_itself = end is None or self.tokenizer("a")["input_ids"][-1:] == [end]
+        self._fingerprint: str | None = None
+
+    @property
+    def width(self) -> int:
+        """E.
+
+        Raises:
+            UserError: pictures and captions have embeddings of different width.
+        """
+        picture = self.images([Image.new("RGB", (32, 32))])
+        caption = self.texts(["a"])
+        if picture.shape != caption.shape:
             raise UserError(
-                f"{KEY} = {name!r}: has no text half, so captions cannot be clustered; "
-                "use a CLIP or SigLIP model, or scenario.kind = 'iid'"
+                f"{self.location}: embeds pictures in {picture.shape[-1]} and captions in {caption.shape[-1]} "
+                "dimensions, so they cannot be compared; use a CLIP or SigLIP model"
             )
-        self.tokenizer: Any = load(AutoTokenizer, where, KEY)
-        self.longest = int(self.model.config.text_config.max_position_embeddings)
+        return int(picture.shape[1])
+
+    def prepare(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
+        """RGB pictures of any size as the picture half takes them, each on its own; threads may call this at once."""
+        if self.encoder is not None:
+            return {"pixel_values": self.encoder.pixel_values(images)}
+        return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()
+    def prepared_images(self, inputs: dict[str, Tensor]) -> Tensor:
+        """What `prepare` made of B pictures -> (B, E) unit vectors, on the CPU."""
+        inputs = {
+            name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
+            for name, tensor in inputs.items()
+        }
+        return _unit(self.model.get_image_features(**inputs))
+
     def images(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures -> (B, E) unit vectors, on the CPU."""
-        return _unit(self.model.get_image_features(pixel_values=self.encoder.pixel_values(images)))
+        return self.prepared_images(self.prepare(images))
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> (B, E) unit vectors, on the CPU; `<eos>` closes each, long ones are cut."""
+        """Captions -> (B, E) unit vectors, on the CPU; long ones are cut."""
+        if self._small_letters is not None:
+            captions = [self._small_letters.normalize_str(caption) for caption in captions]
+        return _unit(self.model.get_text_features(**self._tokens(list(captions))))
+
+    def fingerprint(self) -> str:
+        """sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
+        if self._fingerprint is None:
+            config, _ = PreTrainedConfig.get_config_dict(self.location)
+            self._fingerprint = fingerprint(
+                self.model.state_dict(),
+                _stripped(config),
+                [type(self.processor).__name__, self.processor.to_dict()],
+                _tokenizer_description(self.tokenizer),
+                [self.longest, self._to_the_end, self._closes_itself, self._small_letters is not None, str(self.dtype)],
+            )
+        return self._fingerprint
+
+    def _tokens(self, captions: list[str]) -> dict[str, Tensor]:
+        if self._to_the_end or self._closes_itself:
+            padding = "max_length" if self._to_the_end else "longest"
+            inputs = self.tokenizer(
+                captions, padding=padding, truncation=True, max_length=self.longest, return_tensors="pt"
+            )
+            return {name: tensor.to(self.device) for name, tensor in inputs.items()}
         end = self.tokenizer.eos_token_id
-        rows = self.tokenizer(list(captions), truncation=True, max_length=self.longest - 1)["input_ids"]
-        if end is not None:
-            rows = [row if row[-1:] == [end] else [*row, end] for row in rows]
+        rows = self.tokenizer(captions, truncation=True, max_length=self.longest - 1)["input_ids"]
+        rows = [row if row[-1:] == [end] else [*row, end] for row in rows]
         length = max(map(len, rows))
         pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else end
         ids = torch.tensor([row + [pad] * (length - len(row)) for row in rows], device=self.device)
         counts = torch.tensor([len(row) for row in rows], device=self.device)
         mask = (torch.arange(length, device=self.device) < counts[:, None]).long()
-        return _unit(self.model.get_text_features(input_ids=ids, attention_mask=mask))
+        return {"input_ids": ids, "attention_mask": mask}
 
 
 def _unit(output: Any) -> Tensor:
     embeddings: Tensor = output if isinstance(output, Tensor) else output.pooler_output
     return functional.normalize(embeddings.float(), dim=-1).cpu()
+
+
+def _stripped(config: Any) -> Any:
+    """A config without what tells one copy of a checkpoint from another."""
+    if isinstance(config, dict):
+        return {name: _stripped(value) for name, value in config.items() if name not in _OF_ONE_COPY}
+    return [_stripped(value) for value in config] if isinstance(config, list) else config
+
+
+def _tokenizer_description(tokenizer: Any) -> list[str]:
+    """What decides a caption's ids; a tokenizer's padding and truncation are left out, for calls change them."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        rules = {"vocabulary": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}
+    else:
+        rules = json.loads(backend.to_str()) | {"padding": None, "truncation": None}
+    told = json.dumps(rules, sort_keys=True, default=str)
+    return [type(tokenizer).__name__, tokenizer.padding_side, hashlib.sha256(told.encode()).hexdigest()]

@@ -11,7 +11,12 @@ from fedcmp.report.summary import BLIND, Comparison
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client
-_FORMATS = {"world": "embedded world", "llava": "LLaVA-format files", "webdataset": "WebDataset tars"}
+_FORMATS = {
+    "world": "embedded world",
+    "llava": "LLaVA-format files",
+    "parquet": "parquet files",
+    "webdataset": "WebDataset tars",
+}
 
 
 @dataclass(frozen=True)

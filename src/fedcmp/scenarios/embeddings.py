@@ -3,6 +3,7 @@
     EMB/embeddings.json            what the folder holds; written last, so a folder with it is complete
     EMB/shard-00000.safetensors    image (n, E) and text (n, E), float16 unit vectors; ids, uint8: UTF-8 lines
     EMB/bad_pairs.jsonl            the pairs without embeddings, by name
+    EMB/inputs.json                what the shards are made of; written first (`embedding`)
 
 A shard covers the pairs first <= index < stop of its source; bad pairs have no row. Rows are read by offset into
 buffers of the caller's size, never mapped: a pass over a collection of any size stays in little memory.
@@ -85,15 +86,15 @@ def write_embedding_shard(
 
     Raises:
         ValueError: shapes that do not fit each other.
-        UserError: an id with a line break; a row that is no unit vector; the file cannot be written.
+        UserError: an id that is no line of text; a row that is no unit vector; the file cannot be written.
     """
     if not images.shape == texts.shape or len(ids) != len(images) or len(ids) + len(bad) != stop - first:
         raise ValueError(
             f"{path.name}: {len(ids)} ids, images {images.shape}, texts {texts.shape}, {stop - first} pairs"
         )
     for name in ids:
-        if "\n" in name or "\r" in name:
-            raise UserError(f"{path.name}: the id {name!r} has a line break: rename the pair in its source")
+        if reason := bad_id(name):
+            raise UserError(f"{path.name}: the id {name!r} {reason}: rename the pair in its source")
     halves: dict[Part, Halves] = {"image": images.astype(np.float16), "text": texts.astype(np.float16)}
     for part, rows in halves.items():
         check_units(rows, ids, f"{path.name}: {part}")
@@ -137,7 +138,13 @@ def read_embedding_shard(path: Path, *, key: str) -> tuple[EmbeddingShard, int]:
 
 
 def write_index(
-    folder: Path, shards: Sequence[EmbeddingShard], *, width: int, model: dict[str, str], source: dict[str, Any]
+    folder: Path,
+    shards: Sequence[EmbeddingShard],
+    *,
+    width: int,
+    model: dict[str, str],
+    source: dict[str, Any],
+    rejected: Sequence[Rejected] = (),
 ) -> None:
     """Write embeddings.json, which says that the folder is complete, and bad_pairs.jsonl.
 
@@ -147,8 +154,9 @@ def write_index(
         width: E.
         model: name, fingerprint, and what else says which model it was.
         source: name, fingerprint, and how to open it again (format, pairs, images).
+        rejected: the records that the source refused when it was opened.
     """
-    bad = [one for shard in shards for one in shard.bad]
+    bad = [*rejected, *(one for shard in shards for one in shard.bad)]
     lines = "".join(json.dumps(one._asdict(), ensure_ascii=False) + "\n" for one in bad)
     write_whole(folder / BAD_PAIRS, lines.encode("utf-8", "backslashreplace"))
     content = {
@@ -254,9 +262,9 @@ class EmbeddingFolder:
         path = self.folder / shard.file
         try:
             with path.open("rb") as file:
-                length = int.from_bytes(file.read(8), "little")
-                header = json.loads(file.read(length))
                 size = os.fstat(file.fileno()).st_size
+                length = int.from_bytes(file.read(8), "little")
+                header = json.loads(file.read(min(length, size)))
             for part in PARTS:
                 entry = header[part]
                 if entry["dtype"] != "F16" or entry["shape"] != [shard.rows, self.width]:
@@ -265,8 +273,8 @@ class EmbeddingFolder:
                         f"{[shard.rows, self.width]}: shards of two embeddings are mixed; embed into a new folder"
                     )
                 self._offsets[number, part] = 8 + length + entry["data_offsets"][0]
-                if 8 + length + entry["data_offsets"][1] > size:
-                    raise UserError(f"{path}: is cut off: remove it and run `fedcmp scenario embed` again")
+            if 8 + length + max(header[name]["data_offsets"][1] for name in ("ids", *PARTS)) > size:
+                raise UserError(f"{path}: is cut off: remove it and run `fedcmp scenario embed` again")
         except FileNotFoundError:
             raise UserError(f"{path}: is missing: run `fedcmp scenario embed` again") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -283,6 +291,17 @@ class EmbeddingFolder:
                 if not read:
                     raise UserError(f"{path}: ends early: remove it and run `fedcmp scenario embed` again")
                 view = view[read:]
+
+
+def bad_id(name: str) -> str | None:
+    """Why a name cannot stand in a list of ids, one a line of UTF-8; None if it can."""
+    if name.splitlines() != [name]:
+        return "is no single line of text"
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    return None
 
 
 def check_units(rows: NDArray[np.floating], ids: Sequence[str], place: str) -> None:

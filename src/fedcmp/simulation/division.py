@@ -4,7 +4,7 @@ A division by meaning is kept in the cache, for a study divides the same pairs a
 
     embeddings/NAME.safetensors                                  image, text (N, E)
     embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
-    NAME = encoder, pairs and which of them are usable, 16 hexadecimal digits each
+    NAME = encoder, pairs and which of them are usable, 16 hexadecimal digits each, and CAPTION_REVISION
 
 Shapes: N usable pairs by position, E embedding width, K clients.
 """
@@ -38,6 +38,7 @@ from fedcmp.simulation.sources import Collection, Progress, cache_folder
 from fedcmp.world.words import STYLES
 
 _EMBED_BATCH = 128
+CAPTION_REVISION = 2  # raised whenever captions are embedded otherwise
 DIVISION_REVISION = 2  # raised whenever a scenario divides the same embeddings otherwise
 MEANINGS = {"image": ("image",), "text": ("text",), "joint": ("image", "text"), "cross": ("image", "text")}
 
@@ -169,7 +170,8 @@ def _folder(recipe: Recipe) -> Path:
 
 def _name(collection: Collection, rows: list[int], encoder: VisionEncoder) -> str:
     usable = hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()
-    return "-".join(key[:16] for key in (encoder.fingerprint(), collection.source.fingerprint(), usable))
+    keys = (encoder.fingerprint(), collection.source.fingerprint(), usable)
+    return "-".join([*(key[:16] for key in keys), str(CAPTION_REVISION)])
 
 
 def _kept(path: Path) -> dict[str, Any] | None:

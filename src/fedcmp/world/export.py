@@ -1,7 +1,8 @@
-"""The embedded world as real files: LLaVA-format JSON with PNG pictures, or WebDataset tars; and its questions.
+"""The embedded world as real files: LLaVA-format JSON with PNG pictures, WebDataset tars or parquet; and its questions.
 
 images/000123.png, pairs.json, questions.jsonl      (llava)
 shard-0000.tar ..., questions.jsonl                 (webdataset)
+pairs.parquet, questions.jsonl                      (parquet, as Hugging Face datasets have it)
 """
 
 import io
@@ -12,6 +13,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import webdataset
 from PIL import Image
 
@@ -29,7 +32,7 @@ def export_world(
     *,
     split: Split,
     count: int,
-    format: Literal["llava", "webdataset"] = "llava",
+    format: Literal["llava", "webdataset", "parquet"] = "llava",
     picture: Literal["png", "jpeg"] = "png",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
@@ -39,7 +42,7 @@ def export_world(
         folder: must not exist yet, or be empty.
         split: "train", "validation" or "test"; they share no scene.
         count: scenes.
-        format: "llava" or "webdataset".
+        format: "llava", "webdataset" or "parquet".
         picture: "png", exact, or "jpeg", quality 95.
         on_progress: called with scenes written and their total.
 
@@ -55,7 +58,7 @@ def export_world(
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        write = _write_llava if format == "llava" else _write_webdataset
+        write = {"llava": _write_llava, "webdataset": _write_webdataset, "parquet": _write_parquet}[format]
         write(unfinished, _scenes(SPLITS[split], count, on_progress), picture)
         if folder.exists():
             folder.rmdir()
@@ -116,3 +119,20 @@ def _write_webdataset(folder: Path, chunks: Iterator[Scenes], picture: str) -> N
                 content = {"caption": scenes.captions[i], **labels}
                 shards.write({"__key__": key, picture: _encoded(scenes.images[i], picture), "json": content})
                 asked.writelines(json.dumps(question) + "\n" for question in questions)
+
+
+def _write_parquet(folder: Path, chunks: Iterator[Scenes], picture: str) -> None:
+    names = ("id", "image", "caption", "group", "style")
+    types = (pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())]), *[pa.string()] * 3)
+    schema = pa.schema(list(zip(names, types, strict=True)))
+    with (
+        pq.ParquetWriter(folder / "pairs.parquet", schema) as pairs,
+        (folder / "questions.jsonl").open("w") as asked,
+    ):
+        for scenes in chunks:
+            rows = []
+            for i, (key, labels, questions) in enumerate(_records(scenes)):
+                image = {"bytes": _encoded(scenes.images[i], picture), "path": f"{key}.{picture}"}
+                rows.append({"id": key, "image": image, "caption": scenes.captions[i], **labels})
+                asked.writelines(json.dumps(question) + "\n" for question in questions)
+            pairs.write_table(pa.Table.from_pylist(rows, schema))
