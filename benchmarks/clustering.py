@@ -32,9 +32,9 @@ from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
 from fedcmp.scenarios.building import BuildOptions, build_scenario
-from fedcmp.scenarios.climbing import climb
-from fedcmp.scenarios.embeddings import EmbeddingFolder, write_embedding_shard, write_index
-from fedcmp.scenarios.vectors import MemoryVectors
+from fedcmp.scenarios.clustering.climbing import climb
+from fedcmp.scenarios.clustering.vectors import MemoryVectors
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder, write_embedding_shard, write_index
 
 CLUSTERS, WIDTH, SHARD, THREADS = 5, 1024, 10_000, 2
 

@@ -56,8 +56,8 @@ def scenario_embed_command(
     Example: fedcmp scenario embed cc12m/ --model google/siglip2-large-patch16-512 --out emb/
     """
     from fedcmp.progress import Display
-    from fedcmp.scenarios.embedding import embed_collection
-    from fedcmp.scenarios.pair_files import find_pairs
+    from fedcmp.scenarios.embeddings.collection import embed_collection
+    from fedcmp.scenarios.embeddings.pair_files import find_pairs
 
     pairs = find_pairs(source, format=format, images=images)
     try:
@@ -104,7 +104,7 @@ def scenario_build_command(
     """
     from fedcmp.errors import UserError
     from fedcmp.scenarios.building import BuildOptions, build_scenario
-    from fedcmp.scenarios.embeddings import EmbeddingFolder
+    from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
 
     try:
         numbers = tuple(int(size) for size in sizes.split(",")) if sizes else ()
@@ -155,7 +155,7 @@ def scenario_show_command(
     """
     from fedcmp.progress import Display
     from fedcmp.report.scenario import report_folder, write_scenario_report
-    from fedcmp.scenarios.describing import describe_folders
+    from fedcmp.scenarios.describing.description import describe_folders
 
     with Display(None) as display:
         facts, thumbnails = describe_folders(

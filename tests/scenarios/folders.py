@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fedcmp.scenarios.embeddings import EmbeddingFolder, write_embedding_shard, write_index
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder, write_embedding_shard, write_index
 
 
 def embedding_folder(folder: Path, images, texts, *, names=None, shard=100, source=None) -> EmbeddingFolder:

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from fedcmp.scenarios.pair_files import find_pairs
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
 from tests.data.helpers import encoded, write_llava
 
 COUNT = 23

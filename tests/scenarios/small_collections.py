@@ -7,9 +7,8 @@ from PIL import Image
 
 from fedcmp.data.pairs import open_pairs
 from fedcmp.scenarios.built import BuiltScenario, ClientShare
-
-from .folders import embedding_folder
-from .mixtures import directions, unit
+from tests.scenarios.folders import embedding_folder
+from tests.scenarios.mixtures import directions, unit
 
 PLANTED = ("zebra", "kettle", "violin")
 COLOURS = ("red", "green", "blue")

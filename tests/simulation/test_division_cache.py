@@ -8,7 +8,7 @@ from PIL import Image
 
 from fedcmp.config import parse_recipe
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.clustering import cross_clusters
+from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.partition import by_meaning
 from fedcmp.simulation import division
 from fedcmp.simulation.division import Usable, clusters, divide, embeddings, style_of

@@ -24,10 +24,10 @@ from fedcmp import __version__
 from fedcmp.data.batches import one_pass_order, round_parts
 from fedcmp.errors import UserError
 from fedcmp.scenarios.built import BuiltScenario, ClientShare
-from fedcmp.scenarios.climbing import own_similarity
-from fedcmp.scenarios.clustering import RESTARTS, Clusters, best_clusters
-from fedcmp.scenarios.embeddings import PARTS, EmbeddingFolder, check_units
-from fedcmp.scenarios.vectors import SIMILARITIES, FolderVectors, Similarity
+from fedcmp.scenarios.clustering.climbing import own_similarity
+from fedcmp.scenarios.clustering.clusters import RESTARTS, Clusters, best_clusters
+from fedcmp.scenarios.clustering.vectors import SIMILARITIES, FolderVectors, Similarity
+from fedcmp.scenarios.embeddings.folder import PARTS, EmbeddingFolder, check_units
 from fedcmp.world.randomness import random_integers
 
 Division = Literal["clusters", "iid", "dirichlet", "sizes"]

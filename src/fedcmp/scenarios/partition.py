@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fedcmp.data.batches import one_pass_order
 from fedcmp.errors import UserError
-from fedcmp.scenarios.clustering import spherical_clusters
+from fedcmp.scenarios.clustering.clusters import spherical_clusters
 from fedcmp.scenarios.manifest import Indices
 
 Embeddings = NDArray[np.float32]
@@ -24,7 +24,7 @@ def even_shares(num_pairs: int, clients: int, *, seed: int) -> list[Indices]:
 
 
 def by_meaning(embeddings: Sequence[Embeddings], clients: int, *, seed: int) -> list[Indices]:
-    """Spherical k-means (clustering.py): pairs with like embeddings go to the same client.
+    """Spherical k-means (clustering/clusters.py): pairs with like embeddings go to the same client.
 
     Args:
         embeddings: one or more (N, E) arrays of unit vectors; several are laid side by side, so that their cosine

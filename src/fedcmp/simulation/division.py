@@ -30,7 +30,7 @@ from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
-from fedcmp.scenarios.clustering import cross_clusters
+from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.simulation.assigned import assigned_pairs
@@ -100,7 +100,7 @@ class Clusters:
 
     Attributes:
         labels: (N,) the client of each usable pair.
-        trace: scenario cross: the objective after each step (scenarios/clustering.py); else empty.
+        trace: scenario cross: the objective after each step (scenarios/clustering); else empty.
     """
 
     labels: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Facts as scenarios/describing.py returns them, made up."""
+"""Facts as scenarios/describing returns them, made up."""
 
 import base64
 import random

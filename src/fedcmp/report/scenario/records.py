@@ -1,4 +1,4 @@
-"""What is known of the scenarios, as typed records; the facts are those that scenarios/describing.py returns."""
+"""What is known of the scenarios, as typed records; the facts are those that scenarios/describing returns."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, byt
     """Write the report of one or several scenarios.
 
     Args:
-        facts: as `fedcmp.scenarios.describing.describe_built` returns them.
+        facts: as `fedcmp.scenarios.describing.description.describe_built` returns them.
         thumbnails: small pictures' files by the names that the facts have.
         out: where to write.
 

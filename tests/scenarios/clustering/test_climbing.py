@@ -5,8 +5,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from fedcmp.scenarios.climbing import climb, own_similarity
-from fedcmp.scenarios.vectors import MemoryVectors, memory_vectors
+from fedcmp.scenarios.clustering.climbing import climb, own_similarity
+from fedcmp.scenarios.clustering.vectors import MemoryVectors, memory_vectors
 from tests.scenarios.mixtures import groups_of, unit
 
 

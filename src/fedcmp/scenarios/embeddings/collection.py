@@ -30,10 +30,8 @@ from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.locations import device_of
-from fedcmp.scenarios.embedding_batches import Batch, Embedder, Vectors
-from fedcmp.scenarios.embedding_inputs import EmbeddingInputs, begun_shard_size
-from fedcmp.scenarios.embedding_workers import EmbeddingWorkers
-from fedcmp.scenarios.embeddings import (
+from fedcmp.scenarios.embeddings.batches import Batch, Embedder, Vectors
+from fedcmp.scenarios.embeddings.folder import (
     BAD_PAIRS,
     EmbeddingFolder,
     EmbeddingShard,
@@ -43,7 +41,9 @@ from fedcmp.scenarios.embeddings import (
     write_embedding_shard,
     write_index,
 )
-from fedcmp.scenarios.pair_files import PairFiles
+from fedcmp.scenarios.embeddings.inputs import EmbeddingInputs, begun_shard_size
+from fedcmp.scenarios.embeddings.pair_files import PairFiles
+from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 
 SHARD_SIZE = 4096
 MODEL_OPTION = "--model"

@@ -13,7 +13,7 @@ from fedcmp.data.pairs import open_pairs
 from fedcmp.data.quality import BadPair
 from fedcmp.data.source import Pair, PairSource
 from fedcmp.errors import UserError
-from fedcmp.scenarios.embeddings import EmbeddingFolder
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
 
 SIDE = 160  # pixels of a thumbnail's longer side, at most
 _DRAWN = 64  # pictures up to this side are kept exactly, as PNG: they are drawings, and JPEG smears them

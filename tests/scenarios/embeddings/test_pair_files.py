@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.scenarios.pair_files import find_pairs
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
-from fedcmp.scenarios.embeddings import FORMAT, INDEX
+from fedcmp.scenarios.embeddings.folder import FORMAT, INDEX
 
 INPUTS = "inputs.json"
 _ANEW = "give a new folder with --out"

@@ -8,9 +8,8 @@ import pytest
 from fedcmp.errors import UserError
 from fedcmp.report.scenario import report_folder, write_scenario_report
 from fedcmp.scenarios.built import BuiltScenario
-from fedcmp.scenarios.describing import PICTURES, describe_built, describe_folders
-
-from .small_collections import PLANTED, built_by, embed_pairs, write_pairs
+from fedcmp.scenarios.describing.description import PICTURES, describe_built, describe_folders
+from tests.scenarios.small_collections import PLANTED, built_by, embed_pairs, write_pairs
 
 COUNT = 90
 NUMBER = np.arange(COUNT)

@@ -25,13 +25,13 @@ from fedcmp.data.batches import one_pass_order
 from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
 from fedcmp.scenarios.built import BuiltScenario
-from fedcmp.scenarios.embeddings import EmbeddingFolder
+from fedcmp.scenarios.describing.maps import map_of
+from fedcmp.scenarios.describing.measuring import measure
+from fedcmp.scenarios.describing.nearest import Centres, Nearest, nearest_pairs
+from fedcmp.scenarios.describing.sample_pairs import SamplePairs, open_source
+from fedcmp.scenarios.describing.telling_words import simple_words, telling_words
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
 from fedcmp.scenarios.heterogeneity import METRICS, Floats
-from fedcmp.scenarios.maps import map_of
-from fedcmp.scenarios.measuring import measure
-from fedcmp.scenarios.nearest import Centres, Nearest, nearest_pairs
-from fedcmp.scenarios.sample_pairs import SamplePairs, open_source
-from fedcmp.scenarios.telling_words import simple_words, telling_words
 
 SAMPLE = 2000
 PICTURES = 6  # a client

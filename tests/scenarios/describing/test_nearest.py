@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from fedcmp.scenarios import nearest
-from fedcmp.scenarios.nearest import Centres, nearest_pairs
-
-from .folders import embedding_folder
-from .mixtures import groups_of, unit
+from fedcmp.scenarios.describing import nearest
+from fedcmp.scenarios.describing.nearest import Centres, nearest_pairs
+from tests.scenarios.folders import embedding_folder
+from tests.scenarios.mixtures import groups_of, unit
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 
+from fedcmp.scenarios.describing.measuring import measure
 from fedcmp.scenarios.heterogeneity import METRICS, heterogeneity
-from fedcmp.scenarios.measuring import measure
-
-from .mixtures import directions, groups_of, unit
+from tests.scenarios.mixtures import directions, groups_of, unit
 
 
 def sharpest(v, t, owner):

@@ -5,10 +5,10 @@ import json
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.scenarios.embedding import embed_collection
-from fedcmp.scenarios.embedding_inputs import begun_shard_size
-from fedcmp.scenarios.embeddings import INDEX
-from fedcmp.scenarios.pair_files import find_pairs
+from fedcmp.scenarios.embeddings.collection import embed_collection
+from fedcmp.scenarios.embeddings.folder import INDEX
+from fedcmp.scenarios.embeddings.inputs import begun_shard_size
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
 from tests.data.helpers import write_llava
 from tests.model.dual_encoders import siglip2_folder
 from tests.scenarios.noise_pairs import OPTIONS, files, noise_pairs

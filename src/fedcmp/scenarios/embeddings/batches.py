@@ -22,7 +22,7 @@ from torch import Tensor
 from fedcmp.data.images import decode_image
 from fedcmp.data.quality import BadPair
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embeddings import Halves
+from fedcmp.scenarios.embeddings.folder import Halves
 
 _AHEAD = 2  # batches whose pictures are under way
 IN_FLIGHT = _AHEAD + 1  # batches that a worker needs at hand, or the end, to go on

@@ -19,10 +19,10 @@ import torch
 
 from fedcmp.errors import UserError
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios import embedding
-from fedcmp.scenarios.embedding import embed_collection
-from fedcmp.scenarios.embeddings import BAD_PAIRS, INDEX, EmbeddingFolder
-from fedcmp.scenarios.pair_files import find_pairs
+from fedcmp.scenarios.embeddings import collection as embedding
+from fedcmp.scenarios.embeddings.collection import embed_collection
+from fedcmp.scenarios.embeddings.folder import BAD_PAIRS, INDEX, EmbeddingFolder
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
 from tests.data.helpers import encoded, write_llava, write_tar
 from tests.model.dual_encoders import clip_folder, naflex_folder, siglip2_folder
 from tests.scenarios.noise_pairs import COUNT, OPTIONS, caption, files, noise_pairs, picture
@@ -262,8 +262,8 @@ def test_a_second_process_waits_for_its_turn(pairs, tmp_path):
 COMMAND = """
 import sys, time
 from pathlib import Path
-from fedcmp.scenarios.embedding import embed_collection
-from fedcmp.scenarios.pair_files import find_pairs
+from fedcmp.scenarios.embeddings.collection import embed_collection
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
 
 def progress(what, done, total):
     if what == "embedding pairs" and done >= 12:

@@ -1,4 +1,4 @@
-"""A worker that embeds batches: `python -m fedcmp.scenarios.embedding_worker`; frames on stdin and stdout.
+"""A worker that embeds batches: `python -m fedcmp.scenarios.embeddings.worker`; frames on stdin and stdout.
 
 The first frame says which model; each later one is a batch, and its vectors go back; one without captions is the last.
 The worker ends at once when its stdin ends, hence also in the middle of a batch when the command is killed.
@@ -26,7 +26,7 @@ def main() -> None:
 
     from fedcmp.errors import UserError
     from fedcmp.model.dual_encoder import DualEncoder
-    from fedcmp.scenarios.embedding_batches import Batch, Embedder, batch_from, send_vectors
+    from fedcmp.scenarios.embeddings.batches import Batch, Embedder, batch_from, send_vectors
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -52,14 +52,14 @@ def main() -> None:
 
 def _tell(answers: IO[bytes], **problem: str) -> None:
     """Send the problem, and wait until it is read: the command may be writing a batch, which must not fail first."""
-    from fedcmp.scenarios.embedding_batches import send
+    from fedcmp.scenarios.embeddings.batches import send
 
     send(answers, problem)
     threading.Event().wait()
 
 
 def _read(stream: IO[bytes], frames: Frames) -> None:
-    from fedcmp.scenarios.embedding_batches import receive
+    from fedcmp.scenarios.embeddings.batches import receive
 
     while True:
         try:

@@ -10,9 +10,9 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from fedcmp.errors import UserError
-from fedcmp.scenarios.clustering import _seeds, best_clusters, cross_clusters, spherical_clusters
+from fedcmp.scenarios.clustering.clusters import _seeds, best_clusters, cross_clusters, spherical_clusters
+from fedcmp.scenarios.clustering.vectors import MemoryVectors
 from fedcmp.scenarios.partition import by_meaning
-from fedcmp.scenarios.vectors import MemoryVectors
 from tests.scenarios.mixtures import directions, groups_of, noise_like, numbers, unit
 
 

@@ -11,8 +11,8 @@ import pytest
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embedding_batches import Batch, Embedder
-from fedcmp.scenarios.embedding_workers import EmbeddingWorkers
+from fedcmp.scenarios.embeddings.batches import Batch, Embedder
+from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 from tests.data.helpers import encoded, picture
 
 SETUP = {"model": "world", "dtype": "float32", "device": "cpu", "key": "--model", "max_pixels": 10**6, "threads": 1}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedcmp.scenarios.telling_words import LEAST_Z, simple_words, telling_words
+from fedcmp.scenarios.describing.telling_words import LEAST_Z, simple_words, telling_words
 
 COUNTS = st.lists(
     st.dictionaries(st.sampled_from("abcdefgh"), st.integers(1, 60), max_size=8).map(Counter), min_size=2, max_size=5

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcmp.scenarios.embeddings import EmbeddingFolder, Part
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder, Part
 
 Similarity = Literal["image", "text", "joint", "cross"]
 SIMILARITIES: tuple[Similarity, ...] = get_args(Similarity)

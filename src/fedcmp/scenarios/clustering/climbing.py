@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedcmp.scenarios.vectors import Floats, Vectors
+from fedcmp.scenarios.clustering.vectors import Floats, Vectors
 
 Labels = NDArray[np.int64]
 Sums = NDArray[np.float64]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedcmp.scenarios.embeddings import EmbeddingFolder
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
 
 Floats = NDArray[np.float32]
 _CHUNK = 8192  # rows read at once

@@ -6,11 +6,10 @@ import pytest
 from PIL import Image
 
 from fedcmp.data.quality import BadPair, Rejected
-from fedcmp.scenarios.embeddings import EmbeddingFolder, write_embedding_shard, write_index
-from fedcmp.scenarios.sample_pairs import SIDE, SamplePairs, open_source, thumbnail
-
-from .mixtures import noise_like
-from .small_collections import embed_pairs, write_pairs
+from fedcmp.scenarios.describing.sample_pairs import SIDE, SamplePairs, open_source, thumbnail
+from fedcmp.scenarios.embeddings.folder import EmbeddingFolder, write_embedding_shard, write_index
+from tests.scenarios.mixtures import noise_like
+from tests.scenarios.small_collections import embed_pairs, write_pairs
 
 
 def picture(width, height):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
-from fedcmp.scenarios.embedding_batches import IN_FLIGHT, Batch, Vectors, receive, send, send_batch, vectors_from
+from fedcmp.scenarios.embeddings.batches import IN_FLIGHT, Batch, Vectors, receive, send, send_batch, vectors_from
 
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -47,7 +47,7 @@ class EmbeddingWorkers:
         self._lock = threading.Lock()
         self._results: queue.Queue[tuple[int, Vectors] | _Ended] = queue.Queue()
         self._threads: list[threading.Thread] = []
-        command = [sys.executable, "-m", "fedcmp.scenarios.embedding_worker"]
+        command = [sys.executable, "-m", "fedcmp.scenarios.embeddings.worker"]
         self.processes = [
             # a process group of its own: a terminal's Ctrl-C is the command's to handle
             subprocess.Popen(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fedcmp.data.quality import Rejected
 from fedcmp.errors import UserError
-from fedcmp.scenarios.embeddings import (
+from fedcmp.scenarios.embeddings.folder import (
     BAD_PAIRS,
     INDEX,
     EmbeddingFolder,

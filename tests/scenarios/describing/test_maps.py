@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
-from fedcmp.scenarios.maps import distances, map_of
-
-from .mixtures import groups_of, noise_like
+from fedcmp.scenarios.describing.maps import distances, map_of
+from tests.scenarios.mixtures import groups_of, noise_like
 
 METRICS = ("image", "text", "joint", "cross")
 

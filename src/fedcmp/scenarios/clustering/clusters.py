@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 
 from fedcmp.data.batches import one_pass_order
 from fedcmp.errors import UserError
-from fedcmp.scenarios.climbing import Climbed, Labels, Watch, climb
-from fedcmp.scenarios.vectors import Floats, MemoryVectors, Vectors
+from fedcmp.scenarios.clustering.climbing import Climbed, Labels, Watch, climb
+from fedcmp.scenarios.clustering.vectors import Floats, MemoryVectors, Vectors
 from fedcmp.world.randomness import random_integers
 
 RESTARTS, STARTING_SAMPLE = 4, 32_768

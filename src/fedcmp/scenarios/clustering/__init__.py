@@ -1,0 +1,1 @@
+"""Clusters of pairs by similarity, of any collection that fits on a disk."""

@@ -1,0 +1,1 @@
+"""What a built scenario looks like: maps, measures, pictures and words, as plain data for the report."""
