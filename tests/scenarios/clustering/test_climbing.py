@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import adjusted_rand_score
 
 from fedcmp.scenarios.clustering.climbing import climb, own_similarity
 from fedcmp.scenarios.clustering.vectors import MemoryVectors, memory_vectors
@@ -46,7 +47,7 @@ def test_the_labels_are_those_of_the_plain_algorithm(count, clusters, width, see
     assume(labels is not None)
     found = climb(vectors, partner[:clusters], threads=2)
     assert found.trace == pytest.approx(trace, abs=1e-9)
-    assert np.array_equal(found.labels, labels)
+    assert adjusted_rand_score(found.labels, labels) == 1  # steps of equal objective may differ in the numbers given
 
 
 @pytest.mark.parametrize("similarity", ["image", "text", "joint", "cross"])
