@@ -54,7 +54,7 @@ results: $(STAMP)
 study: $(STAMP)
 	$(BIN)/fedcmp study recipes/study.toml
 	$(BIN)/fedcmp study recipes/questions.toml
-	$(BIN)/python docs/quote_tables.py docs/results.md results/study/report/tables.md results/questions/report/tables.md
+	$(BIN)/python docs/quote_tables.py results/*/report/tables.md -- docs/results.md docs/scenarios.md
 
 # Leaves runs/ alone: those are your results.
 clean:

@@ -1,6 +1,6 @@
 """Put tables of studies' reports into a document, between their marks; `make study` calls this.
 
-    python docs/quote_tables.py docs/results.md results/study/report/tables.md results/questions/report/tables.md
+    python docs/quote_tables.py results/*/report/tables.md -- docs/results.md docs/scenarios.md
 
 <!-- quote: study: Who wins in each scenario -->   the study's folder, and the heading of a section or how it begins
 ...                                                replaced by that section, without its heading
@@ -40,8 +40,10 @@ def quoted(document: str, known: dict[str, str]) -> str:
 
 
 if __name__ == "__main__":
-    path, *reports = map(Path, sys.argv[1:])
+    given = sys.argv[1:]
+    reports, documents = given[: given.index("--")], given[given.index("--") + 1 :]
     content: dict[str, str] = {}
-    for report in reports:
+    for report in map(Path, reports):
         content |= sections(report.parent.parent.name, report.read_text(encoding="utf-8"))
-    path.write_text(quoted(path.read_text(encoding="utf-8"), content), encoding="utf-8")
+    for path in map(Path, documents):
+        path.write_text(quoted(path.read_text(encoding="utf-8"), content), encoding="utf-8")

@@ -33,6 +33,7 @@ PARTS: tuple[Part, ...] = ("image", "text")
 Halves = NDArray[np.float16]
 FORMAT = 1
 INDEX, BAD_PAIRS = "embeddings.json", "bad_pairs.jsonl"
+_GAP, _BLOCK = 64, 4096  # rows that are nearer than that are read together, so many at most
 _NORM_TOLERANCE = 0.01  # float16 rounding moves a unit vector's length by less
 
 
@@ -251,11 +252,11 @@ class EmbeddingFolder:
         out = np.empty((len(indices), self.width), np.float16)
         order = np.argsort(indices, kind="stable")
         ascending = indices[order]
-        breaks = np.flatnonzero(np.diff(ascending) != 1) + 1
-        for run in np.split(np.arange(len(indices)), breaks):  # consecutive numbers are read together
+        apart = (np.diff(ascending) > _GAP) | (np.diff(ascending // _BLOCK) != 0)
+        for run in np.split(np.arange(len(indices)), np.flatnonzero(apart) + 1):
             if len(run):
-                first = int(ascending[run[0]])
-                out[order[run]] = self.rows(part, first, first + len(run))
+                first, last = int(ascending[run[0]]), int(ascending[run[-1]])
+                out[order[run]] = self.rows(part, first, last + 1)[ascending[run] - first]
         return out
 
     def _check(self, number: int, shard: EmbeddingShard) -> None:
