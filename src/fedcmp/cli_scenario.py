@@ -94,7 +94,7 @@ def scenario_build_command(
     alpha: Annotated[float, typer.Option(help="dirichlet: small is unlike.")] = 0.5,
     groups: Annotated[int | None, typer.Option(help="dirichlet: clusters dealt out.", show_default=False)] = None,
     sizes: Annotated[str, typer.Option(help="sizes: 368000,1000000,...", show_default=False)] = "",
-    batch_size: Annotated[int, typer.Option(help="A round needs one batch.")] = 16,
+    batch_size: Annotated[int, typer.Option(help="A cap below it is refused.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
 ) -> None:
@@ -104,6 +104,7 @@ def scenario_build_command(
     """
     from fedcmp.errors import UserError
     from fedcmp.scenarios.building import BuildOptions, build_scenario
+    from fedcmp.scenarios.built import check_place
     from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
 
     try:
@@ -123,8 +124,7 @@ def scenario_build_command(
         sizes=numbers,
         batch_size=batch_size,
     )
-    if out.exists() and not overwrite:
-        raise UserError(f"{out}: is there already: choose another --out, or give --overwrite")
+    check_place(out, overwrite=overwrite)
     built = build_scenario(
         EmbeddingFolder(embeddings),
         options,
@@ -147,7 +147,7 @@ def scenario_show_command(
     ] = None,
     embeddings: Annotated[Path | None, typer.Option(help="The folder of embeddings, if it has moved.")] = None,
     sample: Annotated[int, typer.Option(min=8, max=10_000, help="Pairs on the maps and in the measures.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the sample and of the maps.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the maps.")] = 0,
 ) -> None:
     """Write a page and figures: sizes, maps, how unlike the clients are, pictures and words of each.
 

@@ -53,15 +53,16 @@ def test_equal_values_share_the_bold_and_nothing_is_bold_where_all_are_equal(tmp
     assert bold == {"count": set(), "style": {"a", "b"}}
 
 
-def test_wrong_captions_are_told_where_there_are_any(tmp_path, demo_comparison):
+@pytest.mark.parametrize(("key", "title"), [("wrong_captions", "Wrong captions"), ("missing_pairs", "Missing")])
+def test_wrong_captions_and_missing_pairs_are_told_where_there_are_any(tmp_path, demo_comparison, key, title):
     def corrupt(line):
-        return {**line, "wrong_captions": 30} if line["kind"] == "data" and line["client"] == 1 else line
+        return {**line, key: 30} if line["kind"] == "data" and line["client"] == 1 else line
 
     write_run(tmp_path / "fedavg", "fedavg", rounds=1, change=corrupt, samples=False)
     table = holdings_table(Comparison.of(load_runs(tmp_path)))
-    place = table.headers.index("Wrong captions")
+    place = table.headers.index(title)
     assert [row.cells[place].text for row in table.rows] == ["–", "30", "–", "–", "–"]
-    assert "Wrong captions" not in holdings_table(demo_comparison).headers
+    assert title not in holdings_table(demo_comparison).headers
 
 
 def test_holdings_tint_by_the_groups_share_of_a_client(demo_comparison):

@@ -49,8 +49,9 @@ def test_every_kept_id_has_one_client_and_one_round(
 ):
     folder, _ = mixture
     sizes = tuple(20 + 5 * k for k in range(clients)) if division == "sizes" else ()
+    groups = 9 if division == "dirichlet" else None
     options = BuildOptions(
-        similarity, division, clients, cap, rounds, seed, held_out, restarts=1, alpha=2.0, groups=9, sizes=sizes
+        similarity, division, clients, cap, rounds, seed, held_out, restarts=1, alpha=2.0, groups=groups, sizes=sizes
     )
     try:
         found = build_scenario(folder, options)
@@ -66,7 +67,7 @@ def test_every_kept_id_has_one_client_and_one_round(
         assert cap is None or whole <= cap
         assert len(client.rounds) == rounds
         assert max(map(len, client.rounds)) - min(map(len, client.rounds)) <= 1
-        assert len(client.held_out) == round(held_out * whole)
+        assert len(client.held_out) == (max(1, round(held_out * whole)) if held_out else 0)
     left_out = sum(client.pruned for client in found.clients)
     if division != "sizes":
         assert len(kept) + left_out == len(names)
@@ -127,6 +128,41 @@ def test_dirichlet_shares_have_the_distributions_moments():
     assert table.var(1) == pytest.approx([variance] * 4, rel=0.2)
 
 
+def test_a_client_of_several_clusters_meets_all_of_them_in_every_round():
+    labels = np.repeat(np.arange(2), 4000)
+    for mine in dirichlet_shares(labels, 3, alpha=5.0, seed=1):
+        whole = labels[mine].mean()
+        for part in np.array_split(mine, 4):  # a cap, too, leaves the mixture as it is
+            assert labels[part].mean() == pytest.approx(whole, abs=0.1)
+
+
+@pytest.mark.parametrize("alpha", [1e-5, 1e-3])
+def test_a_tiny_alpha_gives_each_cluster_to_one_client(alpha):
+    labels = np.repeat(np.arange(30), 20)
+    table = np.array(
+        [np.bincount(labels[mine], minlength=30) for mine in dirichlet_shares(labels, 4, alpha=alpha, seed=0)]
+    )
+    assert (table.max(0) == 20).all()
+    assert (table.sum(1) > 0).sum() > 1
+
+
+def test_even_a_small_client_holds_a_pair_out(tmp_path):
+    images, texts, _ = groups_of(2, per=20)
+    folder = embedding_folder(tmp_path / "EMB", images, texts)
+    built = build_scenario(folder, BuildOptions(clients=2, rounds=2))
+    assert [len(client.held_out) for client in built.clients] == [1, 1]
+
+
+def test_a_device_that_is_not_there_is_told(mixture):
+    with pytest.raises(UserError, match=r"--device = 'nonsense': not usable here"):
+        build_scenario(mixture[0], BuildOptions(), device="nonsense")
+
+
+def test_products_on_a_device_give_the_same_clients(mixture):
+    by_numpy, by_torch = (build_scenario(mixture[0], BuildOptions(), device=device) for device in ("cpu", "cpu:0"))
+    assert by_numpy.clients == by_torch.clients
+
+
 def test_the_seed_and_the_number_of_threads(mixture):
     folder, _ = mixture
     one, same = (build_scenario(folder, BuildOptions(similarity="cross"), threads=n) for n in (1, 3))
@@ -149,7 +185,9 @@ def test_the_seed_and_the_number_of_threads(mixture):
         ({"division": "sizes", "clients": 1, "sizes": (0,)}, r"each must be at least 1"),
         ({"similarity": "colour"}, r"--similarity colour: choose image, text, joint, cross"),
         ({"division": "colour"}, r"--division colour: choose"),
-        ({"groups": 0}, r"--groups 0"),
+        ({"division": "dirichlet", "groups": 0}, r"--groups 0"),
+        ({"groups": 9}, r"--groups 9: goes with --division dirichlet"),
+        ({"division": "dirichlet", "alpha": float("inf")}, r"--alpha inf"),
     ],
 )
 def test_options_out_of_range_name_their_flag(options, message):

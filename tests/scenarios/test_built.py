@@ -1,6 +1,7 @@
 """A scenario on disk: the same bytes every time, whole or not at all, and every change noticed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,3 +93,38 @@ def test_more_than_99_rounds_keep_their_order(tmp_path):
     built = build_scenario(folder, BuildOptions(clients=1, rounds=101))
     built.write(tmp_path / "scenario")
     assert BuiltScenario.read(tmp_path / "scenario").clients == built.clients
+
+
+def test_another_manifest_is_no_scenario(built, tmp_path):
+    (tmp_path / "prepared").mkdir()
+    (tmp_path / "prepared" / "manifest.json").write_text('{"format": 1, "clients": []}')
+    with pytest.raises(UserError, match="is no scenario, so it is not overwritten"):
+        built.write(tmp_path / "prepared", overwrite=True)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match="is no scenario"):
+        built.write(tmp_path / "file", overwrite=True)
+
+
+def test_what_stood_there_comes_back_when_writing_fails(built, tmp_path, monkeypatch):
+    built.write(tmp_path / "scenario")
+    before = bytes_of(tmp_path / "scenario")
+    real = Path.rename
+
+    def failing(self, target):
+        if self.name.startswith("scenario.") and ".old." not in self.name:
+            raise OSError(28, "No space left on device")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "rename", failing)
+    with pytest.raises(UserError, match="cannot be written"):
+        built.write(tmp_path / "scenario", overwrite=True)
+    assert bytes_of(tmp_path / "scenario") == before
+    assert [path.name for path in tmp_path.iterdir()] == ["scenario"]
+
+
+def test_a_manifest_cannot_reach_out_of_its_folder(built, tmp_path):
+    built.write(tmp_path / "scenario")
+    path = tmp_path / "scenario" / "manifest.json"
+    path.write_text(path.read_text().replace('"client-1"', '"../../client-1"'))
+    with pytest.raises(UserError, match=r"'\.\./\.\./client-1' is no plain name"):
+        BuiltScenario.read(tmp_path / "scenario")

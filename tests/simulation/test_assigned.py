@@ -103,6 +103,20 @@ def test_missing_ids_are_left_out_and_told(collection, world_cache, tmp_path, ca
     assert len(data.manifest.holdings[0]) == built.clients[0].size - len(lost)
 
 
+def test_a_source_of_another_size_is_looked_up_by_ids_and_told(collection, world_cache, tmp_path, caplog):
+    _, change = without(collection, tmp_path, 1)
+    prepared(collection, world_cache, tmp_path, change)
+    assert "holds 161 pairs, the scenario was built from 162" in caplog.text
+
+
+def test_a_wrong_scenario_is_told_before_features_are_computed(collection, world_cache, tmp_path):
+    recipe = parse_recipe(content(collection, world_cache, manifest=str(tmp_path / "nowhere")), "test")
+    told = []
+    with pytest.raises(UserError, match=r"nowhere/manifest\.json: not there"):
+        prepare(recipe, tmp_path / "prepared", lambda what, _done, _total: told.append(what))
+    assert told == []
+
+
 def test_too_many_missing_ids_are_another_collection(collection, world_cache, tmp_path):
     _, change = without(collection, tmp_path, 5)
     with pytest.raises(UserError, match=r"5 of \d+ ids are not among the pairs of fewer\.json, more than"):

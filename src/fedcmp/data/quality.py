@@ -5,6 +5,7 @@ they can be counted:
 
     record    malformed record, several images, path outside the folder, no caption, empty caption, not UTF-8
     tar       no image, no caption, several images, several captions, torn shard
+    embedding not finite
     picture   missing, empty file, not a file, unreadable, not an image, truncated, damaged, too large, unsupported mode
 """
 

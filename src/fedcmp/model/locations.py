@@ -101,8 +101,8 @@ def dtype_of(name: str) -> torch.dtype:
     return _DTYPES[name]
 
 
-def device_of(name: str) -> torch.device:
-    """'auto' is the first GPU if there is one, else the CPU.
+def device_of(name: str, *, key: str = "model.device") -> torch.device:
+    """'auto' is the first GPU if there is one, else the CPU; `key` names the setting in errors.
 
     Raises:
         UserError: a device that this torch does not have.
@@ -114,7 +114,7 @@ def device_of(name: str) -> torch.device:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"model.device = {name!r}: not usable here ({reason}); use 'auto' or 'cpu'") from error
+        raise UserError(f"{key} = {name!r}: not usable here ({reason}); use 'auto' or 'cpu'") from error
     return device
 
 

@@ -97,7 +97,7 @@ def holdings_table(comparison: Comparison) -> Table | None:
         return None
     groups = ordered(group for holding in holdings for group in holding.groups)
     columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group) for group in groups)]
-    columns += [Column("Wrong captions"), Column("Unusable")]
+    columns += [Column("Wrong captions"), Column("Missing"), Column("Unusable")]
     rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
     total = sum(holding.num_pairs for holding in holdings)
     notes = (f"{write_number(total, 0)} pairs in all. The darker a cell, the larger the group's share of that client.",)
@@ -115,6 +115,7 @@ def _holding_cells(holding: Holding, groups: Sequence[str]) -> list[Cell]:
         share = count / holding.num_pairs if holding.num_pairs else 0.0
         cells.append(Cell(write_number(count, 0) if count else "·", count, shade=share))
     cells.append(Cell(write_number(holding.wrong_captions or None, 0), holding.wrong_captions))
+    cells.append(Cell(write_number(holding.missing_pairs or None, 0), holding.missing_pairs))
     bad = sum(holding.bad_pairs.values())
     reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in holding.bad_pairs.items() if count)
     cells.append(Cell(write_number(bad, 0), bad, f"({reasons})" if reasons else "") if bad else Cell("–", 0.0))

@@ -131,7 +131,10 @@ class ServerRound:
 
 @dataclass(frozen=True)
 class Holding:
-    """What one client holds: pairs, pairs by group, pairs that could not be used by reason, captions put in wrong."""
+    """What one client holds: pairs, pairs by group, pairs that could not be used by reason, captions put in wrong.
+
+    Missing pairs are those that a built scenario gives the client and that are not at hand.
+    """
 
     client: int
     name: str
@@ -139,6 +142,7 @@ class Holding:
     groups: Mapping[str, float] = field(default_factory=dict)
     bad_pairs: Mapping[str, float] = field(default_factory=dict)
     wrong_captions: int = 0
+    missing_pairs: int = 0
 
     @classmethod
     def from_line(cls, line: Mapping[str, object]) -> "Holding":
@@ -151,6 +155,7 @@ class Holding:
             groups=numbers(line.get("groups")),
             bad_pairs=numbers(line.get("bad_pairs")),
             wrong_captions=whole(line.get("wrong_captions")) or 0,
+            missing_pairs=whole(line.get("missing_pairs")) or 0,
         )
 
 

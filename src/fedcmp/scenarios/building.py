@@ -12,17 +12,19 @@ and cut into R parts. Draws are by splitmix64. Shapes: N pairs, K clients, R rou
 """
 
 import importlib.metadata
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaincinv  # type: ignore[import-untyped]
+from scipy.special import gammaincinv, gammaln  # type: ignore[import-untyped]
 
 from fedcmp import __version__
 from fedcmp.data.batches import one_pass_order, round_parts
 from fedcmp.errors import UserError
+from fedcmp.model.locations import device_of
 from fedcmp.scenarios.built import BuiltScenario, ClientShare
 from fedcmp.scenarios.clustering.climbing import own_similarity
 from fedcmp.scenarios.clustering.clusters import RESTARTS, Clusters, best_clusters
@@ -35,6 +37,7 @@ DIVISIONS: tuple[Division, ...] = get_args(Division)
 Indices = NDArray[np.int64]
 Say = Callable[[str], None]
 _PIECE = 8192  # rows that are read together
+_DEAL = 0x6465616C  # keeps the order in which a cluster is dealt out apart from the order of training
 _GROUPS_A_CLIENT = 4  # clusters that a Dirichlet division deals out, if it is not said
 
 
@@ -46,7 +49,7 @@ class BuildOptions:
         similarity: by which pairs are alike.
         division: from likeness to clients.
         clients: K.
-        cap: the most pairs a client keeps; None: no limit.
+        cap: the most pairs a client keeps, held-out ones included; None: no limit.
         rounds: R.
         seed: of all draws.
         held_out: share of each client's pairs that is kept for evaluation.
@@ -54,7 +57,7 @@ class BuildOptions:
         alpha: dirichlet: small means unlike clients.
         groups: dirichlet: clusters that are dealt out; None: 4 K.
         sizes: sizes: pairs of each client.
-        batch_size: a round's part must hold at least one batch of so many.
+        batch_size: what clients will train with; a cap must hold at least one batch.
 
     Raises:
         UserError: an option out of range, or options that contradict each other; names the flag.
@@ -88,8 +91,10 @@ class BuildOptions:
                 f"--cap {self.cap}: below one batch of {self.batch_size}: raise it, or lower --batch-size to what "
                 "the clients will train with"
             )
-        if self.division == "dirichlet" and not self.alpha > 0:
-            raise UserError(f"--alpha {self.alpha:g}: must be above 0")
+        if self.division == "dirichlet" and not 0 < self.alpha < math.inf:
+            raise UserError(f"--alpha {self.alpha:g}: must be above 0 and finite")
+        if self.division != "dirichlet" and self.groups is not None:
+            raise UserError(f"--groups {self.groups}: goes with --division dirichlet")
         if self.groups is not None and self.groups < 1:
             raise UserError(f"--groups {self.groups}: must be at least 1")
         if (self.division == "sizes") != bool(self.sizes):
@@ -121,6 +126,7 @@ def build_scenario(
         UserError: rows that are no unit vectors, an id that occurs twice, too few pairs for what is asked; names the
             id, client or flag.
     """
+    device_of(device, key="--device")
     count = len(embeddings)
     if count < options.clients:
         raise UserError(f"--clients {options.clients}: the embeddings hold only {count} pairs; use fewer clients")
@@ -188,13 +194,23 @@ def dirichlet_shares(labels: Indices, clients: int, *, alpha: float, seed: int) 
     """
     held: list[list[Indices]] = [[] for _ in range(clients)]
     for cluster in np.unique(labels).tolist():
-        mine = one_pass_order(np.flatnonzero(labels == cluster), seed)
+        mine = one_pass_order(np.flatnonzero(labels == cluster), seed + _DEAL)
         uniform = (random_integers(seed, cluster * clients + np.arange(clients), 1)[:, 0] + 0.5) / 2**31
-        drawn = np.maximum(gammaincinv(alpha, uniform), 1e-300)  # Gamma(alpha) by its inverse distribution function
+        drawn = np.exp(_log_gamma_draws(uniform, alpha))
         ends = np.rint(np.cumsum(drawn / drawn.sum()) * len(mine)).astype(np.int64)
         for client, part in enumerate(np.split(mine, ends[:-1])):
             held[client].append(part)
     return [one_pass_order(np.concatenate(parts), seed) for parts in held]
+
+
+def _log_gamma_draws(uniform: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    """Logarithms of Gamma(alpha) draws, by its inverse distribution function, less the largest of them."""
+    direct = gammaincinv(alpha, uniform)
+    near_zero = (
+        np.log(uniform) + gammaln(alpha + 1)
+    ) / alpha  # where the direct value underflows: P(x) ~ x^a / Gamma(a+1)
+    logs = np.where(direct > 1e-290, np.log(np.maximum(direct, 1e-300)), near_zero)
+    return np.asarray(logs - logs.max(), np.float64)
 
 
 def random_shares(count: int, options: BuildOptions) -> list[Indices]:
@@ -233,7 +249,7 @@ def _clusters(
 def _share(number: int, mine: Indices, before: int, ids: list[str], options: BuildOptions) -> ClientShare:
     """One client's ids: held out, and round by round."""
     name = f"client-{number}"
-    held_out = round(options.held_out * len(mine))
+    held_out = max(1, round(options.held_out * len(mine))) if options.held_out else 0
     order = one_pass_order(mine, options.seed + 1)
     held, train = order[:held_out], one_pass_order(order[held_out:], options.seed)
     if len(train) < options.rounds:

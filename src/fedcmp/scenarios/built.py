@@ -38,7 +38,7 @@ class ClientShare:
 
     Attributes:
         name: also of its folder.
-        rounds: ids of each round, in the order in which they are trained on.
+        rounds: ids of each round; batches are made of like caption lengths, so not in this order.
         held_out: ids kept for evaluation.
         pruned: samples of its cluster that were left out, being furthest from the centroid.
     """
@@ -96,11 +96,9 @@ class BuiltScenario:
             UserError: it is there already and `overwrite` is false; it cannot be written.
         """
         folder = Path(folder)
-        if folder.exists() and not overwrite:
-            raise UserError(f"{folder}: is there already: choose another --out, or give --overwrite")
-        if folder.exists() and any(folder.iterdir()) and not (folder / MANIFEST).exists():
-            raise UserError(f"{folder}: is no scenario, so it is not overwritten: choose another --out")
+        check_place(folder, overwrite=overwrite)
         new = folder.with_name(f"{folder.name}.{os.getpid()}{TEMPORARY}")
+        old = folder.with_name(f"{folder.name}.old.{os.getpid()}{TEMPORARY}")
         try:
             for client in self.clients:
                 place = new / CLIENTS / client.name
@@ -111,21 +109,23 @@ class BuiltScenario:
             write_whole(new / INPUTS, (json.dumps(self.inputs, indent=1) + "\n").encode())
             write_whole(new / MANIFEST, (json.dumps(self._content(), indent=1, ensure_ascii=False) + "\n").encode())
             if folder.exists():
-                shutil.rmtree(folder)
+                folder.rename(old)  # removed only when the new one stands in its place
             new.rename(folder)
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot be written ({error.strerror}): check the disk's space and rights"
             ) from None
         finally:
-            shutil.rmtree(new, ignore_errors=True)
+            if old.exists() and not folder.exists():
+                old.rename(folder)
+            for left_over in (new, old):
+                shutil.rmtree(left_over, ignore_errors=True)
 
-    def share(self, number: int) -> "BuiltScenario":
-        """One client's share: a scenario of its own."""
+    def share(self, number: int, *, share_of: str | None = None) -> "BuiltScenario":
+        """One client's share: a scenario of its own; `share_of` saves working out the whole's hash again."""
         centroids = {part: rows[number : number + 1] for part, rows in self.centroids.items()}
-        return BuiltScenario(
-            self.options, self.embeddings, (self.clients[number],), centroids, {"share_of": self.hash}, self.versions
-        )
+        facts = {"share_of": share_of or self.hash}
+        return BuiltScenario(self.options, self.embeddings, (self.clients[number],), centroids, facts, self.versions)
 
     def _content(self) -> dict[str, Any]:
         return {
@@ -187,11 +187,41 @@ def split(scenario: BuiltScenario, out: Path) -> list[Path]:
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: is there already: choose another --out")
-    written = []
-    for number, client in enumerate(scenario.clients):
-        scenario.share(number).write(out / client.name)
-        written.append(out / client.name)
-    return written
+    new, whole = out.with_name(f"{out.name}.{os.getpid()}{TEMPORARY}"), scenario.hash
+    try:
+        new.mkdir(parents=True)
+        for number, client in enumerate(scenario.clients):
+            scenario.share(number, share_of=whole).write(new / client.name)
+        if out.exists():
+            out.rmdir()
+        new.rename(out)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}): check the disk's space and rights") from None
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return [out / client.name for client in scenario.clients]
+
+
+def check_place(folder: Path, *, overwrite: bool) -> None:
+    """Refuse to write where something else is.
+
+    Raises:
+        UserError: a scenario is there and `overwrite` is false, or anything else is.
+    """
+    if not folder.exists():
+        return
+    if not overwrite:
+        raise UserError(f"{folder}: is there already: choose another --out, or give --overwrite")
+    if not folder.is_dir() or (any(folder.iterdir()) and not _is_scenario(folder)):
+        raise UserError(f"{folder}: is no scenario, so it is not overwritten: choose another --out")
+
+
+def _is_scenario(folder: Path) -> bool:
+    try:
+        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and {"hash", "options", "embeddings", "clients"} <= content.keys()
 
 
 def _lists(client: ClientShare) -> Iterator[tuple[str, Sequence[str]]]:
@@ -217,6 +247,9 @@ def _described(client: ClientShare) -> dict[str, Any]:
 
 def _read_client(folder: Path, described: dict[str, Any]) -> ClientShare:
     found: dict[str, tuple[str, ...]] = {}
+    for name in (described["name"], *described["sha256"]):
+        if not name or Path(name).name != name:  # a received manifest must not reach out of its folder
+            raise UserError(f"{folder / MANIFEST}: {name!r} is no plain name: {_AGAIN}")
     for name, expected in described["sha256"].items():
         path = folder / CLIENTS / described["name"] / name
         content = path.read_bytes()

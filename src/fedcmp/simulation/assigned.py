@@ -40,6 +40,34 @@ class Assigned:
         return [np.sort(np.concatenate(parts)) for parts in self.parts]
 
 
+def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:
+    """Open a built scenario and hold it against recipe and source, before anything costly is done with them.
+
+    Raises:
+        UserError: no scenario; other rounds than the recipe's; a source whose content changed since.
+    """
+    folder = recipe.scenario.manifest
+    assert folder is not None  # the recipe's own check
+    built = BuiltScenario.read(folder)
+    rounds = {len(client.rounds) for client in built.clients}
+    if rounds != {recipe.federation.rounds}:
+        raise UserError(
+            f"{folder}: was cut into {max(rounds)} rounds, but federation.rounds = {recipe.federation.rounds}: set it "
+            f"to {max(rounds)}, or build the scenario again with --rounds {recipe.federation.rounds}"
+        )
+    known = built.embeddings.get("source", {})
+    if known.get("fingerprint") in (None, source.fingerprint()):
+        return built
+    if known.get("total") == len(source):
+        raise UserError(
+            f"{source.name}: changed since {folder} was built: as many pairs, but other captions or pictures; embed it "
+            "and build the scenario again, or give the pairs that it was built from"
+        )
+    told = f"{source.name} holds {len(source)} pairs, the scenario was built from {known.get('total')}"
+    logger.warning("%s: %s: pairs are looked up by their ids only", folder, told)
+    return built
+
+
 def assigned_pairs(recipe: Recipe, source: PairSource, keys: list[str]) -> Assigned:
     """Look a built scenario's ids up.
 
@@ -52,21 +80,8 @@ def assigned_pairs(recipe: Recipe, source: PairSource, keys: list[str]) -> Assig
         UserError: no scenario; other rounds than the recipe's; a source whose content changed since; too many ids
             are missing, or all of a client's in a round.
     """
+    built = check_built(recipe, source)
     folder = recipe.scenario.manifest
-    assert folder is not None  # the recipe's own check
-    built = BuiltScenario.read(folder)
-    rounds = {len(client.rounds) for client in built.clients}
-    if rounds != {recipe.federation.rounds}:
-        raise UserError(
-            f"{folder}: was cut into {max(rounds)} rounds, but federation.rounds = {recipe.federation.rounds}: set it "
-            f"to {max(rounds)}, or build the scenario again with --rounds {recipe.federation.rounds}"
-        )
-    known = built.embeddings.get("source", {})
-    if known.get("total") == len(source) and known.get("fingerprint") not in (None, source.fingerprint()):
-        raise UserError(
-            f"{source.name}: changed since {folder} was built: as many pairs, but other captions or pictures; embed it "
-            "and build the scenario again, or give the pairs that it was built from"
-        )
     position = {key: number for number, key in enumerate(keys)}
     parts = [[_found(ids, position) for ids in client.rounds] for client in built.clients]
     missing = [client.size - sum(map(len, mine)) for client, mine in zip(built.clients, parts, strict=True)]

@@ -25,7 +25,7 @@ from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questio
 from fedcmp.model.language import TextFormat, check_length
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
-from fedcmp.simulation.assigned import Assigned, assigned_pairs
+from fedcmp.simulation.assigned import Assigned, assigned_pairs, check_built
 from fedcmp.simulation.division import Usable, divide, hold_out, in_turn, readable
 from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared
 from fedcmp.simulation.samples import choose, keep_pictures
@@ -60,6 +60,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
     collections = training_collections(recipe, progress)
+    if recipe.scenario.kind == "manifest":
+        check_built(recipe, collections[0].source)  # before features of hours are computed
     features = [frozen_features(recipe, c, encoder, progress) for c in collections]
     every_feature = list(features)
     held_out = evaluation_collection(recipe, progress)

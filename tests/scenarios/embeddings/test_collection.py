@@ -197,7 +197,7 @@ def test_a_shard_of_bad_pairs_only_is_empty(tmp_path):
     assert found.rows("text", 0, 1).shape == (1, 64)
 
 
-def test_vectors_that_are_not_finite_are_named(pairs, tmp_path, monkeypatch):
+def test_a_vector_that_is_not_finite_is_a_bad_pair(pairs, tmp_path, monkeypatch):
     real = DualEncoder.texts
 
     def broken(self, captions):
@@ -205,11 +205,13 @@ def test_vectors_that_are_not_finite_are_named(pairs, tmp_path, monkeypatch):
         return torch.where(torch.tensor(["circle" in one for one in captions])[:, None], torch.nan, vectors)
 
     monkeypatch.setattr(DualEncoder, "texts", broken)
-    message = (
-        r"text: 3 of 7 rows are no unit vectors; the one of 'id-5' is not finite: embed these pairs again, in float32"
-    )
-    with pytest.raises(UserError, match=message):
-        embed_collection(pairs, "world", tmp_path / "emb", **OPTIONS)
+    found = embed_collection(pairs, "world", tmp_path / "emb", **OPTIONS | {"max_bad_fraction": 1})
+    lost = [json.loads(line) for line in (tmp_path / "emb" / BAD_PAIRS).read_text().splitlines()]
+    named = [one["key"] for one in lost if one["reason"] == "not finite"]
+    assert named
+    assert not set(named) & set(found.ids())
+    with pytest.raises(UserError, match="not finite"):
+        embed_collection(pairs, "world", tmp_path / "strict", **OPTIONS | {"max_bad_fraction": 0.25})
 
 
 def test_there_are_as_many_workers_as_processors_if_memory_allows(monkeypatch):

@@ -183,3 +183,26 @@ def test_every_half_precision_unit_vector_passes():
     for width in (1, 2, 64, 1024):
         rows = unit(rng.normal(size=(50, width))).astype(np.float16)
         check_units(rows, [""] * 50, "here")
+
+
+def test_a_shard_of_another_model_is_noticed(tmp_path):
+    for name in ("one", "other"):
+        folder = tmp_path / name
+        folder.mkdir()
+        rows = vectors(3, 4) if name == "one" else vectors(3, 4)[::-1]
+        shard = write_embedding_shard(
+            folder / "shard-00000.safetensors", ["a", "b", "c"], *rows, key=name, first=0, stop=3
+        )
+        write_index(folder, [shard], width=4, model={"name": name}, source={})
+    (tmp_path / "one" / "shard-00000.safetensors").write_bytes(
+        (tmp_path / "other" / "shard-00000.safetensors").read_bytes()
+    )
+    with pytest.raises(UserError, match=r"shard-00000\.safetensors: is of other embeddings"):
+        EmbeddingFolder(tmp_path / "one")
+
+
+def test_arrays_by_columns_are_written_by_rows(tmp_path):
+    image, text = (np.asfortranarray(rows) for rows in vectors(5, 4))
+    path = tmp_path / "shard"
+    write_embedding_shard(path, list("abcde"), image, text, key="k", first=0, stop=5)
+    assert read_embedding_shard(path, key="k")[0].rows == 5

@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from fedcmp.model.locations import device_of
 from fedcmp.scenarios.clustering.vectors import Floats, Vectors
 
 Labels = NDArray[np.int64]
@@ -91,8 +92,7 @@ class _Climb:
         self.centroids = np.ascontiguousarray(centroids, vectors.dtype)
         count, clusters = len(vectors), len(centroids)
         self.labels: Labels = np.full(count, -1, np.int64)
-        self.lower = np.full(count, -np.inf, vectors.dtype)  # of the similarity to the own cluster
-        self.upper = np.full((count, clusters), np.inf, vectors.dtype)  # to the others; -inf in the own column
+        self.lower = self.upper = np.empty(0, vectors.dtype)
         self.sums: Sums = np.zeros((clusters, vectors.width))  # of the vectors of each cluster
         self.margin = 1e-5 if vectors.dtype == np.float32 else 1e-11  # rounding of one similarity, generously
         size = max(1, _PIECE_BYTES // (vectors.width * vectors.dtype.itemsize))
@@ -100,6 +100,9 @@ class _Climb:
         self.read = 0
 
     def run(self, max_steps: int, watch: Watch | None) -> Climbed:
+        count, clusters = len(self.vectors), len(self.centroids)
+        self.lower = np.full(count, -np.inf, self.vectors.dtype)  # of the similarity to the own cluster
+        self.upper = np.full((count, clusters), np.inf, self.vectors.dtype)  # to the others; -inf in the own column
         seen: set[bytes] = set()
         trace: list[float] = []
         best = self.labels, self.centroids
@@ -169,7 +172,7 @@ class _Climb:
         """Give each empty cluster the pair that fits its own cluster worst, taken from a cluster of at least two."""
         fits = np.concatenate(list(self.pool.map(lambda piece: self._fit(*piece), self.pieces)))
         moved = 0
-        for pair in np.argsort(fits, kind="stable").tolist():
+        for pair in np.argsort(fits, kind="stable"):
             empty = np.flatnonzero(counts == 0)
             if not empty.size:
                 break
@@ -209,8 +212,8 @@ def own_similarity(
 
 def _product(device: str) -> Callable[[Floats, Floats], Floats]:
     """The matrix product, on the processor or on a GPU."""
-    where = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-    if where == "cpu":
+    where = device_of(device, key="--device")
+    if where.type == "cpu" and device in ("auto", "cpu"):
         return np.matmul
 
     def on_device(x: Floats, transposed: Floats) -> Floats:

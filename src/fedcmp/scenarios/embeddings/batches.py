@@ -98,7 +98,13 @@ class Embedder:
             return Vectors(bad, np.empty((0, 0), np.float16), np.empty((0, 0), np.float16))
         captions = [caption for number, caption in enumerate(batch.captions) if number not in bad]
         image = self._model.prepared_images({name: torch.cat([one[name] for one in good]) for name in good[0]})
-        return Vectors(bad, image.half().numpy(), self._model.texts(captions).half().numpy())
+        text = self._model.texts(captions)
+        finite = (image.isfinite().all(1) & text.isfinite().all(1)).numpy()
+        if not finite.all():  # half precision may overflow on a strange picture: one pair is lost, not the collection
+            usable = [number for number in range(len(batch.captions)) if number not in bad]
+            lost = [number for number, is_finite in zip(usable, finite, strict=True) if not is_finite]
+            bad |= {number: BadPair("not finite", "its embedding") for number in lost}
+        return Vectors(dict(sorted(bad.items())), image[finite].half().numpy(), text[finite].half().numpy())
 
 
 def send(stream: IO[bytes], header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:

@@ -96,7 +96,10 @@ def write_embedding_shard(
     for name in ids:
         if reason := bad_id(name):
             raise UserError(f"{path.name}: the id {name!r} {reason}: rename the pair in its source")
-    halves: dict[Part, Halves] = {"image": images.astype(np.float16), "text": texts.astype(np.float16)}
+    halves: dict[Part, Halves] = {
+        "image": np.ascontiguousarray(images, np.float16),
+        "text": np.ascontiguousarray(texts, np.float16),
+    }
     for part, rows in halves.items():
         check_units(rows, ids, f"{path.name}: {part}")
     encoded = np.frombuffer("\n".join(ids).encode(), np.uint8)
@@ -276,6 +279,11 @@ class EmbeddingFolder:
                 self._offsets[number, part] = 8 + length + entry["data_offsets"][0]
             if 8 + length + max(header[name]["data_offsets"][1] for name in ("ids", *PARTS)) > size:
                 raise UserError(f"{path}: is cut off: remove it and run `fedcmp scenario embed` again")
+            if json.loads(header["__metadata__"]["fedcmp"])["sha256"] != shard.sha256:
+                raise UserError(
+                    f"{path}: is of other embeddings than {INDEX} lists: put the right file back, or embed into a new "
+                    "folder"
+                )
         except FileNotFoundError:
             raise UserError(f"{path}: is missing: run `fedcmp scenario embed` again") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
