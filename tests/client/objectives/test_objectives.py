@@ -18,8 +18,12 @@ def ours(vlm, pairs, objective, *, memory=None, broadcast=None, part=PART):
 
 
 def assert_same(trained, expected):
+    """Equal up to rounding, which AdamW magnifies where a gradient is nearly zero: a few entries may differ more."""
     for name, tensor in expected.items():
-        torch.testing.assert_close(trained.update.state[name], tensor, rtol=2e-3, atol=2e-5)
+        found = trained.update.state[name]
+        torch.testing.assert_close(found, tensor, rtol=2e-2, atol=5e-4)
+        far = ~torch.isclose(found, tensor, rtol=2e-3, atol=2e-5)
+        assert far.float().mean() < 1e-3
 
 
 def projector_of(state):
