@@ -202,7 +202,7 @@ class Aggregator(ABC):
         start = self._global[name]
         theirs = update.state[name].detach().to(start.device)
         for theirs_block, start_block, *other_blocks in blocks(theirs, start, *others):
-            yield theirs_block.to(torch.float64) - start_block.to(torch.float64), *other_blocks
+            yield theirs_block.to(torch.float64, copy=True).sub_(start_block), *other_blocks
 
     def _moved(self, name: str, step: Tensor) -> Tensor:
         """Return global plus step, summed in float64, as a fresh tensor of the global one's dtype."""

@@ -86,7 +86,7 @@ class ServerStep(Aggregator):
             slots = [slot[name] for slot in self._coming.values()]
             for moved_block, start_block, sum_block, *slot_blocks in blocks(moved, start, self._sums[name], *slots):
                 step = self._step(sum_block / total, *slot_blocks)
-                moved_block.copy_(step.add_(start_block.to(torch.float64)))
+                moved_block.copy_(step.add_(start_block))
             merged[name] = moved
         return merged
 

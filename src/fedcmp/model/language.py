@@ -13,6 +13,7 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from fedcmp.errors import UserError
+from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
 
 KEY = "model.language"
@@ -111,6 +112,7 @@ class LanguageModel(TextFormat):
         self.device, self.dtype = device_of(device), dtype_of(dtype)
         model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
+        use_frozen_linears(self.model)
         self.embedding: nn.Embedding = self.model.get_input_embeddings()
         if self.embedding.weight.shape[1] != self.width:
             raise UserError(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fedcmp.errors import UserError
+from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
 
 Strategy = Literal["auto", "default", "full"]
@@ -57,6 +58,7 @@ class VisionEncoder:
         self.width = int(self.config.hidden_size)
         self.patch_size, self.image_size = int(self.config.patch_size), int(self.config.image_size)
         self.model: nn.Module = model.to(self.device).eval().requires_grad_(False)
+        use_frozen_linears(self.model)
         self.processor: Any = load(AutoImageProcessor, where, KEY)
         self._fingerprint: str | None = None
         self._keep_layers_below()
