@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from fedcmp.errors import UserError
 from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
+from fedcmp.model.precision import use_float32_attention
 
 KEY = "model.language"
 
@@ -113,6 +114,7 @@ class LanguageModel(TextFormat):
         model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
         self.model = model.to(self.device).eval().requires_grad_(False)
         use_frozen_linears(self.model)
+        use_float32_attention(self.model)
         self.embedding: nn.Embedding = self.model.get_input_embeddings()
         if self.embedding.weight.shape[1] != self.width:
             raise UserError(

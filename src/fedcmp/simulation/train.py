@@ -25,6 +25,7 @@ from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.precision import settle_dtype
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress, cache_folder
 
@@ -69,6 +70,8 @@ def train(
     lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
+            begun = folder / "recipe.toml"
+            recipe = settle_dtype(recipe, begun if resume and begun.exists() else None)
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
             return _train(recipe, folder, folders, resume=resume, events=events or Events(), progress=progress)
     except Timeout as error:
