@@ -133,6 +133,24 @@ def export_command(
     typer.echo(f"exported: {export_run(run, out, client=client)}")
 
 
+@app.command("track")
+def track_command(
+    run: RunFolderArgument,
+    to: Annotated[
+        list[str],
+        typer.Option(help="tensorboard, wandb or trackio; may be given several times."),
+    ] = ["tensorboard"],  # noqa: B006 - typer copies it
+) -> None:
+    """Write the curves of a run, finished or not, for TensorBoard, Weights & Biases or trackio.
+
+    Example: fedcmp track runs/demo --to tensorboard
+    """
+    from fedcmp.tracking.following import track_run
+
+    for folder in track_run(run, to):
+        typer.echo(f"tracked: {folder}")
+
+
 @app.command("methods")
 def methods_command() -> None:
     """List the methods a recipe may name."""

@@ -27,8 +27,10 @@ from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress, cache_folder
+from fedcmp.simulation.tracked import Tracked
+from fedcmp.tracking.trackers import require_trackers
 
-NOT_COMPARED = ("workers", "cache", "folder")  # a run may be resumed with other ones: they change no result
+NOT_COMPARED = ("workers", "cache", "folder", "track")  # a run may be resumed with other ones: they change no result
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -63,6 +65,7 @@ def train(
         UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models.
     """
     folder, folders = run_folder(recipe), method_folders(recipe)
+    require_trackers(list(recipe.run.track))
     # the lock lies in the cache: a mistake leaves nothing where runs are kept
     locks = cache_folder(recipe) / "locks"
     locks.mkdir(parents=True, exist_ok=True)
@@ -98,9 +101,9 @@ def _train(
             kept.begin(_recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
-    with Pool(recipe, folder / "prepared") as pool:
+    with Tracked(recipe, folders, events) as tracked, Pool(recipe, folder / "prepared") as pool:
         runs = [
-            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", events)
+            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", tracked)
             for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
