@@ -61,6 +61,7 @@ def train_command(
     option: Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run of that name first.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will need, and run nothing.")] = False,
 ) -> None:
     """Run every method of a recipe, then print the table and write the report.
 
@@ -72,6 +73,13 @@ def train_command(
     from fedcmp.simulation.train import run_folder, train
 
     loaded = load_recipe(recipe, option)
+    if plan:
+        from fedcmp.simulation.preflight import plan_run
+
+        planned = plan_run(loaded)
+        typer.echo("\n".join(planned.lines))
+        planned.check()
+        return
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option or [] for part in ("-o", o))])
     try:
         with Display(loaded) as display:

@@ -43,6 +43,10 @@ class Tracked(Events):
         for follower in self._followers.values():
             follower.close()
 
+    def planned(self, lines: list[str], misfits: list[str]) -> None:
+        """Pass it on."""
+        self._events.planned(lines, misfits)
+
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """Pass it on."""
         self._events.client_done(method, round_number, client, clients, loss)

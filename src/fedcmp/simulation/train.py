@@ -25,12 +25,19 @@ from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.preflight import plan_run
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress, cache_folder
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
 
-NOT_COMPARED = ("workers", "cache", "folder", "track")  # a run may be resumed with other ones: they change no result
+NOT_COMPARED = (
+    "workers",
+    "cache",
+    "folder",
+    "track",
+    "preflight",
+)  # a run may be resumed with other ones: they change no result
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -62,7 +69,8 @@ def train(
         The run's folder.
 
     Raises:
-        UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models.
+        UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models;
+            more memory or disk is needed than there is.
     """
     folder, folders = run_folder(recipe), method_folders(recipe)
     require_trackers(list(recipe.run.track))
@@ -73,6 +81,11 @@ def train(
     try:
         with lock.acquire(timeout=0):
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+            if not all(kept.finished for kept in folders.values()):
+                plan = plan_run(recipe)
+                (events or Events()).planned(plan.lines, plan.misfits)
+                if recipe.run.preflight == "refuse":
+                    plan.check()
             return _train(recipe, folder, folders, resume=resume, events=events or Events(), progress=progress)
     except Timeout as error:
         raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
