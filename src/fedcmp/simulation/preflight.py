@@ -216,7 +216,7 @@ def _memory(
     preparing = main + vision.loaded * item
     if not on_gpu:
         preparing += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
-    worker = held + needs.WORKER_PAIR * pairs + (needs.PROCESS if count > 1 else 0)
+    worker = held + needs.WORKER_PAIR * pairs + (needs.WORKER_PROCESS if count > 1 else 0)
     memory = max(preparing, main + server + count * worker)
     gpu = count * (needs.CUDA_PROCESS + frozen + work) if on_gpu else None
     return memory, worker, frozen, batch, gpu
