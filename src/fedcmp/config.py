@@ -43,6 +43,12 @@ class Run(_Section):
     workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
     cohort: int = Field(1, ge=1, description="clients whose samples share one batch; equal to 1 up to rounding")
     cache: File | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse", description="what follows when the run needs more memory or disk than there is (estimated beforehand)"
+    )
+    track: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        [], description="where curves are sent while the run works; nothing is imported, written or sent by default"
+    )
 
 
 class Model(_Section):
@@ -209,6 +215,8 @@ class Recipe(_Section):
                     raise ValueError(f'scenario.{key}: not with scenario.kind = "manifest"')
                 if not client.isdecimal() or int(client) >= clients:
                     raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
+        if len(set(self.run.track)) != len(self.run.track):
+            raise ValueError("run.track: a tracker is named twice")
         if len(set(self.run.methods)) != len(self.run.methods):
             raise ValueError("run.methods: a method is named twice")
         for name in [*self.run.methods, *self.method]:

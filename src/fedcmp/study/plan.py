@@ -15,7 +15,15 @@ FORMAT = 1  # of run files
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
 _LATER: dict[str, Any] = {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5}  # keys of [scenario]
-_NO_RESULT = ("workers", "cache", "folder", "name", "methods")  # keys of [run] that change no result
+_NO_RESULT = (
+    "workers",
+    "cache",
+    "folder",
+    "name",
+    "methods",
+    "track",
+    "preflight",
+)  # keys of [run] that change no result
 
 
 @dataclass(frozen=True)
