@@ -6,10 +6,10 @@
 
 Image clusters of the embedded world, five clients, FedAvg and Fed-CMP at the rates that the study's tuning chose; one
 process, one torch thread. A run ends as one small file under OUT/runs, known by the hash of all that determines its
-result, and is never run twice: stop it at any moment and start it again. OUT/report/tables.md gives, for each form, the mean
-of the final caption loss over the seeds with its standard deviation, the mean of its difference from float32 on the
-same seed with its standard error, and the bytes. "Five clients a batch" is float32 again, computed in another order:
-its difference is what rounding alone does after ten rounds.
+result, and is never run twice: stop it at any moment and start it again. OUT/report/tables.md gives, for each form, the
+mean of the final caption loss over the seeds with its standard deviation, the mean of its difference from float32 on
+the same seed with its standard error, and the bytes. "Five clients a batch" is float32 again, computed in another
+order: its difference is what rounding of the last bit does after ten rounds.
 """
 
 import argparse
