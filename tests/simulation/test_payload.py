@@ -33,7 +33,7 @@ def run(folder: Path, cache: Path, *, stop_after: int | None = None, resume: boo
     content = {
         "run": {"name": "small", "folder": str(folder), "cache": str(cache), "seed": 3, "methods": METHODS}
         | {"workers": 1},
-        "data": {"num_pairs": 180},
+        "data": {"num_pairs": 108},
         "scenario": {"kind": "iid", "clients": 3},
         "federation": {"rounds": 3, "payload": "int8"},
         "training": {"learning_rate": 0.01, "batch_size": 8},
@@ -75,9 +75,9 @@ def projector(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_few_bits_end_near_where_float32_ends(reference, tmp_path, world_cache):
-    exact = run(tmp_path, world_cache, federation={"payload": "float32"})
+    exact = run(tmp_path, world_cache, federation={"payload": "float32"}, run={"methods": ["fedavg", "fedcmp"]})
     half = run(tmp_path / "half", world_cache, federation={"payload": "bfloat16"}, run={"methods": ["fedcmp"]})
-    for method in METHODS:
+    for method in ("fedavg", "fedcmp"):
         losses = [
             [line["caption_loss"] for line in metrics(folder / method) if line["kind"] == "evaluation"][-1]
             for folder in (exact, reference)
@@ -89,11 +89,9 @@ def test_few_bits_end_near_where_float32_ends(reference, tmp_path, world_cache):
     assert final == pytest.approx(whole, abs=0.02)
 
 
-def test_a_run_interrupted_after_any_round_resumes_to_the_same_end(reference, tmp_path, world_cache):
+def test_an_interrupted_run_resumes_to_the_same_end(reference, tmp_path, world_cache):
     with pytest.raises(Interrupted):
         run(tmp_path, world_cache, stop_after=1)
-    with pytest.raises(Interrupted):
-        run(tmp_path, world_cache, stop_after=2, resume=True)
     resumed = run(tmp_path, world_cache, resume=True)
     for method in METHODS:
         assert last_projector(resumed / method) == last_projector(reference / method)
