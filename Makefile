@@ -42,6 +42,8 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/aggregation.py | tee results/aggregation.txt
 	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt
 	$(BIN)/python benchmarks/clustering.py --out results/clustering.txt
+	$(BIN)/python benchmarks/payload.py
+	$(BIN)/python docs/quote_tables.py results/payload/report/tables.md -- docs/performance.md
 
 # The demo's recipe over three seeds, mean and spread: minutes.
 results: $(STAMP)

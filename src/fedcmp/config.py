@@ -13,7 +13,9 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcmp.config_errors import first_mistake
+from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.errors import UserError
+from fedcmp.federation.payload import Payload
 from fedcmp.methods import NOT_FEDERATED, Chosen, choose
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
@@ -91,7 +93,7 @@ class Data(_Section):
     max_unknown_fraction: Fraction = Field(0.1, description="share of unknown words past which captions are refused")
     max_pixels: int = Field(178_956_970, ge=1, description="larger pictures are refused before they are decoded")
     feature_store: bool = Field(True, description="compute the frozen features once and keep them")
-    feature_dtype: Literal["float32", "bfloat16", "float16"] = "float16"
+    feature_dtype: FeatureDtype = Field("float16", description="float8_e4m3 and int8 store a scale a token beside")
 
 
 class Scenario(_Section):
@@ -113,6 +115,13 @@ class Federation(_Section):
     rounds: int = Field(10, ge=1)
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients that take part in a round")
     on_bad_update: Literal["stop", "drop"] = "stop"
+    payload: Payload = Field(
+        "float32", description="how updates travel; int8: blocks of 256 with a scale (docs/performance.md)"
+    )
+    error_feedback: bool = Field(True, description="what rounding loses of an update goes along in the next round")
+    broadcast_payload: Payload | None = Field(
+        None, description="how the server's projector travels; default: bfloat16, float32 where payload is"
+    )
 
 
 class Training(_Section):

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from fedcmp.data.feature_forms import feature_form, pack, unpack
 from fedcmp.data.features import (
     FeatureSource,
     OnTheFlyFeatures,
@@ -30,7 +31,7 @@ def expected(number: int, dtype: torch.dtype) -> Tensor:
     return torch.from_numpy(np.stack(quarters).astype(np.float32) / np.float32(4080)).to(dtype)
 
 
-@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float32", "float8_e4m3", "int8"])
 def test_store_and_passing_give_the_same_numbers(tmp_path: Path, name: str) -> None:
     source = list_source(23, missing=(5, 9))
     sources: list[FeatureSource] = [
@@ -44,7 +45,8 @@ def test_store_and_passing_give_the_same_numbers(tmp_path: Path, name: str) -> N
         kept, rows = features.gather(wanted)
         assert kept.tolist() == [22, 0, 13, 1, 22]
         assert rows.dtype == features.dtype == torch_dtype(name)
-        assert torch.equal(rows, torch.stack([expected(number, features.dtype) for number in kept.tolist()]))
+        meant = torch.stack([expected(number, features.dtype) for number in kept.tolist()])
+        assert torch.equal(rows, unpack(*pack(meant, feature_form(name))))
         assert torch.equal(features.features([13, 1]), rows[2:4])
         assert features.features(np.array([], np.int64)).shape == (0, 4, 3)
         none, nothing = features.gather([5])
@@ -95,5 +97,5 @@ def test_outputs_that_do_not_fit() -> None:
         encode_pictures(Constant(float("nan"), (4, 3)), images, dtype=torch.float16)
     with pytest.raises(ValueError, match=r"\(2, 4\) for 2 pictures"):
         encode_pictures(Constant(1.0, (4,)), images, dtype=torch.float16)
-    with pytest.raises(UserError, match="unknown feature_dtype 'int8'"):
-        torch_dtype("int8")
+    with pytest.raises(UserError, match="unknown feature_dtype 'int4'"):
+        torch_dtype("int4")

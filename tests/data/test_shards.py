@@ -20,8 +20,9 @@ def test_any_reader_of_safetensors_reads_a_shard(tmp_path: Path) -> None:
     tensors = load_file(path)
     assert torch.equal(tensors["features"], features)
     assert tensors["index"].tolist() == [6, 8]
-    found, mapped, rows = read_shard(path, key="key", verify=True)
+    found, mapped, rows, scales = read_shard(path, key="key", verify=True)
     assert found == shard
+    assert scales is None
     assert found.bad == tuple(bad)
     assert torch.equal(mapped, features)
     assert rows.tolist() == [6, 8]
@@ -66,7 +67,7 @@ def test_features_are_mapped_not_read(tmp_path: Path) -> None:
         return int(statm.read_text().split()[1]) * 4096
 
     before = resident()
-    _, features, _ = read_shard(path, key="k", verify=False)
+    _, features, _, _ = read_shard(path, key="k", verify=False)
     assert features.nbytes > 80e6
     assert resident() - before < 20e6
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fedcmp.data.feature_forms import store_bytes
+from fedcmp.federation.payload import forms
 from fedcmp.methods import choose
 from fedcmp.model.sizes import LanguageSize, VisionSize
 from fedcmp.simulation import needs
@@ -24,8 +26,8 @@ def test_llavas_projector_has_21_million_parameters():
 
 def test_the_feature_store_of_cc12m():
     """576 patches x 1024 in 2 bytes are 1.18 MB a picture."""
-    assert needs.feature_store_bytes(1, 576, 1024, "float16") == 1_179_648 + 8
-    assert needs.feature_store_bytes(10**6, 576, 1024, "float32") == 10**6 * (2_359_296 + 8)
+    assert store_bytes(1, 576, 1024, "float16") == 1_179_648 + 8
+    assert store_bytes(10**6, 576, 1024, "float32") == 10**6 * (2_359_296 + 8)
 
 
 def test_a_sample_of_llava_7b_keeps_two_and_a_half_gigabytes():
@@ -56,6 +58,19 @@ LINEAR = {"linear_1.weight": (4, 3), "linear_1.bias": (4,)}  # 16 numbers
 def test_bytes_of_a_clients_round(method, options, down, up):
     assert needs.wire(choose(method, options=options), LINEAR) == needs.Wire(down, up)
     assert needs.Wire(down, up).of(5) == 5 * (down + up)
+
+
+@pytest.mark.parametrize(
+    ("payload", "broadcast", "down", "up"),
+    [
+        ("bfloat16", None, 32 + 64, 32 + 32 + 32),
+        ("int8", None, 32 + 64, (12 + 4) + (4 + 4) + 32 + 32),  # a scale for the matrix, one for the bias
+        ("int8", "int8", (12 + 4) + (4 + 4) + 64, (12 + 4) + (4 + 4) + 32 + 32),
+    ],
+)
+def test_bytes_of_a_round_in_a_narrower_form(payload, broadcast, down, up):
+    chosen = choose("fedcmp", options={})
+    assert needs.wire(chosen, LINEAR, forms(payload, broadcast)) == needs.Wire(down, up)
 
 
 def test_checkpoints_and_learners():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedcmp.study.plan import grid, inherited, planned_run
+from fedcmp.study.plan import _content, grid, inherited, planned_run
 from fedcmp.study.recipe import StudyRecipe, load_study
 
 
@@ -78,3 +78,15 @@ def test_tuning_uses_validation_scenes_and_no_suites(study):
     assert planned_run(study, "image", "arm-no-momentum", 1, arm).recipe.evaluation.every == 2
     assert planned_run(study, "image", "fedavg", 2, settings(study)).recipe.evaluation.every == 2
     assert planned_run(study, "iid", "fedavg", 1, settings(study)).recipe.evaluation.every == 2
+
+
+def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write):
+    """Run files of before stay those of the same runs: the hash is that of a recipe that never had the key."""
+    usual = planned_run(study, "image", "fedavg", 1, settings(study))
+    content["scenario"]["image"]["recipe"]["federation"] = {"payload": "float32", "error_feedback": True}
+    assert planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study)).hash == usual.hash
+    content["scenario"]["image"]["recipe"]["federation"] = {"payload": "int8"}
+    small = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
+    assert small.hash != usual.hash
+    assert small.pairs_hash == usual.pairs_hash
+    assert not {"payload", "error_feedback", "broadcast_payload"} & set(_content(usual.recipe)["federation"])

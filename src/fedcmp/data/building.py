@@ -10,7 +10,8 @@ import torch
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from fedcmp.data.features import ImageEncoder, decoded, encode_pictures, rejected_pair
+from fedcmp.data.feature_forms import FeatureForm
+from fedcmp.data.features import ImageEncoder, decoded, rejected_pair, stored_pictures
 from fedcmp.data.quality import BadPair, BadPairs, Rejected, logger
 from fedcmp.data.shards import Shard, TornShard, read_shard, write_shard
 from fedcmp.data.source import PairSource
@@ -29,7 +30,7 @@ class ShardBuilder:
         encoder: the frozen encoder.
         key: the store's.
         shape: (P, D), patches a picture and width of the encoder.
-        dtype: the features' type.
+        form: how the features are stored.
         batch_size: pictures a call of the encoder.
         max_pixels: see `images.decode_image`.
         decode_threads: pictures decoded at a time.
@@ -41,7 +42,7 @@ class ShardBuilder:
     encoder: ImageEncoder
     key: str
     shape: tuple[int, int]
-    dtype: torch.dtype
+    form: FeatureForm
     batch_size: int
     max_pixels: int
     decode_threads: int
@@ -60,10 +61,11 @@ class ShardBuilder:
             UserError: too many bad pairs, or the file cannot be written.
         """
         try:
-            shard, features, _ = read_shard(path, key=self.key, verify=True)
+            shard, features, _, scales = read_shard(path, key=self.key, verify=True)
             if (shard.first, shard.stop) != (first, stop):
                 raise TornShard("holds other pairs")
-            if tuple(features.shape[1:]) != self.shape or features.dtype != self.dtype:
+            of_form = features.dtype == self.form.stored and (scales is not None) == (self.form.largest is not None)
+            if tuple(features.shape[1:]) != self.shape or not of_form:
                 raise TornShard("holds features of another shape or type")
         except TornShard as torn:
             if path.exists():
@@ -74,7 +76,8 @@ class ShardBuilder:
         return shard
 
     def _encode(self, path: Path, first: int, stop: int) -> Shard:
-        features = torch.empty(stop - first, *self.shape, dtype=self.dtype)
+        features = torch.empty(stop - first, *self.shape, dtype=self.form.stored)
+        scales = None if self.form.largest is None else torch.empty(stop - first, self.shape[0])
         rows: list[int] = []
         bad: list[Rejected] = []
         images: list[Image.Image] = []  # of the last rows, not encoded yet
@@ -87,15 +90,25 @@ class ShardBuilder:
                 images.append(picture)
                 rows.append(index)
             if len(images) == self.batch_size or (images and index == stop - 1):
-                encoded = encode_pictures(self.encoder, images, dtype=self.dtype)
+                encoded, their_scales = stored_pictures(self.encoder, images, self.form)
                 if tuple(encoded.shape[1:]) != self.shape:
                     raise ValueError(f"the encoder returned (n, P, D) = {tuple(encoded.shape)} after {self.shape}")
-                features[len(rows) - len(images) : len(rows)] = encoded
+                place = slice(len(rows) - len(images), len(rows))
+                features[place] = encoded
+                if scales is not None and their_scales is not None:
+                    scales[place] = their_scales
                 images = []
             if not images:
                 self.progress(index + 1, len(self.source))
         return write_shard(
-            path, features[: len(rows)], np.array(rows, np.int64), key=self.key, first=first, stop=stop, bad=bad
+            path,
+            features[: len(rows)],
+            np.array(rows, np.int64),
+            scales=None if scales is None else scales[: len(rows)],
+            key=self.key,
+            first=first,
+            stop=stop,
+            bad=bad,
         )
 
 

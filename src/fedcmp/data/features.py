@@ -9,7 +9,7 @@ Shapes: n pictures, P patches (visual tokens) a picture, D width of the vision e
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -17,13 +17,11 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from torch import Tensor
 
+from fedcmp.data.feature_forms import FeatureDtype, FeatureForm, feature_form, pack, unpack
 from fedcmp.data.images import DEFAULT_MAX_PIXELS, decode_image
 from fedcmp.data.quality import BadPair, BadPairs, Rejected
 from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
-
-FeatureDtype = Literal["float16", "bfloat16", "float32"]
-TORCH_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 class ImageEncoder(Protocol):
@@ -78,13 +76,14 @@ class OnTheFlyFeatures:
         Args:
             source: the pairs.
             encoder: the frozen encoder.
-            feature_dtype: what the encoder's output is cast to.
+            feature_dtype: the form that the encoder's output is brought into, and read back from, as a store would.
             bad_pairs: the ledger that stops a pass with too many bad pairs; none counts them without a limit.
             batch_size: most pictures a call of the encoder.
             max_pixels: see `images.decode_image`.
             decode_threads: pictures decoded at a time.
         """
         self.source, self.encoder, self.dtype = source, encoder, torch_dtype(feature_dtype)
+        self._form = feature_form(feature_dtype)
         self.bad: dict[int, Rejected] = {}
         self._ledger, self._batch_size = bad_pairs, batch_size
         self._max_pixels, self._threads = max_pixels, decode_threads
@@ -115,12 +114,15 @@ class OnTheFlyFeatures:
             kept.append(index)
             images.append(picture)
             if len(images) == self._batch_size:
-                encoded.append(encode_pictures(self.encoder, images, dtype=self.dtype))
+                encoded.append(self._encoded(images))
                 images = []
         if images:
-            encoded.append(encode_pictures(self.encoder, images, dtype=self.dtype))
+            encoded.append(self._encoded(images))
         features = torch.cat(encoded) if encoded else self._no_features()
         return np.array(kept, np.int64), features
+
+    def _encoded(self, images: list[Image.Image]) -> Tensor:
+        return unpack(*stored_pictures(self.encoder, images, self._form))
 
     def _note(self, index: int, problem: BadPair) -> None:
         bad = self.bad[index] = rejected_pair(self.source, index, problem)
@@ -134,14 +136,8 @@ class OnTheFlyFeatures:
 
 
 def torch_dtype(name: str) -> torch.dtype:
-    """Return the type of a recipe's name.
-
-    Raises:
-        UserError: a name that is not in TORCH_DTYPES.
-    """
-    if name not in TORCH_DTYPES:
-        raise UserError(f"unknown feature_dtype {name!r}: choose {', '.join(TORCH_DTYPES)}")
-    return TORCH_DTYPES[name]
+    """Return the type that readers get of a recipe's name; UserError: there is no such name."""
+    return feature_form(name).read
 
 
 def feature_shape(encoder: ImageEncoder) -> tuple[int, int]:
@@ -173,6 +169,13 @@ def encode_pictures(encoder: ImageEncoder, images: list[Image.Image], *, dtype: 
                 f"{str(dtype).removeprefix('torch.')}: set feature_dtype to bfloat16 or float32"
             )
         return features
+
+
+def stored_pictures(
+    encoder: ImageEncoder, images: list[Image.Image], form: FeatureForm
+) -> tuple[Tensor, Tensor | None]:
+    """Encode n pictures into their stored form: (n, P, D) numbers and (n, P) scales, if any; see `encode_pictures`."""
+    return pack(encode_pictures(encoder, images, dtype=form.read), form)
 
 
 def decoded(

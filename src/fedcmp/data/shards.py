@@ -3,8 +3,9 @@
 A shard is a safetensors file over the pairs first <= index < stop of the source:
 
     features   (rows, P, D), rows <= stop - first: bad pairs have none
+    scales     (rows, P) float32, what a token's numbers are multiplied with; not in all forms (feature_forms.py)
     index      (rows,) int64, each row's index into the source
-    metadata   "fedcmp": JSON of {key, first, stop, sha256 of both tensors' bytes, bad pairs}
+    metadata   "fedcmp": JSON of {key, first, stop, sha256 of the tensors' bytes, bad pairs}
 
 One metadata entry only: safetensors writes several in no fixed order, and equal shards are to be equal files.
 """
@@ -64,7 +65,15 @@ def shard_name(first: int, shard_size: int) -> str:
 
 
 def write_shard(
-    path: Path, features: Tensor, rows: NDArray[np.int64], *, key: str, first: int, stop: int, bad: list[Rejected]
+    path: Path,
+    features: Tensor,
+    rows: NDArray[np.int64],
+    *,
+    scales: Tensor | None = None,
+    key: str,
+    first: int,
+    stop: int,
+    bad: list[Rejected],
 ) -> Shard:
     """Write one shard, whole or not at all.
 
@@ -72,6 +81,7 @@ def write_shard(
         path: where to.
         features: (rows, P, D).
         rows: (rows,) each row's index into the source.
+        scales: (rows, P) of the features' form, if it has them.
         key: the store's.
         first: the shard's first pair.
         stop: one past its last pair.
@@ -81,14 +91,15 @@ def write_shard(
         UserError: the file cannot be written.
     """
     index = torch.from_numpy(rows)
-    checksum = _checksum(features, index)
+    beside = {} if scales is None else {"scales": scales}
+    checksum = _checksum(features, index, *beside.values())
     header = {"key": key, "first": first, "stop": stop, "sha256": checksum, "bad": [list(one) for one in bad]}
     metadata = {"fedcmp": json.dumps(header, sort_keys=True)}
-    write_whole(path, save({"features": features, "index": index}, metadata))
+    write_whole(path, save({"features": features, "index": index, **beside}, metadata))
     return Shard(path.name, first, stop, len(rows), path.stat().st_size, checksum, tuple(bad))
 
 
-def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, NDArray[np.int64]]:
+def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, NDArray[np.int64], Tensor | None]:
     """Open one shard: the header is checked, the features are mapped into memory and not read.
 
     Args:
@@ -97,7 +108,8 @@ def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, ND
         verify: read all of it and check the sha256.
 
     Returns:
-        What the file says of itself, the mapped (rows, P, D) features, and the (rows,) indices.
+        What the file says of itself, the mapped (rows, P, D) features as they are stored, the (rows,) indices, and the
+        (rows, P) scales, if there are any.
 
     Raises:
         TornShard: what is wrong with it.
@@ -107,6 +119,7 @@ def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, ND
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["fedcmp"])
             features, index = file.get_tensor("features"), file.get_tensor("index")
+            scales = file.get_tensor("scales") if "scales" in file.keys() else None  # noqa: SIM118 - it is no dict
         shard = Shard.from_dict(
             {name: header[name] for name in ("first", "stop", "sha256", "bad")}
             | {"file": path.name, "rows": len(features), "bytes": size}
@@ -120,16 +133,18 @@ def read_shard(path: Path, *, key: str, verify: bool) -> tuple[Shard, Tensor, ND
     rows: NDArray[np.int64] = index.numpy()
     if features.ndim != 3 or rows.shape != (shard.rows,) or shard.rows + len(shard.bad) != shard.stop - shard.first:
         raise TornShard("holds another number of rows than its pairs")
+    if scales is not None and (scales.shape != features.shape[:2] or scales.dtype != torch.float32):
+        raise TornShard("holds scales that do not fit its features")
     if shard.rows and not ((np.diff(rows) > 0).all() and rows[0] >= shard.first and rows[-1] < shard.stop):
         raise TornShard("holds rows of other pairs")
-    if verify and _checksum(features, index) != shard.sha256:
+    if verify and _checksum(features, index, *([] if scales is None else [scales])) != shard.sha256:
         raise TornShard("holds other bytes than its checksum says")
-    return shard, features, rows
+    return shard, features, rows, scales
 
 
-def _checksum(features: Tensor, index: Tensor) -> str:
+def _checksum(*tensors: Tensor) -> str:
     digest = hashlib.sha256()
-    for tensor in (features, index):
+    for tensor in tensors:
         if tensor.numel():  # an empty one cannot be viewed as bytes
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

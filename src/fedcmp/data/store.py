@@ -15,7 +15,6 @@ Shapes: n pairs, P patches (visual tokens) a picture, D width of the vision enco
 
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fedcmp.data.building import Progress, ShardBuilder, turn_to_build
-from fedcmp.data.features import FeatureDtype, FeatureSource, ImageEncoder, feature_shape, torch_dtype
+from fedcmp.data.feature_forms import FeatureDtype, FeatureForm, feature_form, unpack
+from fedcmp.data.features import FeatureSource, ImageEncoder, feature_shape
 from fedcmp.data.images import DEFAULT_MAX_PIXELS
 from fedcmp.data.quality import BadPairs, logger
 from fedcmp.data.shards import Shard, TornShard, read_shard, shard_name
@@ -59,7 +59,7 @@ def feature_key(
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> str:
     """Return the sha256 that names the store of these features."""
-    torch_dtype(feature_dtype)
+    feature_form(feature_dtype)
     parts = [FORMAT, encoder.fingerprint(), source.fingerprint(), feature_dtype, max_pixels]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -74,7 +74,7 @@ class FeatureStore:
 
     Attributes:
         key: names the store.
-        dtype: the features' type.
+        dtype: the type that readers get.
         num_pairs: pairs of the source, usable or not.
         patches: P.
         width: D.
@@ -91,23 +91,28 @@ class FeatureStore:
             TornShard: names the shard and what is wrong with it.
         """
         self.folder, self.key = folder, str(index["key"])
-        self.dtype = torch_dtype(index["dtype"])
+        self._form = form = feature_form(index["dtype"])
+        self.dtype = form.read
         self.num_pairs, self.patches, self.width = (int(index[name]) for name in ("num_pairs", "patches", "width"))
         self._features: list[Tensor] = []
+        self._scales: list[Tensor] = []  # empty where the form has none
         self._shard_of = np.full(self.num_pairs, -1, np.int64)  # -1: bad
         self._row_of = np.zeros(self.num_pairs, np.int64)
         expected = (self.patches, self.width)
         for number, listed in enumerate(map(Shard.from_dict, index["shards"])):
             path = store_folder(folder, self.key) / listed.file
             try:
-                found, features, rows = read_shard(path, key=self.key, verify=verify)
+                found, features, rows, scales = read_shard(path, key=self.key, verify=verify)
                 if found != listed:
                     raise TornShard(f"differs from index.json ({found.bytes} bytes, {found.rows} rows)")
-                if tuple(features.shape[1:]) != expected or features.dtype != self.dtype:
+                if tuple(features.shape[1:]) != expected or features.dtype != form.stored:
                     raise TornShard(f"holds {tuple(features.shape)} {features.dtype}, not (n, P, D) = (n, {expected})")
+                if (scales is None) != (form.largest is None):
+                    raise TornShard(f"is {'without' if scales is None else 'with'} scales, unlike {index['dtype']}")
             except TornShard as torn:
                 raise TornShard(f"{path}: {torn}") from None
-            self._features.append(features)
+            self._features.append(features if scales is None else features.view(torch.int8))  # rows of any type
+            self._scales += [] if scales is None else [scales]
             self._shard_of[rows], self._row_of[rows] = number, np.arange(len(rows))
         self.indices: NDArray[np.int64] = np.flatnonzero(self._shard_of >= 0)
         self.bad = [bad for shard in index["shards"] for bad in Shard.from_dict(shard).bad]
@@ -124,7 +129,7 @@ class FeatureStore:
             indices: (n,) indices into the source.
 
         Returns:
-            (n, P, D) in the stored type.
+            (n, P, D) in `dtype`.
 
         Raises:
             ValueError: a pair is bad or not in the source.
@@ -133,13 +138,12 @@ class FeatureStore:
         if not chosen.size:
             return torch.empty(0, self.patches, self.width, dtype=self.dtype)
         shards, rows = self._shard_of[chosen], self._row_of[chosen]
-        first = int(shards[0])
-        if (shards == first).all() and first >= 0:
-            return self._features[first].index_select(0, torch.from_numpy(rows))
         if shards.min() < 0:
             raise ValueError(f"pair {chosen[shards.argmin()]} is bad and has no features; gather() leaves it out")
-        places = zip(shards.tolist(), rows.tolist(), strict=True)
-        return torch.stack([self._features[shard][row] for shard, row in places])
+        numbers = _picked(self._features, shards, rows)
+        if not self._scales:
+            return numbers
+        return unpack(numbers.view(self._form.stored), _picked(self._scales, shards, rows))
 
     def gather(self, indices: ArrayLike) -> tuple[NDArray[np.int64], Tensor]:
         """Return those of the indices that are usable, in their order, and their (n, P, D) features."""
@@ -155,6 +159,14 @@ class FeatureStore:
 
     def __reduce__(self) -> tuple[Callable[[Path, str], "FeatureStore"], tuple[Path, str]]:
         return open_feature_store, (self.folder, self.key)
+
+
+def _picked(of_shards: list[Tensor], shards: NDArray[np.int64], rows: NDArray[np.int64]) -> Tensor:
+    """A copy of the rows, each of its shard."""
+    first = int(shards[0])
+    if (shards == first).all():
+        return of_shards[first].index_select(0, torch.from_numpy(rows))
+    return torch.stack([of_shards[shard][row] for shard, row in zip(shards.tolist(), rows.tolist(), strict=True)])
 
 
 def open_feature_store(folder: Path, key: str, *, verify: bool = False) -> FeatureStore:
@@ -202,7 +214,7 @@ def build_feature_store(
         source: the pairs.
         encoder: the frozen encoder.
         folder: of all stores.
-        feature_dtype: what the encoder's output is cast to.
+        feature_dtype: the form in which the encoder's output is stored.
         shard_size: pairs a shard, the unit in which a killed build resumes; about 256 MB of features if not given.
         batch_size: pictures a call of the encoder.
         max_bad_fraction: share of the pairs that may be bad, records refused on opening the source included.
@@ -220,19 +232,19 @@ def build_feature_store(
     """
     if batch_size < 1 or (shard_size is not None and shard_size < 1):
         raise ValueError(f"batch_size = {batch_size}, shard_size = {shard_size}: must be at least 1")
-    key, dtype = feature_key(encoder, source, feature_dtype, max_pixels=max_pixels), torch_dtype(feature_dtype)
+    key, form = feature_key(encoder, source, feature_dtype, max_pixels=max_pixels), feature_form(feature_dtype)
     target, total = store_folder(folder, key), len(source)
     with turn_to_build(target), _ledger(source, max_bad_fraction, target / "bad_pairs.jsonl") as ledger:
         for bad in source.rejected:
             ledger.add(bad)
         shape = feature_shape(encoder)
-        size = shard_size or _recorded_shard_size(target) or _default_shard_size(shape, dtype)
+        size = shard_size or _recorded_shard_size(target) or _default_shard_size(shape, form)
         builder = ShardBuilder(
             source=source,
             encoder=encoder,
             key=key,
             shape=shape,
-            dtype=dtype,
+            form=form,
             batch_size=batch_size,
             max_pixels=max_pixels,
             decode_threads=decode_threads,
@@ -315,5 +327,6 @@ def _recorded_shard_size(target: Path) -> int | None:
         return None
 
 
-def _default_shard_size(shape: tuple[int, int], dtype: torch.dtype) -> int:
-    return max(1, min(MAX_SHARD_ROWS, SHARD_BYTES // (math.prod(shape) * dtype.itemsize)))
+def _default_shard_size(shape: tuple[int, int], form: FeatureForm) -> int:
+    patches, width = shape
+    return max(1, min(MAX_SHARD_ROWS, SHARD_BYTES // (patches * form.token_bytes(width))))

@@ -23,6 +23,7 @@ from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.evaluation.captions import caption_sums
 from fedcmp.evaluation.questions import score_questions
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
+from fedcmp.federation.payload import Payload, decode, difference, encode, encode_with_feedback
 from fedcmp.methods import LARGE_BATCH
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
@@ -111,7 +112,7 @@ class Engine:
             learners,
             settings,
             objective=create_objective(job["objective"], **job["objective_options"]),
-            broadcast=by_label(under(tensors, "broadcast.")),
+            broadcast=by_label(decode(under(tensors, "broadcast."))),
             with_second_moment=bool(job["with_second_moment"]),
             measure_only=bool(job.get("measure_only", False)),
             on_step=lambda _step, _loss: self._on_step(),
@@ -120,7 +121,8 @@ class Engine:
         out: Tensors = {}
         for client, learner, done in zip(clients, learners, trained, strict=True):
             results.append(_result(learner, done))
-            own = _tensors(done, keep_optimizer=bool(job["keep_optimizer"]))
+            residual = under(tensors, f"{owner(client)}residual.") or None
+            own = _tensors(done, learner, job, residual)
             out |= {f"{owner(client)}{name}": tensor for name, tensor in own.items()}
         return {"clients": results}, out
 
@@ -132,7 +134,7 @@ class Engine:
         steps = [len(part) for part in batches]
         part = Part(batches[number], schedule.rates(steps, number), self.data.manifest.swapped)
         own = under(tensors, owner(client))
-        start = under(own, "projector.") or under(tensors, "projector.")
+        start = under(own, "projector.") or decode(under(tensors, "projector."))
         memory = by_label(under(own, "memory."))
         return Learner(part, start, under(own, "optimizer.") or None, memory or None)
 
@@ -203,12 +205,24 @@ def _result(learner: Learner, done: Trained) -> dict[str, Any]:
     }
 
 
-def _tensors(done: Trained, *, keep_optimizer: bool) -> Tensors:
+def _tensors(done: Trained, learner: Learner, job: Job, residual: Tensors | None) -> Tensors:
+    """What the learner sends, encoded as the job says, and what stays with it: memory, residual, optimiser."""
     update = done.update
-    out = {f"projector.{name}": tensor for name, tensor in update.state.items()}
-    out |= {f"second_moment.{name}": tensor for name, tensor in (update.second_moment or {}).items()}
-    out |= flat(update.extra or {}, "extra.") | flat(done.memory, "memory.")
-    if keep_optimizer:
+    payload: Payload = job.get("payload", "float32")
+    beside: Payload = job.get("beside", "float32")
+    sent: Tensors = {f"second_moment.{name}": tensor for name, tensor in (update.second_moment or {}).items()}
+    out = encode(sent | flat(update.extra or {}, "extra."), beside) | flat(done.memory, "memory.")
+    if job.get("whole", True):
+        out |= {f"projector.{name}": tensor for name, tensor in update.state.items()}
+    else:
+        change = difference(update.state, learner.start)
+        if job["error_feedback"] and payload != "float32":
+            wire, kept = encode_with_feedback(change, residual, payload)
+            out |= {f"residual.{name}": tensor for name, tensor in kept.items()}
+        else:
+            wire = encode(change, payload)
+        out |= {f"update.{name}": tensor for name, tensor in wire.items()}
+    if job["keep_optimizer"]:
         out |= {f"optimizer.{name}": tensor for name, tensor in done.optimizer.items()}
     return out
 

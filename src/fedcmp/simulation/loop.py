@@ -9,13 +9,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import Recipe
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.evaluation.questions import question_metrics
+from fedcmp.federation.payload import decode, encode, forms, moved, wire_bytes
 from fedcmp.methods import NOT_FEDERATED, Chosen
 from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.scenarios.participation import participants
@@ -26,7 +25,8 @@ from fedcmp.simulation.pool import Answer, Pool
 from fedcmp.simulation.samples import sample_positions, write_samples
 
 Line = dict[str, Any]
-_MEMORY = "client_memory."  # in a checkpoint: what local objectives keep between rounds
+_MEMORY = "client_memory."  # in a checkpoint: what clients keep between rounds
+_KEPT = ("memory.", "residual.")  # in an answer: what stays with the client, of its objective and of its payload
 
 
 class Events:
@@ -78,6 +78,7 @@ class MethodRun:
         self.projectors: dict[str, Tensors] = {}
         self.optimizers: Tensors = {}
         self.memory: Tensors = {}
+        self.forms = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
 
     def run(self, *, resume: bool, references: bool = True, suites: Sequence[str] = ()) -> None:
         """All rounds from the last complete one on, then the samples.
@@ -142,19 +143,28 @@ class MethodRun:
         size = self.recipe.run.cohort
         cohorts = [learners[start : start + size] for start in range(0, len(learners), size)]
         if self.aggregator is None:
-            return self._learn_apart(number, self._answers(cohorts, number))
+            return self._learn_apart(number, self._answers(cohorts, number, {}))
         opening: list[Line] = []
         if self.aggregator.opening and self.aggregator.round == 0:
-            answers = self._answers(cohorts, number, measure_only=True)
-            opening = self._federate(number, learners, answers, self.aggregator)
-        rest = self._federate(number, learners, self._answers(cohorts, number), self.aggregator)
+            down = self._broadcast(self.aggregator)
+            answers = self._answers(cohorts, number, down, measure_only=True)
+            opening = self._federate(number, learners, answers, self.aggregator, wire_bytes(down))
+        down = self._broadcast(self.aggregator)
+        answers = self._answers(cohorts, number, down)
+        rest = self._federate(number, learners, answers, self.aggregator, wire_bytes(down))
         return [*_sent_for_opening(opening), *rest]
 
     def _answers(
-        self, cohorts: list[list[int]], number: int, *, measure_only: bool = False
+        self, cohorts: list[list[int]], number: int, down: Tensors, *, measure_only: bool = False
     ) -> Iterator[tuple[int, Answer]]:
-        jobs = [self._job(cohort, number, measure_only=measure_only) for cohort in cohorts]
+        jobs = [self._job(cohort, number, down, measure_only=measure_only) for cohort in cohorts]
         return self._one_by_one(cohorts, self.pool.map(jobs))
+
+    def _broadcast(self, aggregator: Aggregator) -> Tensors:
+        """What the server sends to each client, encoded."""
+        shared = self.projectors["global"]
+        wire = {f"projector.{name}": tensor for name, tensor in encode(shared, self.forms.projector).items()}
+        return wire | flat(aggregator.broadcast(shared), "broadcast.")
 
     def _participants(self, number: int) -> list[int]:
         """All learners, or those of the clients whose turn it is; an absent client's part is skipped."""
@@ -163,7 +173,7 @@ class MethodRun:
         share = self.recipe.federation.participation
         return participants(len(self.learners), share, number, self.recipe.run.seed)
 
-    def _job(self, cohort: list[int], number: int, *, measure_only: bool = False) -> tuple[Job, Tensors]:
+    def _job(self, cohort: list[int], number: int, down: Tensors, *, measure_only: bool = False) -> tuple[Job, Tensors]:
         job = {
             "op": "train",
             "clients": cohort,
@@ -175,6 +185,9 @@ class MethodRun:
             "with_second_moment": self.aggregator is not None and "second_moment" in self.aggregator.needs,
             "keep_optimizer": self.aggregator is None,
         }
+        if self.aggregator is not None:
+            job |= {"payload": self.forms.update, "beside": self.forms.beside}
+            job |= {"whole": self.forms.whole, "error_feedback": self.recipe.federation.error_feedback}
         own = tuple(owner(learner) for learner in cohort)
         tensors = {name: tensor for name, tensor in self.optimizers.items() if name.startswith(own)}
         tensors |= {name: tensor for name, tensor in self.memory.items() if name.startswith(own)}
@@ -183,11 +196,9 @@ class MethodRun:
                 mine = self._projector(learner)
                 tensors |= {f"{owner(learner)}projector.{name}": tensor for name, tensor in mine.items()}
             return job, tensors
-        shared = self.projectors["global"]
-        tensors |= {f"projector.{name}": tensor for name, tensor in shared.items()}
-        if self.aggregator is not None:
-            tensors |= flat(self.aggregator.broadcast(shared), "broadcast.")
-        return job, tensors
+        if self.aggregator is None:
+            tensors |= {f"projector.{name}": tensor for name, tensor in self.projectors["global"].items()}
+        return job, tensors | down
 
     def _one_by_one(self, cohorts: list[list[int]], answers: Iterator[Answer]) -> Iterator[tuple[int, Answer]]:
         """Each learner with its own part of its cohort's answer."""
@@ -211,31 +222,23 @@ class MethodRun:
         return [*lines, {"kind": "round", "round": number, "seconds": seconds, "bytes_sent": 0, "diagnostics": {}}]
 
     def _federate(
-        self, number: int, learners: list[int], answers: Iterator[tuple[int, Answer]], aggregator: Aggregator
+        self, number: int, learners: list[int], answers: Iterator[tuple[int, Answer]], aggregator: Aggregator, down: int
     ) -> list[Line]:
         before = self.projectors["global"]
-        down = _bytes(before) + _bytes(flat(aggregator.broadcast(before), ""))
         aggregator.begin(before)
         lines: list[Line] = []
         accepted: list[Line] = []
         seconds, sent = 0.0, 0
         for learner, answer in answers:
             line = self._client_line(number, learner, answer, len(learners))
-            kept = under(answer.tensors, "memory.")  # stays with the client
-            self.memory |= {f"{owner(learner)}memory.{name}": tensor for name, tensor in kept.items()}
-            up = _bytes(answer.tensors) - _bytes(kept)
+            kept = {name: tensor for name, tensor in answer.tensors.items() if name.startswith(_KEPT)}
+            self.memory |= {f"{owner(learner)}{name}": tensor for name, tensor in kept.items()}
+            up = wire_bytes(answer.tensors) - wire_bytes(kept)
             line |= {"bytes_up": up, "bytes_down": down, "weight": 0.0}
             sent, seconds = sent + up + down, seconds + answer.seconds
             lines.append(line)
-            update = ClientUpdate(
-                state=under(answer.tensors, "projector."),
-                num_examples=answer.result["num_examples"],
-                alignment_error=answer.result["alignment_error"],
-                second_moment=under(answer.tensors, "second_moment.") or None,
-                extra=by_label(under(answer.tensors, "extra.")) or None,
-            )
             try:
-                aggregator.add(update)
+                aggregator.add(_received(answer, before))
                 accepted.append(line)
             except ValueError as error:
                 self._refused(number, learner, error, line)
@@ -342,5 +345,14 @@ def _sent_for_opening(lines: list[Line]) -> list[Line]:
     return [{"kind": "opening"} | {key: line[key] for key in kept} for line in lines if line["kind"] == "round"]
 
 
-def _bytes(tensors: dict[str, Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+def _received(answer: Answer, before: Tensors) -> ClientUpdate:
+    """What a client sent, decoded; ValueError where it does not fit the projector."""
+    changed = under(answer.tensors, "update.")
+    beside = decode({k: t for k, t in answer.tensors.items() if k.startswith(("second_moment.", "extra."))})
+    return ClientUpdate(
+        state=moved(before, decode(changed)) if changed else under(answer.tensors, "projector."),
+        num_examples=answer.result["num_examples"],
+        alignment_error=answer.result["alignment_error"],
+        second_moment=under(beside, "second_moment.") or None,
+        extra=by_label(under(beside, "extra.")) or None,
+    )

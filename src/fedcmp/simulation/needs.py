@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
+from fedcmp.federation.payload import Forms, forms, payload_bytes
 from fedcmp.methods import Chosen
 from fedcmp.model.sizes import LanguageSize, VisionSize
 
@@ -22,6 +23,7 @@ ENCODED, JUDGED = 64, 64  # pictures and captions a pass of the encoder and of t
 LEARNER_COPIES = 10
 SERVER_COPIES = 8  # float64 sums and memory of one rule
 Shape = tuple[int, ...]
+FLOAT32 = forms("float32")
 KEEPS_A_PROJECTOR = ("moon", "scaffold")  # objectives that remember one for every client
 
 
@@ -60,26 +62,30 @@ class Wire:
         return clients * (self.down + self.up)
 
 
-def wire(chosen: Chosen, projector: Mapping[str, Shape]) -> Wire:
+def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) -> Wire:
     """Bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
 
     Args:
         chosen: server rule and local objective.
         projector: tensor name -> shape.
+        sent: in which form each part travels.
     """
-    one = all_bytes(projector)
-    down, up = one, one
+    one = list(projector.values())
+    beside_down, beside_up = list[Shape](), list[Shape]()
     if "second_moment" in chosen.create_aggregator().needs:
-        up += one
+        beside_up += one
     if chosen.objective == "canonical":
-        up += sum(tensor_bytes(s) for s in _canonical(projector)) + sum(tensor_bytes(s) for s in _grams(projector))
+        beside_up += [*_canonical(projector), *_grams(projector)]
     if chosen.aggregator == "fedcmp":
-        down += sum(tensor_bytes(s) for s in _grams(projector))
+        beside_down += _grams(projector)
     if chosen.objective == "scaffold":
-        up += one
+        beside_up += one
     if chosen.aggregator == "scaffold":
-        down += one
-    return Wire(down, up)
+        beside_down += one
+    return Wire(
+        down=payload_bytes(one, sent.projector) + payload_bytes(beside_down, "float32"),
+        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.beside),
+    )
 
 
 def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
@@ -90,11 +96,6 @@ def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
 def _grams(projector: Mapping[str, Shape]) -> list[Shape]:
     """One square matrix a layer, over its inputs and the one for the bias."""
     return [(inputs, inputs) for _, inputs in _canonical(projector)]
-
-
-def feature_store_bytes(pairs: int, patches: int, width: int, dtype: str) -> int:
-    """Bytes of the shards' tensors: features and an 8-byte index a pair; headers come on top, about 1 kB a shard."""
-    return pairs * (tensor_bytes((patches, width), dtype) + 8)
 
 
 def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item: int) -> int:

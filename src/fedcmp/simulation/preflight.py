@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedcmp.config import Recipe
+from fedcmp.data.feature_forms import store_bytes
 from fedcmp.errors import UserError
+from fedcmp.federation.payload import forms
 from fedcmp.methods import NOT_FEDERATED
 from fedcmp.model.locations import device_of
 from fedcmp.model.sizes import LanguageSize, UnknownSizeError, VisionSize, language_size, vision_size
@@ -164,7 +166,7 @@ def demand_of(recipe: Recipe, sizes: Sizes, *, on_gpu: bool, stored: int = 0) ->
     if vision is not None and sizes.pairs is not None and recipe.data.feature_store:
         everything = sizes.pairs + sizes.judged
         dtype = recipe.data.feature_dtype
-        store_whole = needs.feature_store_bytes(everything, vision.patches, vision.width, dtype)
+        store_whole = store_bytes(everything, vision.patches, vision.width, dtype)
     store = None if store_whole is None else max(0, store_whole - stored)
     if vision is None or language is None:
         return Demand(store=store, store_whole=store_whole)
@@ -260,7 +262,8 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
 def _wire(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> dict[str, int]:
     taking_part = max(1, round(recipe.federation.participation * sizes.clients))
     federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
-    return {method: needs.wire(recipe.chosen(method), projector).of(taking_part) for method in federated}
+    sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
+    return {method: needs.wire(recipe.chosen(method), projector, sent).of(taking_part) for method in federated}
 
 
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
@@ -330,7 +333,7 @@ def _misfits(recipe: Recipe, demand: Demand, machine: Machine, batch_that_fits: 
         out.append(f"memory: needs up to {show(demand.memory)}, {show(machine.memory)} available: set {mend}")
     cache, runs = cache_folder(recipe), recipe.run.folder
     if _too_much(demand.store, machine.cache_disk):
-        half = 'data.feature_dtype = "float16", ' if recipe.data.feature_dtype == "float32" else ""
+        half = "" if recipe.data.feature_dtype in ("int8", "float8_e4m3") else 'data.feature_dtype = "float8_e4m3", '
         out.append(
             f"{cache}: frozen features need {show(demand.store)}, {show(machine.cache_disk)} free: set {half}"
             "run.cache to a folder on a larger disk, or data.feature_store = false"

@@ -115,6 +115,7 @@ def _record(recipe: Recipe, method: str, lines: list[Record]) -> Record:
         "clients": recipe.scenario.clients,
         "rounds": recipe.federation.rounds,
         "versions": versions(),
+        "bytes_sent": sum(line["bytes_sent"] for line in lines if line["kind"] in ("opening", "round")),
         "training_seconds": _short(sum(line["seconds"] for line in lines if line["kind"] == "round")),
         "rounds_evaluated": [{k: v for k, v in e.items() if k != "suites"} for e in evaluated],
         "final": {key: value for key, value in evaluated[-1].items() if key != "round"},

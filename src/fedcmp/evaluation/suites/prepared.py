@@ -21,7 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fedcmp.data.features import FeatureDtype, ImageEncoder, encode_pictures, torch_dtype
+from fedcmp.data.feature_forms import FeatureDtype
+from fedcmp.data.features import ImageEncoder, encode_pictures, torch_dtype
 from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation

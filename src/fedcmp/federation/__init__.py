@@ -1,0 +1,1 @@
+"""How clients and server meet: what travels between them, and in which form."""
