@@ -3,19 +3,28 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.training import Learner, train_cohort
-from fedcmp.data.prepared import PreparedPairs
+from fedcmp.client.training import Learner, positions_of_rank, train_cohort
+from fedcmp.data.batches import OnePass
+from fedcmp.data.features import OnTheFlyFeatures
+from fedcmp.data.prepared import PreparedPairs, TokenTable
+from fedcmp.distributed import Group
 from fedcmp.errors import UserError
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
 from tests.client.conftest import VISION_WIDTH, FixedFeatures, part_of, start
 from tests.client.test_cohort import learners_of
+from tests.data.helpers import FakeEncoder
+from tests.data.test_sharing import Watched, write_tars
 from tests.ranks import on_ranks
 
-SETTINGS = Optimisation(max_gradient_norm=0.5, epsilon=1e-3)  # this epsilon: rounding is not magnified at tiny gradients
+SETTINGS = Optimisation(
+    max_gradient_norm=0.5, epsilon=1e-3
+)  # this epsilon: rounding is not magnified at tiny gradients
 
 
 def copy_of(vlm):
@@ -125,6 +134,41 @@ def test_bad_pictures_found_on_the_way_are_left_out_as_in_one_process(vlm, pairs
 def test_a_part_without_a_usable_picture_is_the_same_mistake_on_every_rank(vlm, pairs):
     with pytest.raises(UserError, match="no usable picture"):
         trained_by(2, vlm, with_bad(pairs, range(8)), [Learner(part_of(range(8)), start(vlm))], "plain")
+
+
+SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    sizes=SIZES, ranks=st.integers(1, 8), batch_size=st.integers(1, 9), clients=st.integers(1, 3), seed=st.integers(0)
+)
+def test_tars_read_on_the_fly_no_pair_twice_or_lost(tmp_path_factory, sizes, ranks, batch_size, clients, seed):
+    """Fewer tars than ranks, empty tars, fewer pairs than ranks; clients of one cohort, over a pass of two rounds."""
+    tars, expected = write_tars(tmp_path_factory.mktemp("tars"), sizes)
+    count = len(expected)
+    passes = [
+        OnePass(mine, np.ones(len(mine)), rounds=2, batch_size=batch_size, seed=seed)
+        for mine in np.array_split(np.arange(count), clients)
+    ]
+    tokens = TokenTable.of([[1, 2]] * count)
+
+    def reads(rank):
+        group, source = Group(), Watched(tars)
+        group.rank, group.size = rank, ranks
+        pairs = PreparedPairs(OnTheFlyFeatures(source, FakeEncoder()), np.arange(count), tokens, ["all"] * count, 0)
+        numbers = []
+        for part in range(2):
+            batches = [own.batches(part) for own in passes]
+            for step in range(max(map(len, batches))):
+                own = positions_of_rank(batches, step, group)
+                numbers.append(sum(len(pairs.batch(mine).lengths) for mine in own.values()))
+        return source.read, numbers
+
+    found = [reads(rank) for rank in range(ranks)]
+    assert sorted(key for read, _ in found for key in read) == expected
+    assert all(max(numbers) - min(numbers) <= 1 for numbers in zip(*(n for _, n in found), strict=True))
+    assert [reads(rank)[0] for rank in range(ranks)] == [read for read, _ in found]
 
 
 class Recording(FixedFeatures):

@@ -221,14 +221,8 @@ class _Round:
 
     def _batches(self, step: int) -> dict[int, Batch]:
         """This rank's samples of each learner that has a step left."""
-        rank, size = self._group.rank, self._group.size
-        batches, dealt = {}, step
-        for number, learner in enumerate(self._learners):
-            if step < len(learner.part.batches):
-                whole = learner.part.batches[step]
-                mine = whole[(rank - dealt) % size :: size]  # dealt one by one: captions of a batch lie by length
-                batches[number], dealt = self._pairs.batch(mine, learner.part.swapped), dealt + len(whole)
-        return batches
+        own = positions_of_rank([learner.part.batches for learner in self._learners], step, self._group)
+        return {number: self._pairs.batch(mine, self._learners[number].part.swapped) for number, mine in own.items()}
 
     def _all_batches(self) -> Iterator[JointBatch]:
         """Every step's joint batch, but for those of which no picture is usable."""
@@ -305,6 +299,30 @@ class _Round:
         sums_C, counts_C = self._group.sums([sums_C, counts_C])
         mean_C: list[float] = (sums_C / counts_C).tolist()
         return mean_C
+
+
+def positions_of_rank(
+    batches_of_learners: Sequence[Sequence[NDArray[np.int64]]], step: int, group: Group
+) -> dict[int, NDArray[np.int64]]:
+    """Which pairs of a step one rank takes.
+
+    Pairs are dealt one by one, as captions of a batch lie by length: ranks get like amounts of work, and their numbers of
+    pairs in a step differ by at most one. Who is dealt the first changes from step to step.
+
+    Args:
+        batches_of_learners: each learner's batches of its part.
+        step: from 0.
+        group: the rank, and how many there are.
+
+    Returns:
+        Learner with a batch left -> this rank's positions of that batch, perhaps none.
+    """
+    own, dealt = {}, step
+    for number, batches in enumerate(batches_of_learners):
+        if step < len(batches):
+            own[number] = batches[step][(group.rank - dealt) % group.size :: group.size]
+            dealt += len(batches[step])
+    return own
 
 
 def _own_counts(batch: JointBatch) -> tuple[Tensor, Tensor]:
