@@ -1,4 +1,4 @@
-"""`python -m fedcmp`, and what a launcher of several processes starts: `torchrun --nproc-per-node 2 -m fedcmp train`."""
+"""`python -m fedcmp`, and what a launcher starts several times: `torchrun --nproc-per-node 2 -m fedcmp train`."""
 
 from fedcmp.cli import main
 

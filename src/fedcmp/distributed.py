@@ -1,11 +1,11 @@
 """Several processes that work on one client together: who they are, what they add up, what they tell each other.
 
 A launcher such as torchrun starts R ranks, each with the variables RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and
-MASTER_PORT. Sums of tensors go through NCCL between GPUs and through gloo else; bytes and JSON always through gloo. Without
-a launcher there is one process, and every operation here is none.
+MASTER_PORT. Sums of tensors go through NCCL between GPUs and through gloo else; bytes and JSON always through gloo.
+Without a launcher there is one process, and every operation here is none.
 
-A rank that fails leaves its reason in the group's store. Whoever then waits for it in vain raises that reason; a rank that
-dies without a word is noticed by its closed connection, and torchrun ends the others.
+A rank that fails leaves its reason in the group's store. Whoever then waits for it in vain raises that reason; a rank
+that dies without a word is noticed by its closed connection, and torchrun ends the others.
 """
 
 import json
@@ -15,12 +15,13 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+
+if TYPE_CHECKING:  # the command line asks who it is before it knows whether it needs torch
+    import torch
+    from torch import Tensor
 
 STEP_TIMEOUT = timedelta(minutes=10)  # for one sum: a rank that is still reading its pictures is waited for so long
 JOB_TIMEOUT = timedelta(days=30)  # for the next job: one rank divides or judges pairs for hours while the others wait
@@ -43,7 +44,7 @@ class Group:
         """This rank's consecutive share of `count` things; sizes differ by at most one, the shares cover all."""
         return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def sums(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
         """The tensors' sums over all ranks, which bring tensors of the same shapes; the same bits on every rank."""
         return list(tensors)
 
@@ -71,11 +72,12 @@ class ProcessGroup(Group):
     """The ranks that a launcher started; made by `joined`, by all of them at the same time."""
 
     def __init__(self) -> None:
+        import torch
         from torch import distributed
 
-        self._distributed = distributed
-        store, self.rank, self.size = next(iter(distributed.rendezvous("env://")))
-        self._store = distributed.PrefixStore("fedcmp", store)
+        self._torch, self._distributed = torch, distributed
+        store, self.rank, self.size = next(iter(distributed.rendezvous("env://")))  # type: ignore[attr-defined]  # not in __all__
+        self._store = distributed.PrefixStore("fedcmp", store)  # type: ignore[attr-defined]  # likewise
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         if torch.cuda.is_available():
             torch.cuda.set_device(local_device())
@@ -84,7 +86,7 @@ class ProcessGroup(Group):
         )
         self._control = distributed.new_group(backend="gloo", timeout=JOB_TIMEOUT)
 
-    def sums(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+    def sums(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
         """See `Group.sums`. Tensors of one type and device travel as one: a message costs more than its bytes here.
 
         Raises:
@@ -93,7 +95,7 @@ class ProcessGroup(Group):
         out = list(tensors)
         for kind in dict.fromkeys((tensor.dtype, tensor.device) for tensor in tensors):
             places = [i for i, tensor in enumerate(tensors) if (tensor.dtype, tensor.device) == kind]
-            flat = torch.cat([tensors[i].detach().reshape(-1) for i in places])
+            flat = self._torch.cat([tensors[i].detach().reshape(-1) for i in places])
             with self._others_may_fail():
                 self._distributed.all_reduce(flat)
             for i, part in zip(places, flat.split([tensors[i].numel() for i in places]), strict=True):
@@ -103,23 +105,23 @@ class ProcessGroup(Group):
     def gather(self, value: Any) -> list[Any]:
         """See `Group.gather`; a slow rank is waited for as long as it takes. Raises as `sums` does."""
         own = _as_tensor(json.dumps(value).encode())
-        lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(self.size)]
+        lengths = [self._torch.zeros(1, dtype=self._torch.int64) for _ in range(self.size)]
         with self._others_may_fail():
-            self._distributed.all_gather(lengths, torch.tensor([len(own)]), group=self._control)
+            self._distributed.all_gather(lengths, self._torch.tensor([len(own)]), group=self._control)
             longest = max(int(length) for length in lengths)
-            padded = torch.zeros(longest, dtype=torch.uint8)
+            padded = self._torch.zeros(longest, dtype=self._torch.uint8)
             padded[: len(own)] = own
-            all_padded = [torch.zeros(longest, dtype=torch.uint8) for _ in range(self.size)]
+            all_padded = [self._torch.zeros(longest, dtype=self._torch.uint8) for _ in range(self.size)]
             self._distributed.all_gather(all_padded, padded, group=self._control)
         found = zip(all_padded, lengths, strict=True)
         return [json.loads(content[: int(length)].numpy().tobytes()) for content, length in found]
 
     def tell(self, content: bytes | None) -> bytes:
         """See `Group.tell`. Raises as `sums` does."""
-        length = torch.tensor([len(content or b"")])
+        length = self._torch.tensor([len(content or b"")])
         with self._others_may_fail():
             self._distributed.broadcast(length, src=0, group=self._control)
-            told = torch.empty(int(length), dtype=torch.uint8) if content is None else _as_tensor(content)
+            told = self._torch.empty(int(length), dtype=self._torch.uint8) if content is None else _as_tensor(content)
             self._distributed.broadcast(told, src=0, group=self._control)
         return told.numpy().tobytes()
 
@@ -174,8 +176,10 @@ def launched() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
-def local_device() -> torch.device:
-    """The GPU of this rank: as many ranks a machine as there are GPUs are meant, more of them share."""
+def local_device() -> "torch.device":
+    """The GPU of this rank."""
+    import torch
+
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % max(1, torch.cuda.device_count()))
 
 
@@ -198,5 +202,7 @@ def joined() -> Iterator[Group]:
     group.leave()
 
 
-def _as_tensor(content: bytes) -> Tensor:
+def _as_tensor(content: bytes) -> "Tensor":
+    import torch
+
     return torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)

@@ -195,7 +195,7 @@ def test_every_sample_is_read_by_one_rank(vlm, pairs, size):
     by_rank = on_ranks(size, reads)
     once = [sorted(read[: len(read) // 2]) for read in by_rank]
     assert once == [sorted(read[len(read) // 2 :]) for read in by_rank]
-    assert sorted(sum(once, [])) == list(range(31))
+    assert sorted(number for numbers in once for number in numbers) == list(range(31))
     assert max(map(len, once)) - min(map(len, once)) <= 4  # one in each of the steps
     assert on_ranks(size, reads) == by_rank
 

@@ -30,12 +30,10 @@ def fill(folder: Path, size: int, open_source, *, broken: int | None = None, **o
     def work(group: Group):
         source, encoder = open_source(), FakeEncoder(fail_after=7 if group.rank == broken else None)
         if group.rank == 0:
-            said = group.gather
-            build_feature_store(source, encoder, folder, group=group, call_others=said, **options)
+            build_feature_store(source, encoder, folder, group=group, call_others=group.gather, **options)
         else:
-            told = dict(options)
-            told["shard_size"] = group.gather(None)[0]  # waits until rank 0 has cleared and locked the folder
-            build_share(source, encoder, folder, group=group, **told)
+            told = {"shard_size": group.gather(None)[0]}  # when rank 0 has locked and cleared the folder
+            build_share(source, encoder, folder, group=group, **options | told)
         return source
 
     return on_ranks(size, work)
@@ -47,7 +45,7 @@ def test_the_store_is_that_of_one_process_byte_by_byte(tmp_path: Path, size: int
     build_feature_store(list_source(20, missing=MISSING), FakeEncoder(), alone, **OPTIONS)
     sources = fill(shared, size, lambda: list_source(20, missing=MISSING))
     assert files(shared) == files(alone)
-    assert sorted(sum((source.reads for source in sources), [])) == list(range(20))
+    assert [number for source in sources for number in source.reads] == list(range(20))
     for source in sources:  # one stretch each
         assert source.reads == list(range(min(source.reads, default=0), max(source.reads, default=-1) + 1))
 
@@ -119,7 +117,7 @@ def write_tars(folder: Path, sizes: list[int]) -> tuple[list[Path], list[str]]:
     shard_size=st.integers(1, 7),
 )
 def test_tars_of_any_sizes_on_any_number_of_ranks(tmp_path_factory, sizes, ranks, shard_size) -> None:
-    """Fewer tars than ranks, empty tars, fewer samples than ranks: the store's pictures are read once, in all and each."""
+    """Fewer tars than ranks, empty tars, fewer samples than ranks: every picture is read once."""
     folder = tmp_path_factory.mktemp("tars")
     tars, expected = write_tars(folder, sizes)
     reads = [s.read for s in fill(folder / "store", ranks, lambda: Watched(tars), shard_size=shard_size)]

@@ -306,8 +306,8 @@ def positions_of_rank(
 ) -> dict[int, NDArray[np.int64]]:
     """Which pairs of a step one rank takes.
 
-    Pairs are dealt one by one, as captions of a batch lie by length: ranks get like amounts of work, and their numbers of
-    pairs in a step differ by at most one. Who is dealt the first changes from step to step.
+    Pairs are dealt one by one, as captions of a batch lie by length: ranks get like amounts of work, and their numbers
+    of pairs in a step differ by at most one. Who is dealt the first changes from step to step.
 
     Args:
         batches_of_learners: each learner's batches of its part.

@@ -1,8 +1,8 @@
 """One feature store made by several ranks: what the others do while rank 0 is in `store.build_feature_store`.
 
-A store's shards are divided, not the pictures: a shard is encoded in batches of its own, so every file has the bytes that one
-process would have written. Shares are consecutive, so each rank reads its own stretch of the tars or parquet files, from
-one end to the other, and it does not matter how many of those files there are.
+A store's shards are divided, not the pictures: a shard is encoded in batches of its own, so every file has the bytes
+that one process would have written. Shares are consecutive, so each rank reads its own stretch of the tars or parquet
+files, from one end to the other, and it does not matter how many of those files there are.
 """
 
 from pathlib import Path
@@ -41,8 +41,8 @@ def build_share(
     target = store_folder(folder, key)
     if not target.is_dir():
         raise UserError(
-            f"{target}: rank {group.rank} does not see the feature store that rank 0 has begun: set run.cache to a folder "
-            "that all machines share, and give all of them the same pairs and encoder"
+            f"{target}: rank {group.rank} does not see the feature store that rank 0 has begun: set run.cache to a "
+            "folder that all machines share, and give all of them the same pairs and encoder"
         )
     total = len(source) + len(source.rejected)
     builder = ShardBuilder(

@@ -8,8 +8,8 @@
 Another encoder, other preprocessing or other pairs have another key, hence another folder: a store is never stale
 unless files were moved, which is noticed. Building goes shard by shard: what a killed build left whole is checked and
 kept, and the result is the same, byte for byte. Two processes that build one store take turns by a lock on
-build.lock (which the system frees when its holder dies); the second finds the work done. Ranks that build one store together
-(fedcmp.distributed) each make a consecutive share of its shards, and read that stretch of the source only.
+build.lock (which the system frees when its holder dies); the second finds the work done. Ranks that build one store
+together (fedcmp.distributed) each make a consecutive share of its shards, and read that stretch of the source only.
 
 Shapes: n pairs, P patches (visual tokens) a picture, D width of the vision encoder.
 """
@@ -212,8 +212,8 @@ def build_feature_store(
         max_bad_fraction: share of the pairs that may be bad, records refused on opening the source included.
         max_pixels: see `images.decode_image`.
         decode_threads: pictures decoded at a time.
-        progress: called with (pairs done, pairs in all) after each batch, and at the end; with a group, an estimate from
-            this rank's share.
+        progress: called with (pairs done, pairs in all) after each batch, and at the end; with a group, an
+            estimate from this rank's share.
         group: the ranks that make the shards; this is called on rank 0, `sharing.build_share` on the others.
         call_others: called with the shard size when the others are to begin; needed with a group.
 

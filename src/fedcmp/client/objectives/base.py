@@ -4,8 +4,8 @@ The default of every hook is plain training. An objective sees the whole cohort 
 learners (C, ...) or over those active in a step (A, ...); a rule written for one learner reads the same.
 
 Where several ranks share a client's batches (fedcmp.distributed), `observe` and `penalty` see this rank's samples only,
-perhaps none of a learner's; gradients arrive summed. A penalty that is a mean over the samples, or a term of the parameters
-alone, needs nothing more; what `observe` has summed up, `end` adds over the ranks by `local.group.sums`.
+perhaps none of a learner's; gradients arrive summed. A penalty that is a mean over the samples, or a term of the
+parameters alone, needs nothing more; what `observe` has summed up, `end` adds over the ranks by `local.group.sums`.
 """
 
 from collections.abc import Callable
