@@ -122,7 +122,6 @@ def serve(group: Group) -> None:
     Raises:
         UserError, WorkerFailed, WorkerDied: a job failed here, or another rank did.
     """
-    torch.set_num_threads(1)  # as in every worker
     rank = _Rank(group)
     while True:
         job, tensors = read_frame(io.BytesIO(group.tell(None)))
@@ -174,6 +173,7 @@ class _Rank:
                 f"{prepared}: rank {self._group.rank} does not see what rank 0 has prepared: set run.folder and "
                 "run.cache to folders that all machines share"
             )
+        torch.set_num_threads(1)  # as in every worker
         self._engine = Engine(self._recipe, prepared, group=self._group)
         _check_equal(self._engine, self._group)
 
