@@ -32,6 +32,14 @@ def copy_of(vlm):
     return VLM(vlm.language, Projector(VISION_WIDTH, vlm.language.width, seed=3))
 
 
+def bases(vlm):
+    """An orthogonal matrix for what each layer is fed, with a one behind it."""
+    generator = torch.Generator().manual_seed(5)
+    weights = {name: tensor for name, tensor in start(vlm).items() if name.endswith("weight")}
+    squares = {name: torch.randn(t.shape[1] + 1, t.shape[1] + 1, generator=generator) for name, t in weights.items()}
+    return {name: torch.linalg.qr(square)[0] for name, square in squares.items()}
+
+
 def trained_by(size, vlm, pairs, learners, name, **options):
     """Each rank's results."""
     return on_ranks(
@@ -63,7 +71,8 @@ def assert_same(alone, shared, *, rtol=1e-4, atol=1e-6):
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_take_the_steps_of_one_process(vlm, pairs, name, size):
     """A cohort whose batches of 4, 2 and 1 leave ranks with fewer samples, or none."""
-    options = {"with_second_moment": True, "broadcast": {"control": {n: t * 1e-2 for n, t in start(vlm, 13).items()}}}
+    broadcast = {"control": {n: t * 1e-2 for n, t in start(vlm, 13).items()}, "canonical_basis": bases(vlm)}
+    options = {"with_second_moment": True, "broadcast": broadcast}
     learners = learners_of(vlm, first_round=False)
     alone = train_cohort(vlm, pairs, learners, SETTINGS, objective=create_objective(name), **options)
     for shared in trained_by(size, vlm, pairs, learners, name, **options):
