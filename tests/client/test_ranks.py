@@ -148,7 +148,7 @@ def test_a_part_without_a_usable_picture_is_the_same_mistake_on_every_rank(vlm, 
 SIZES = st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=SIZES, ranks=st.integers(1, 8), batch_size=st.integers(1, 9), clients=st.integers(1, 3), seed=st.integers(0)
 )

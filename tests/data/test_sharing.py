@@ -110,7 +110,7 @@ def write_tars(folder: Path, sizes: list[int]) -> tuple[list[Path], list[str]]:
     return tars, [f"{number}/{i:04d}" for number, count in enumerate(sizes) for i in range(count)]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     sizes=st.lists(st.integers(0, 9), min_size=1, max_size=6).filter(lambda sizes: sum(sizes) > 0),
     ranks=st.integers(1, 8),
