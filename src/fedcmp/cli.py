@@ -7,14 +7,17 @@ Ctrl-C.
 import logging
 import os
 import shlex
+import signal
 import sys
+import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 
 from fedcmp import __version__
 from fedcmp.cli_scenario import scenario_app
+from fedcmp.distributed import Group, joined, launched
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
 app = typer.Typer(
@@ -47,12 +50,17 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """What every verb shares."""
     del version
+    if launched()[1] > 1 and context.invoked_subcommand != "train":
+        raise UserError(
+            f"{context.invoked_subcommand}: only `train` runs in several processes; start it without torchrun"
+        )
 
 
 @app.command("train")
@@ -66,24 +74,45 @@ def train_command(
     """Run every method of a recipe, then print the table and write the report.
 
     Example: fedcmp train recipes/demo.toml -o federation.rounds=5
+    Several GPUs or machines: torchrun --nproc-per-node 4 -m fedcmp train recipe.toml
     """
+    if plan:
+        _say_plan(recipe, option or [])
+        return
+    with joined() as group:
+        if group.rank:
+            from fedcmp.simulation.crew import serve
+
+            serve(group)
+        else:
+            _train(recipe, option or [], resume=resume, overwrite=overwrite, group=group)
+
+
+def _say_plan(recipe: Path, option: list[str]) -> None:
+    from fedcmp.config import load_recipe
+    from fedcmp.simulation.preflight import plan_run
+
+    planned = plan_run(load_recipe(recipe, option))
+    typer.echo("\n".join(planned.lines))
+    planned.check()
+
+
+def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
     from fedcmp.progress import Display
     from fedcmp.report.writing import write_report
     from fedcmp.simulation.train import run_folder, train
 
     loaded = load_recipe(recipe, option)
-    if plan:
-        from fedcmp.simulation.preflight import plan_run
-
-        planned = plan_run(loaded)
-        typer.echo("\n".join(planned.lines))
-        planned.check()
-        return
-    again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option or [] for part in ("-o", o))])
+    again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
+    if group.size > 1:
+        again = "the same torchrun command,"
+        signal.signal(signal.SIGTERM, lambda *_: _stopped_by_launcher(group))
     try:
         with Display(loaded) as display:
-            folder = train(loaded, resume=resume, overwrite=overwrite, events=display, progress=display.preparing)
+            folder = train(
+                loaded, resume=resume, overwrite=overwrite, events=display, progress=display.preparing, group=group
+            )
     except KeyboardInterrupt:
         typer.echo(
             f"\ninterrupted; what is finished is kept in {run_folder(loaded)}. Go on: {again} --resume", err=True
@@ -233,6 +262,16 @@ def world_pretrain_command(
     typer.echo(f"pretrained: {folder}")
 
 
+def _stopped_by_launcher(group: Group) -> NoReturn:
+    """torchrun ends the other ranks when one has died: tell why, at once, for a thread may wait for the dead one."""
+    error = group.reason() or WorkerDied(
+        "stopped by the launcher: another process of the run died (the launcher's report says which), or the launcher "
+        "was stopped; what is finished is kept: give the same command with --resume"
+    )
+    os.write(sys.stderr.fileno(), f"fedcmp: {error}\n".encode())  # a signal may come in the middle of a print
+    os._exit(2 if isinstance(error, UserError) else 1)
+
+
 def _print_table(folder: Path) -> None:
     from fedcmp.progress import print_table
     from fedcmp.report.reading import load_runs
@@ -243,6 +282,26 @@ def _print_table(folder: Path) -> None:
 
 def main() -> None:
     """The `fedcmp` command."""
+    rank, size = launched()
+    if size == 1:
+        _main()
+        return
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # a rank that ends makes the others' connections complain
+    try:
+        _main()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        code = 1
+        if rank == 0:
+            traceback.print_exc()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a thread may still wait for a rank that is gone
+
+
+def _main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -250,20 +309,24 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        typer.echo(f"fedcmp: {error}", err=True)
+        _tell(str(error))
         sys.exit(2)
     except OSError as error:
         if error.filename is None:
             raise
-        typer.echo(
-            f"fedcmp: {error.filename}: {error.strerror}; check the path, its rights and the disk's space", err=True
-        )
+        _tell(f"{error.filename}: {error.strerror}; check the path, its rights and the disk's space")
         sys.exit(2)
     except (WorkerDied, WorkerFailed) as error:
-        typer.echo(f"fedcmp: {error}", err=True)
+        _tell(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _tell(mistake: str) -> None:
+    """One line, from rank 0: what another rank found wrong reaches it (fedcmp.distributed)."""
+    if launched()[0] == 0:
+        typer.echo(f"fedcmp: {mistake}", err=True)
 
 
 if __name__ == "__main__":

@@ -174,7 +174,7 @@ def test_more_of_what_costs_needs_more():
         (
             {"cache_disk": 10**4},
             {},
-            r"frozen features need .*, 10\.0 kB free: set data\.feature_dtype = "float8_e4m3", run\.cache to .* or data\.feature_store = false",
+            r"frozen features need .*, 10\.0 kB free: set data\.feature_dtype = .float8_e4m3., run\.cache to",
         ),
         ({"run_disk": 10**4}, {}, r"runs: the run needs .* set run\.folder to one on a larger disk"),
     ],

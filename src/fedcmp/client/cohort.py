@@ -35,6 +35,8 @@ class JointBatch:
         present_AB: (A, B) which of these are samples.
         ids_ST: (S, T) caption tokens of the samples, padded on the right.
         lengths_S: (S,) how many of them count.
+        samples_A: (A,) how many samples each learner brings to the step, those of other ranks included.
+        tokens_A: (A,) how many of their caption tokens count, likewise.
     """
 
     learners_A: Tensor
@@ -42,10 +44,23 @@ class JointBatch:
     present_AB: Tensor
     ids_ST: Tensor
     lengths_S: Tensor
+    samples_A: Tensor
+    tokens_A: Tensor
 
     @classmethod
-    def of(cls, batches: "Mapping[int, Batch]", *, pad: int, device: torch.device) -> "JointBatch":
-        """Lay together: learner -> its batch, none of them empty."""
+    def of(
+        cls,
+        batches: "Mapping[int, Batch]",
+        *,
+        pad: int,
+        device: torch.device,
+        samples_A: Tensor | None = None,
+        tokens_A: Tensor | None = None,
+    ) -> "JointBatch":
+        """Lay together: learner -> its batch, which may be empty where other ranks bring samples of it.
+
+        `samples_A` and `tokens_A` are those of all ranks; None: there are no others.
+        """
         parts = list(batches.values())
         sizes_A = torch.tensor([len(batch.lengths) for batch in parts])
         rows = [row for batch in parts for row in batch.ids]
@@ -53,8 +68,10 @@ class JointBatch:
             learners_A=torch.tensor(list(batches)),
             features_ABPV=pad_sequence([b.features.to(device, torch.float32) for b in parts], batch_first=True),
             present_AB=(torch.arange(int(sizes_A.max())) < sizes_A[:, None]).to(device),
-            ids_ST=pad_sequence(rows, batch_first=True, padding_value=pad),
+            ids_ST=pad_sequence(rows, batch_first=True, padding_value=pad) if rows else parts[0].ids,
             lengths_S=torch.cat([batch.lengths for batch in parts]),
+            samples_A=sizes_A if samples_A is None else samples_A,
+            tokens_A=torch.stack([batch.lengths.sum() for batch in parts]) if tokens_A is None else tokens_A,
         )
 
 
@@ -126,14 +143,14 @@ class Cohort:
         return found
 
     def caption_losses(self, visual_ABPD: Tensor, batch: JointBatch) -> Tensor:
-        """(A,) mean loss over the caption tokens of each active learner's samples."""
+        """(A,) mean loss over the caption tokens of each active learner's samples here; 0 of one without any."""
         losses_N = self.vlm.language.caption_losses(visual_ABPD[batch.present_AB], batch.ids_ST, batch.lengths_S)
         samples_A = batch.present_AB.sum(1).cpu()
         owner_S = torch.repeat_interleave(torch.arange(len(samples_A)), samples_A)
         owner_N = torch.repeat_interleave(owner_S, batch.lengths_S).to(losses_N.device)
         zeros_A = torch.zeros(len(samples_A), device=losses_N.device)
         counts_A = zeros_A.index_add(0, owner_N, torch.ones_like(losses_N))
-        return zeros_A.index_add(0, owner_N, losses_N) / counts_A
+        return zeros_A.index_add(0, owner_N, losses_N) / counts_A.clamp(min=1)
 
     @torch.no_grad()
     def alignment_errors(self, batch: JointBatch) -> list[Tensor]:

@@ -1,7 +1,8 @@
 """Local training: one epoch of each learner's part of its pairs, for one learner or for many on one backbone.
 
 Only the projectors are trained, by AdamW; its state is fresh at each call unless it is handed in (centralized and
-local-only learners keep theirs over the whole pass). Shapes: see cohort.py.
+local-only learners keep theirs over the whole pass). Several ranks may share every batch: each computes its samples'
+part of the loss, gradients are added up, and all take the step that one process would take. Shapes: see cohort.py.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.data.prepared import Batch, PreparedPairs
+from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
@@ -102,6 +104,7 @@ def train_cohort(
     with_second_moment: bool = False,
     measure_only: bool = False,
     on_step: Callable[[int, float], None] | None = None,
+    group: Group = ALONE,
 ) -> list[Trained]:
     """Train each learner's projector for one epoch over its part, all learners' samples of a step in one batch.
 
@@ -115,6 +118,7 @@ def train_cohort(
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
         measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
         on_step: called with the step's number and its mean loss; may raise to stop.
+        group: the ranks that call this with the same arguments and divide every batch between them.
 
     Returns:
         For each learner its update, with the alignment error measured after training over the part's own pairs.
@@ -125,7 +129,7 @@ def train_cohort(
     """
     if any(not learner.part.batches for learner in learners):
         raise ValueError("a part without pairs cannot be trained on")
-    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {})
+    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, group)
     if measure_only:
         run.measure()
     else:
@@ -144,8 +148,9 @@ class _Round:
         settings: Optimisation,
         objective: Objective,
         broadcast: dict[str, Tensors],
+        group: Group,
     ) -> None:
-        self._pairs, self._learners, self._objective = pairs, learners, objective
+        self._pairs, self._learners, self._objective, self._group = pairs, learners, objective, group
         self._pad, self._device = vlm.language.pad, vlm.language.device
         self._cohort = Cohort(vlm, [learner.start for learner in learners])
         self._losses: list[list[float]] = [[] for _ in learners]
@@ -156,6 +161,7 @@ class _Round:
             memory=_stacked_memory(learners, self._cohort.starts),
             remembers_C=torch.tensor([bool(learner.memory) for learner in learners]),
             gradient_at_start=self._gradient_at_start,
+            group=group,
         )
         self._optimizer = self._objective.optimizer(self._local, settings)
         for number, learner in enumerate(learners):
@@ -179,7 +185,7 @@ class _Round:
             active = batch.learners_A.tolist()
             rates_A = torch.tensor([rates[learner][step] for learner in active])
             self._optimizer.step(gradients, batch.learners_A, rates_A)
-            for learner, loss, samples in zip(active, losses_A.tolist(), batch.present_AB.sum(1).tolist(), strict=True):
+            for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
             if on_step is not None:
@@ -192,7 +198,7 @@ class _Round:
         objective, local = self._objective, self._local
         for batch in self._all_batches():
             objective.observe(local, batch)
-            for learner, samples in zip(batch.learners_A.tolist(), batch.present_AB.sum(1).tolist(), strict=True):
+            for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
         objective.end(local)
 
@@ -214,13 +220,9 @@ class _Round:
         return out
 
     def _batches(self, step: int) -> dict[int, Batch]:
-        batches = {}
-        for number, learner in enumerate(self._learners):
-            if step < len(learner.part.batches):
-                batch = self._pairs.batch(learner.part.batches[step], learner.part.swapped)
-                if len(batch.lengths):
-                    batches[number] = batch
-        return batches
+        """This rank's samples of each learner that has a step left."""
+        own = positions_of_rank([learner.part.batches for learner in self._learners], step, self._group)
+        return {number: self._pairs.batch(mine, self._learners[number].part.swapped) for number, mine in own.items()}
 
     def _all_batches(self) -> Iterator[JointBatch]:
         """Every step's joint batch, but for those of which no picture is usable."""
@@ -231,13 +233,35 @@ class _Round:
 
     def _joint(self, step: int) -> JointBatch | None:
         batches = self._batches(step)
-        return JointBatch.of(batches, pad=self._pad, device=self._device) if batches else None
+        counts_C2 = torch.zeros(len(self._learners), 2, dtype=torch.int64)
+        for number, batch in batches.items():
+            counts_C2[number, 0], counts_C2[number, 1] = len(batch.lengths), batch.lengths.sum()
+        (counts_C2,) = self._group.sums([counts_C2])  # what a rank could not read is known only now
+        usable = {number: batch for number, batch in batches.items() if counts_C2[number, 0]}
+        if not usable:
+            return None
+        samples_A, tokens_A = counts_C2[list(usable)].unbind(1)
+        return JointBatch.of(usable, pad=self._pad, device=self._device, samples_A=samples_A, tokens_A=tokens_A)
 
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
-        """(A,) caption losses, and the gradients of these with the objective's penalty."""
+        """(A,) caption losses, and the gradients of these with the objective's penalty: of all ranks' samples."""
+        losses_A, gradients = self._own_gradients(batch, with_penalty=True)
+        losses_A, *summed = self._group.sums([losses_A, *gradients.values()])
+        return losses_A, dict(zip(gradients, summed, strict=True))
+
+    def _own_gradients(self, batch: JointBatch, *, with_penalty: bool) -> tuple[Tensor, Stacked]:
+        """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
+        if not len(batch.lengths_S):  # no sample fell to this rank
+            nothing = {name: torch.zeros_like(t[batch.learners_A]) for name, t in self._cohort.starts.items()}
+            return torch.zeros(len(batch.learners_A), device=self._device), nothing
         visual_ABPD = self._cohort.project(self._cohort.parameters, batch)
         losses_A = self._cohort.caption_losses(visual_ABPD, batch)
-        penalty_A = self._objective.penalty(self._local, batch, visual_ABPD)
+        penalty_A = self._objective.penalty(self._local, batch, visual_ABPD) if with_penalty else None
+        if self._group.size > 1:  # means over tokens and over samples: a rank counts by how many of them it has
+            tokens_A, samples_A = _own_counts(batch)
+            losses_A = losses_A * (tokens_A / batch.tokens_A).to(losses_A)
+            if penalty_A is not None:
+                penalty_A = penalty_A * (samples_A / batch.samples_A).to(penalty_A)
         total_A = losses_A if penalty_A is None else losses_A + penalty_A
         return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
 
@@ -257,11 +281,10 @@ class _Round:
         sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
         counts_C = torch.zeros(len(self._learners))
         for batch in self._all_batches():
-            visual_ABPD = self._cohort.project(self._cohort.parameters, batch)
-            losses_A = self._cohort.caption_losses(visual_ABPD, batch)
-            for name, gradient in self._cohort.gradients(losses_A, batch.learners_A).items():
+            for name, gradient in self._own_gradients(batch, with_penalty=False)[1].items():
                 sums[name][batch.learners_A] += gradient
             counts_C[batch.learners_A] += 1
+        sums = dict(zip(sums, self._group.sums(list(sums.values())), strict=True))
         return {name: tensor / counts_C.view(-1, *[1] * (tensor.dim() - 1)).to(tensor) for name, tensor in sums.items()}
 
     def _alignment_errors(self) -> list[float]:
@@ -271,7 +294,42 @@ class _Round:
             active = batch.learners_A.tolist()
             for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
                 errors[learner].append(own)
-        return [float(torch.cat(own).double().mean()) for own in errors]
+        sums_C = torch.stack([torch.cat(own).double().sum() for own in errors])
+        counts_C = torch.tensor([sum(map(len, own)) for own in errors], dtype=torch.float64)
+        sums_C, counts_C = self._group.sums([sums_C, counts_C])
+        mean_C: list[float] = (sums_C / counts_C).tolist()
+        return mean_C
+
+
+def positions_of_rank(
+    batches_of_learners: Sequence[Sequence[NDArray[np.int64]]], step: int, group: Group
+) -> dict[int, NDArray[np.int64]]:
+    """Which pairs of a step one rank takes.
+
+    Pairs are dealt one by one, as captions of a batch lie by length: ranks get like amounts of work, and their numbers
+    of pairs in a step differ by at most one. Who is dealt the first changes from step to step.
+
+    Args:
+        batches_of_learners: each learner's batches of its part.
+        step: from 0.
+        group: the rank, and how many there are.
+
+    Returns:
+        Learner with a batch left -> this rank's positions of that batch, perhaps none.
+    """
+    own, dealt = {}, step
+    for number, batches in enumerate(batches_of_learners):
+        if step < len(batches):
+            own[number] = batches[step][(group.rank - dealt) % group.size :: group.size]
+            dealt += len(batches[step])
+    return own
+
+
+def _own_counts(batch: JointBatch) -> tuple[Tensor, Tensor]:
+    """(A,) caption tokens and (A,) samples of each active learner on this rank."""
+    samples_A = batch.present_AB.sum(1).cpu()
+    tokens_A = torch.stack([lengths.sum() for lengths in batch.lengths_S.split(samples_A.tolist())])
+    return tokens_A, samples_A
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:

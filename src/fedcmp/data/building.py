@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from PIL import Image
 from fedcmp.data.feature_forms import FeatureForm
 from fedcmp.data.features import ImageEncoder, decoded, rejected_pair, stored_pictures
 from fedcmp.data.quality import BadPair, BadPairs, Rejected, logger
-from fedcmp.data.shards import Shard, TornShard, read_shard, write_shard
+from fedcmp.data.shards import Shard, TornShard, read_shard, shard_name, write_shard
 from fedcmp.data.source import PairSource
 from fedcmp.data.writing import TEMPORARY
+from fedcmp.distributed import Group
 from fedcmp.errors import UserError
 
 Progress = Callable[[int, int], object]
@@ -48,6 +49,24 @@ class ShardBuilder:
     decode_threads: int
     ledger: BadPairs
     progress: Progress
+
+    def shards(self, target: Path, size: int, group: Group) -> list[Shard]:
+        """Make all shards of `size` pairs, each rank a consecutive share of them, and wait for the others.
+
+        Returns:
+            All shards, in order, on every rank.
+
+        Raises:
+            UserError: see `keep_or_encode`; or another rank failed.
+        """
+        total = len(self.source)
+        firsts = range(0, total, size)
+        mine = [firsts[number] for number in group.share(len(firsts))]
+        own = [self.keep_or_encode(target / shard_name(first, size), first, min(first + size, total)) for first in mine]
+        if group.size == 1:
+            return own
+        everyone = group.gather([asdict(shard) for shard in own])
+        return [Shard.from_dict(shard) for made in everyone for shard in made]
 
     def keep_or_encode(self, path: Path, first: int, stop: int) -> Shard:
         """Check the shard that is there, every byte of it, or make it.

@@ -8,7 +8,8 @@
 Another encoder, other preprocessing or other pairs have another key, hence another folder: a store is never stale
 unless files were moved, which is noticed. Building goes shard by shard: what a killed build left whole is checked and
 kept, and the result is the same, byte for byte. Two processes that build one store take turns by a lock on
-build.lock (which the system frees when its holder dies); the second finds the work done.
+build.lock (which the system frees when its holder dies); the second finds the work done. Ranks that build one store
+together (fedcmp.distributed) each make a consecutive share of its shards, and read that stretch of the source only.
 
 Shapes: n pairs, P patches (visual tokens) a picture, D width of the vision encoder.
 """
@@ -30,9 +31,10 @@ from fedcmp.data.feature_forms import FeatureDtype, FeatureForm, feature_form, u
 from fedcmp.data.features import FeatureSource, ImageEncoder, feature_shape
 from fedcmp.data.images import DEFAULT_MAX_PIXELS
 from fedcmp.data.quality import BadPairs, logger
-from fedcmp.data.shards import Shard, TornShard, read_shard, shard_name
+from fedcmp.data.shards import Shard, TornShard, read_shard
 from fedcmp.data.source import PairSource
 from fedcmp.data.writing import write_whole
+from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 
 __all__ = [
@@ -207,6 +209,8 @@ def build_feature_store(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     decode_threads: int = 1,
     progress: Progress | None = None,
+    group: Group = ALONE,
+    call_others: Callable[[int], None] | None = None,
 ) -> FeatureStore:
     """Compute the features of all pairs; shards that are there already are checked byte for byte and kept.
 
@@ -220,7 +224,10 @@ def build_feature_store(
         max_bad_fraction: share of the pairs that may be bad, records refused on opening the source included.
         max_pixels: see `images.decode_image`.
         decode_threads: pictures decoded at a time.
-        progress: called with (pairs done, pairs in all) after each batch, and at the end.
+        progress: called with (pairs done, pairs in all) after each batch, and at the end; with a group, an
+            estimate from this rank's share.
+        group: the ranks that make the shards; this is called on rank 0, `sharing.build_share` on the others.
+        call_others: called with the shard size when the others are to begin; needed with a group.
 
     Returns:
         The complete store, opened.
@@ -234,6 +241,7 @@ def build_feature_store(
         raise ValueError(f"batch_size = {batch_size}, shard_size = {shard_size}: must be at least 1")
     key, form = feature_key(encoder, source, feature_dtype, max_pixels=max_pixels), feature_form(feature_dtype)
     target, total = store_folder(folder, key), len(source)
+    tell = progress or (lambda _done, _total: None)
     with turn_to_build(target), _ledger(source, max_bad_fraction, target / "bad_pairs.jsonl") as ledger:
         for bad in source.rejected:
             ledger.add(bad)
@@ -248,13 +256,15 @@ def build_feature_store(
             batch_size=batch_size,
             max_pixels=max_pixels,
             decode_threads=decode_threads,
-            ledger=ledger,
-            progress=progress or (lambda _done, _total: None),
+            ledger=ledger if group.size == 1 else _ledger(source, max_bad_fraction, None),
+            progress=lambda done, _total: tell(min(done * group.size, total), total),
         )
-        shards = [
-            builder.keep_or_encode(target / shard_name(first, size), first, min(first + size, total))
-            for first in range(0, total, size)
-        ]
+        if group.size > 1:
+            assert call_others is not None
+            call_others(size)
+        shards = builder.shards(target, size, group)
+        if group.size > 1:  # a rank's own ledger knows its share only
+            ledger.recall(bad for shard in shards for bad in shard.bad)
         if not any(shard.rows for shard in shards):
             raise UserError(f"{source.name}: none of its {total} pictures is usable: {ledger.summary()}")
         index = {
@@ -287,6 +297,8 @@ class StoreOptions(TypedDict, total=False):
     max_pixels: int
     decode_threads: int
     progress: Progress | None
+    group: Group
+    call_others: Callable[[int], None] | None
 
 
 def ensure_feature_store(

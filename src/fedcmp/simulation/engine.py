@@ -20,6 +20,7 @@ from fedcmp.client.schedule import Schedule
 from fedcmp.client.training import Learner, Part, Trained, train_cohort
 from fedcmp.config import Recipe
 from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
+from fedcmp.distributed import ALONE, Group
 from fedcmp.evaluation.captions import caption_sums
 from fedcmp.evaluation.questions import score_questions
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
@@ -45,10 +46,13 @@ class Engine:
         recipe: the run.
         prepared: its `prepared/` folder.
         on_step: called after every optimiser step; may raise to stop.
+        group: the ranks that train every part together.
     """
 
-    def __init__(self, recipe: Recipe, prepared: Path, *, on_step: Callable[[], None] | None = None) -> None:
-        self.recipe = recipe
+    def __init__(
+        self, recipe: Recipe, prepared: Path, *, on_step: Callable[[], None] | None = None, group: Group = ALONE
+    ) -> None:
+        self.recipe, self._group = recipe, group
         self._on_step = on_step or (lambda: None)
         self.data = load_prepared(recipe, prepared)
         model = recipe.model
@@ -116,6 +120,7 @@ class Engine:
             with_second_moment=bool(job["with_second_moment"]),
             measure_only=bool(job.get("measure_only", False)),
             on_step=lambda _step, _loss: self._on_step(),
+            group=self._group,
         )
         results: list[dict[str, Any]] = []
         out: Tensors = {}

@@ -16,11 +16,23 @@ _LENGTHS = struct.Struct("<IQ")
 def write_frame(stream: IO[bytes], header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Send one frame."""
     head = json.dumps(header).encode()
-    body = save({name: tensor.contiguous() for name, tensor in tensors.items()}) if tensors else b""
+    body = save(_apart(tensors)) if tensors else b""
     stream.write(_LENGTHS.pack(len(head), len(body)))
     stream.write(head)
     stream.write(body)
     stream.flush()
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous, and each in memory of its own, as safetensors demands: clients may start from one projector."""
+    out: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in tensors.items():
+        whole = tensor.contiguous()
+        memory = whole.untyped_storage().data_ptr()
+        out[name] = whole.clone() if memory in seen else whole
+        seen.add(memory)
+    return out
 
 
 def read_frame(stream: IO[bytes]) -> tuple[dict[str, Any], dict[str, Tensor]]:

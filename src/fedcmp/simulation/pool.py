@@ -1,7 +1,7 @@
 """Workers and the queue in front of them: jobs of all methods go to whichever worker is free.
 
 With one worker, jobs run in this process. With more, each worker is a process of its own with one torch thread; frames
-go through pipes (frames.py), nothing is pickled.
+go through pipes (frames.py), nothing is pickled. Ranks that a launcher started are one worker together (crew.py).
 """
 
 import os
@@ -17,6 +17,7 @@ from typing import Any
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+from fedcmp.simulation.crew import TOGETHER, Crew
 from fedcmp.simulation.engine import Engine, Job, Tensors
 from fedcmp.simulation.frames import read_frame, write_frame
 from fedcmp.simulation.worker import WORKER_RECIPE
@@ -59,15 +60,18 @@ class Pool:
     Args:
         recipe: the run.
         prepared: the run's `prepared/` folder.
+        crew: the ranks that are the one worker, whatever the recipe says of workers.
     """
 
-    def __init__(self, recipe: Recipe, prepared: Path) -> None:
+    def __init__(self, recipe: Recipe, prepared: Path, *, crew: Crew | None = None) -> None:
         write_whole(prepared / WORKER_RECIPE, dump_recipe(recipe).encode())
         self._queue: queue.Queue[_Ticket | None] = queue.Queue()
         self._stopping = threading.Event()
         self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
-        count = recipe.run.workers
+        count = recipe.run.workers if crew is None else 0
+        if crew is not None:
+            self._begin(self._serve_by_ranks, crew, prepared)
         for _ in range(count):
             serve: Callable[[_Ticket], Answer]
             if count == 1:
@@ -76,9 +80,12 @@ class Pool:
                 process = _start(prepared)
                 self._processes.append(process)
                 serve = _Remote(process)
-            thread = threading.Thread(target=self._serve, args=(serve,), daemon=True)
-            thread.start()
-            self._threads.append(thread)
+            self._begin(self._serve, serve)
+
+    def _begin(self, target: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        thread.start()
+        self._threads.append(thread)
 
     def __enter__(self) -> "Pool":
         return self
@@ -132,6 +139,40 @@ class Pool:
                 ticket.error = error
             ticket.tensors = {}
             ticket.done.set()
+
+    def _serve_by_ranks(self, crew: Crew, prepared: Path) -> None:
+        opened = False
+        while tickets := self._next(crew.group.size):
+            if self._stopping.is_set():
+                return
+            try:
+                if not opened:
+                    crew.open(prepared, self._check_stop)
+                    opened = True
+                answers = crew.run([(ticket.job, ticket.tensors) for ticket in tickets])
+                for ticket, answer in zip(tickets, answers, strict=True):
+                    ticket.answer = Answer(*answer)
+            except BaseException as error:
+                for ticket in tickets:
+                    ticket.error = error
+            for ticket in tickets:
+                ticket.tensors = {}
+                ticket.done.set()
+
+    def _next(self, most: int) -> list[_Ticket]:
+        """The next job of all ranks, or up to `most` that are one rank's; none at the end. There is one caller."""
+        first = self._queue.get()
+        if first is None:
+            return []
+        tickets = [first]
+        while first.job["op"] not in TOGETHER and len(tickets) < most:
+            with self._queue.mutex:
+                waiting = self._queue.queue[0] if self._queue.queue else None
+            if waiting is None or waiting.job["op"] in TOGETHER:
+                break
+            self._queue.get()
+            tickets.append(waiting)
+        return tickets
 
 
 class _InProcess:

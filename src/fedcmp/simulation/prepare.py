@@ -8,9 +8,10 @@ setup.json                  rows, groups, questions, sizes
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from transformers import PreTrainedTokenizerFast
 
@@ -20,12 +21,14 @@ from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
 from fedcmp.data.store import FeatureStore
 from fedcmp.data.writing import write_whole
+from fedcmp.distributed import Group
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
 from fedcmp.model.language import TextFormat, check_length
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
 from fedcmp.simulation.assigned import Assigned, assigned_pairs, check_built
+from fedcmp.simulation.crew import HELD_OUT, Crew
 from fedcmp.simulation.division import Usable, divide, hold_out, in_turn, readable
 from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared
 from fedcmp.simulation.samples import choose, keep_pictures
@@ -41,13 +44,14 @@ from fedcmp.simulation.sources import (
 _VOCABULARY_SAMPLE = 5000
 
 
-def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
+def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | None = None) -> Prepared:
     """Open, check, tokenise, divide; write the result to `folder` for the workers and for a resumed run.
 
     Args:
         recipe: the run.
         folder: `prepared/` of the run; an earlier content must fit.
         progress: called with what is being done, how much of it, out of how much.
+        crew: other ranks, which help to compute the features.
 
     Returns:
         What `load_prepared` gives the workers.
@@ -62,7 +66,9 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
-    features = [frozen_features(recipe, c, encoder, progress) for c in collections]
+    features = [
+        frozen_features(recipe, c, encoder, progress, **_helped(crew, number)) for number, c in enumerate(collections)
+    ]
     every_feature = list(features)
     held_out = evaluation_collection(recipe, progress)
 
@@ -87,7 +93,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
         judged_read, positions, question_file = read, in_turn(judged), recipe.evaluation.questions
         judged_groups = [groups[p] for p in positions]
     else:
-        held_features = frozen_features(recipe, held_out, encoder, progress)
+        held_features = frozen_features(recipe, held_out, encoder, progress, **_helped(crew, HELD_OUT))
         every_feature.append(held_features)
         judged_read = Usable([held_out], [held_features])
         positions, question_file = list(range(len(judged_read.rows))), held_out.questions
@@ -126,6 +132,15 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
         keep_pictures(folder, chosen, places, [judged_groups[i] for i in chosen], max_pixels=recipe.data.max_pixels)
         write_whole(folder / "setup.json", json.dumps(setup).encode())  # last: says that the rest is there
     return load_prepared(recipe, folder, encoder=encoder)
+
+
+class _Help(TypedDict, total=False):
+    group: Group
+    call_others: Callable[[int], None]
+
+
+def _helped(crew: Crew | None, collection: int) -> _Help:
+    return {"group": crew.group, "call_others": crew.calls_for_features(collection)} if crew else {}
 
 
 def _check_vocabulary(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, captions: list[str]) -> None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,10 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fedcmp.config import Recipe
+from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
 from fedcmp.data.pairs import PairSource, first_pairs, open_pairs
 from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
+from fedcmp.distributed import ALONE, Group
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.export import Split, export_world
 from fedcmp.world.scene import WORLD_REVISION
@@ -81,9 +84,24 @@ def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Coll
 
 
 def frozen_features(
-    recipe: Recipe, collection: Collection, encoder: VisionEncoder, progress: Progress | None = None
+    recipe: Recipe,
+    collection: Collection,
+    encoder: VisionEncoder,
+    progress: Progress | None = None,
+    *,
+    group: Group = ALONE,
+    call_others: Callable[[int], None] | None = None,
 ) -> FeatureSource:
-    """The collection's features, stored or computed in passing, as the recipe says."""
+    """The collection's features, stored or computed in passing, as the recipe says.
+
+    Args:
+        recipe: says where and how.
+        collection: the pairs.
+        encoder: the frozen encoder.
+        progress: called while features are computed.
+        group: the ranks that compute them.
+        call_others: sets the other ranks to work; see `build_feature_store`.
+    """
     data = recipe.data
     if not data.feature_store:
         source = collection.source
@@ -97,11 +115,29 @@ def frozen_features(
         collection.source,
         encoder,
         cache_folder(recipe) / "features",
-        feature_dtype=data.feature_dtype,
-        max_bad_fraction=data.max_bad_fraction,
-        max_pixels=data.max_pixels,
+        **store_options(recipe),
+        group=group,
+        call_others=call_others,
         progress=None if progress is None else lambda d, t: progress(f"frozen features of {collection.name}", d, t),
     )
+
+
+class StoredAs(TypedDict):
+    """What a recipe says of its feature stores."""
+
+    feature_dtype: FeatureDtype
+    max_bad_fraction: float
+    max_pixels: int
+
+
+def store_options(recipe: Recipe) -> StoredAs:
+    """How the recipe's features are stored."""
+    data = recipe.data
+    return {
+        "feature_dtype": data.feature_dtype,
+        "max_bad_fraction": data.max_bad_fraction,
+        "max_pixels": data.max_pixels,
+    }
 
 
 class ChainedFeatures:

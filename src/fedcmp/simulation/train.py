@@ -18,9 +18,11 @@ from filelock import FileLock, Timeout
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, read_dumped
 from fedcmp.data.writing import write_whole
+from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.language import TextFormat
 from fedcmp.runs import RunFolder
+from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
@@ -55,7 +57,13 @@ def method_folders(recipe: Recipe) -> dict[str, RunFolder]:
 
 
 def train(
-    recipe: Recipe, *, resume: bool = False, overwrite: bool = False, events: Events | None = None, progress: Progress
+    recipe: Recipe,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    events: Events | None = None,
+    progress: Progress,
+    group: Group = ALONE,
 ) -> Path:
     """Run all methods of a recipe to their end.
 
@@ -65,6 +73,7 @@ def train(
         overwrite: remove an earlier run of the same name first.
         events: receives what learners finish.
         progress: receives what is prepared, how much of it, out of how much.
+        group: the ranks that train every client together: this is called on rank 0, `crew.serve` on the others.
 
     Returns:
         The run's folder.
@@ -84,27 +93,36 @@ def train(
             begun = folder / "recipe.toml"
             recipe = settle_dtype(recipe, begun if resume and begun.exists() else None)
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+            events = events or Events()
             if not all(kept.finished for kept in folders.values()):
                 plan = plan_run(recipe)
-                (events or Events()).planned(plan.lines, plan.misfits)
+                events.planned(plan.lines, plan.misfits)
                 if recipe.run.preflight == "refuse":
                     plan.check()
-            return _train(recipe, folder, folders, resume=resume, events=events or Events(), progress=progress)
+            with crew_of(group, recipe) as crew:
+                return _train(recipe, folder, folders, resume=resume, events=events, progress=progress, crew=crew)
     except Timeout as error:
         raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
 
 
 def _train(
-    recipe: Recipe, folder: Path, folders: dict[str, RunFolder], *, resume: bool, events: Events, progress: Progress
+    recipe: Recipe,
+    folder: Path,
+    folders: dict[str, RunFolder],
+    *,
+    resume: bool,
+    events: Events,
+    progress: Progress,
+    crew: Crew | None,
 ) -> Path:
     """Prepare beside the run's place: only if that goes well does the new run take an earlier one's place."""
     fresh = folder.with_name(f".{folder.name}.preparing")
     shutil.rmtree(fresh, ignore_errors=True)
     if resume and (folder / "prepared").exists():
-        data = prepare(recipe, folder / "prepared", progress)
+        data = prepare(recipe, folder / "prepared", progress, crew=crew)
     else:
         try:
-            data = prepare(recipe, fresh / "prepared", progress)
+            data = prepare(recipe, fresh / "prepared", progress, crew=crew)
             write_whole(fresh / "recipe.toml", _recipe_text(recipe, data, None).encode())
             _replace(folder, fresh)
         finally:
@@ -117,7 +135,7 @@ def _train(
             kept.begin(_recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
-    with Tracked(recipe, folders, events) as tracked, Pool(recipe, folder / "prepared") as pool:
+    with Tracked(recipe, folders, events) as tracked, Pool(recipe, folder / "prepared", crew=crew) as pool:
         runs = [
             MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", tracked)
             for method, kept in folders.items()

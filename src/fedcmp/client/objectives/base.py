@@ -2,6 +2,10 @@
 
 The default of every hook is plain training. An objective sees the whole cohort at once: tensors are stacked over the
 learners (C, ...) or over those active in a step (A, ...); a rule written for one learner reads the same.
+
+Where several ranks share a client's batches (fedcmp.distributed), `observe` and `penalty` see this rank's samples only,
+perhaps none of a learner's; gradients arrive summed. A penalty that is a mean over the samples, or a term of the
+parameters alone, needs nothing more; what `observe` has summed up, `end` adds over the ranks by `local.group.sums`.
 """
 
 from collections.abc import Callable
@@ -12,6 +16,7 @@ from torch import Tensor
 
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.optimizer import Optimisation, StackedAdamW
+from fedcmp.distributed import ALONE, Group
 
 
 @dataclass
@@ -26,6 +31,7 @@ class LocalRound:
         remembers_C: (C,) whether a learner took part before.
         gradient_at_start: name -> (C, ...), the mean gradient over the round's part at the start; computed when called.
         extras: filled by `end`: label -> name -> (C, ...), sent to the server with the update.
+        group: the ranks that share the learners' batches.
     """
 
     cohort: Cohort
@@ -34,6 +40,7 @@ class LocalRound:
     remembers_C: Tensor
     gradient_at_start: Callable[[], Stacked]
     extras: dict[str, Stacked] = field(default_factory=dict)
+    group: Group = ALONE
 
     def stacked_broadcast(self, label: str) -> Stacked:
         """A broadcast projector-shaped tensor set, one copy a learner (views); zeros where the server sent none."""
@@ -63,7 +70,7 @@ class Objective:
         """Called with every batch before its step, and with every batch of a round that only measures."""
 
     def penalty(self, local: LocalRound, batch: JointBatch, visual_ABPD: Tensor) -> Tensor | None:
-        """(A,) what is added to each learner's loss."""
+        """(A,) what is added to each learner's loss: a mean over its samples, or a term of its parameters alone."""
         del local, batch, visual_ABPD
         return None
 

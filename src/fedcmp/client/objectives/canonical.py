@@ -58,7 +58,9 @@ class Canonical(Objective):
         """Send second moments and Gram matrices."""
         assert self._optimizer is not None
         local.extras[SECOND_MOMENT] = self._optimizer.canonical_second_moments()
-        local.extras[GRAM] = {name: gram / self._tokens_C.view(-1, 1, 1).to(gram) for name, gram in self._grams.items()}
+        tokens_C, *grams = local.group.sums([self._tokens_C, *self._grams.values()])
+        named = zip(self._grams, grams, strict=True)
+        local.extras[GRAM] = {name: gram / tokens_C.view(-1, 1, 1).to(gram) for name, gram in named}
 
 
 class CanonicalAdamW(StackedAdamW):

@@ -44,7 +44,7 @@ class Moon(Objective):
         near_AB = functional.cosine_similarity(own_ABD, global_ABD, dim=-1) / self.temperature
         far_AB = functional.cosine_similarity(own_ABD, last_ABD, dim=-1) / self.temperature
         contrast_AB = functional.softplus(far_AB - near_AB) * batch.present_AB  # -log of the softmax's first entry
-        mean_A = contrast_AB.sum(1) / batch.present_AB.sum(1)
+        mean_A = contrast_AB.sum(1) / batch.present_AB.sum(1).clamp(min=1)  # a rank may have none of a learner's
         return self.mu * mean_A * remembers_A.to(mean_A)
 
     def end(self, local: LocalRound) -> None:
