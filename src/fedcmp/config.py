@@ -59,6 +59,13 @@ class Model(_Section):
     initialisation: Literal["llava", "normal", "scaled"] = "llava"
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
+    frozen_precision: Literal["same", "float8"] = Field(
+        "same", description="of the LLM's linear layers: dtype, or FP8 in both directions (emulated where there is none)"
+    )
+    compile: bool = Field(False, description="train through torch.compile; goes on without where there is no compiler")
+    logit_rows: int | None = Field(
+        None, ge=1, description="caption tokens whose logits are held at once; default: all of a batch"
+    )
 
 
 class ClientData(_Section):
@@ -118,6 +125,9 @@ class Training(_Section):
     beta_2: Decay = 0.99
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
+    micro_batch: int | None = Field(
+        None, ge=1, description="samples that go through the LLM at once, their gradients summed; default: all of a step"
+    )
 
 
 class Evaluation(_Section):

@@ -16,11 +16,14 @@ from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.prefetch import Ahead
 from fedcmp.data.prepared import Batch, PreparedPairs
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
 Tensors = dict[str, Tensor]
+Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
+READ_AHEAD = 2  # batches that lie ready for a GPU
 
 
 @dataclass(frozen=True)
@@ -101,6 +104,7 @@ def train_cohort(
     broadcast: dict[str, Tensors] | None = None,
     with_second_moment: bool = False,
     measure_only: bool = False,
+    micro_batch: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> list[Trained]:
     """Train each learner's projector for one epoch over its part, all learners' samples of a step in one batch.
@@ -114,6 +118,8 @@ def train_cohort(
         broadcast: what the server sent beside the projector: label -> name -> tensor.
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
         measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
+        micro_batch: samples that go through the LLM at once, their gradients summed; None: all of a step. The result
+            is the same to rounding; memory is bounded by so many samples, whatever the cohort.
         on_step: called with the step's number and its mean loss; may raise to stop.
 
     Returns:
@@ -125,7 +131,7 @@ def train_cohort(
     """
     if any(not learner.part.batches for learner in learners):
         raise ValueError("a part without pairs cannot be trained on")
-    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {})
+    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, micro_batch)
     if measure_only:
         run.measure()
     else:
@@ -144,8 +150,10 @@ class _Round:
         settings: Optimisation,
         objective: Objective,
         broadcast: dict[str, Tensors],
+        micro_batch: int | None,
     ) -> None:
         self._pairs, self._learners, self._objective = pairs, learners, objective
+        self._micro_batch = micro_batch
         self._pad, self._device = vlm.language.pad, vlm.language.device
         self._cohort = Cohort(vlm, [learner.start for learner in learners])
         self._losses: list[list[float]] = [[] for _ in learners]
@@ -166,10 +174,7 @@ class _Round:
         objective, local = self._objective, self._local
         objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
-        for step in range(max(len(learner.part.batches) for learner in self._learners)):
-            batch = self._joint(step)
-            if batch is None:  # every picture of it turned out bad while it was read on the fly
-                continue
+        for step, batch in self._all_batches():
             objective.observe(local, batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
@@ -179,7 +184,7 @@ class _Round:
             active = batch.learners_A.tolist()
             rates_A = torch.tensor([rates[learner][step] for learner in active])
             self._optimizer.step(gradients, batch.learners_A, rates_A)
-            for learner, loss, samples in zip(active, losses_A.tolist(), batch.present_AB.sum(1).tolist(), strict=True):
+            for learner, loss, samples in zip(active, losses_A.tolist(), batch.sizes_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
             if on_step is not None:
@@ -190,9 +195,9 @@ class _Round:
 
     def measure(self) -> None:
         objective, local = self._objective, self._local
-        for batch in self._all_batches():
+        for _, batch in self._all_batches():
             objective.observe(local, batch)
-            for learner, samples in zip(batch.learners_A.tolist(), batch.present_AB.sum(1).tolist(), strict=True):
+            for learner, samples in zip(batch.learners_A.tolist(), batch.sizes_A.tolist(), strict=True):
                 self._examples[learner] += samples
         objective.end(local)
 
@@ -222,12 +227,16 @@ class _Round:
                     batches[number] = batch
         return batches
 
-    def _all_batches(self) -> Iterator[JointBatch]:
-        """Every step's joint batch, but for those of which no picture is usable."""
-        for step in range(max(len(learner.part.batches) for learner in self._learners)):
-            batch = self._joint(step)
-            if batch is not None:
-                yield batch
+    def _all_batches(self) -> Iterator[tuple[int, JointBatch]]:
+        """Every step's number and joint batch, but for those of which every picture turned out bad while it was read.
+
+        For a GPU the next one is read while the last is computed.
+        """
+        steps = max(len(learner.part.batches) for learner in self._learners)
+        with Ahead(self._joint, steps, depth=READ_AHEAD if self._device.type == "cuda" else 0) as batches:
+            for step, batch in enumerate(batches):
+                if batch is not None:
+                    yield step, batch
 
     def _joint(self, step: int) -> JointBatch | None:
         batches = self._batches(step)
@@ -235,11 +244,38 @@ class _Round:
 
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
         """(A,) caption losses, and the gradients of these with the objective's penalty."""
+        return self._summed(batch, self._objective.penalty)
+
+    def _summed(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
+        """(A,) caption losses and the gradients, over the batch's pieces."""
+        pieces = batch.pieces(self._micro_batch)
+        if len(pieces) == 1:
+            losses_A, penalty_A = self._losses_of(batch, penalty)
+            total_A = losses_A if penalty_A is None else losses_A + penalty_A
+            return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
+        sums_A = torch.zeros(len(batch.learners_A), device=self._device)
+        gradients: Stacked = {}
+        row_of = {learner: row for row, learner in enumerate(batch.learners_A.tolist())}
+        tokens_A, samples_A = batch.tokens_A(), batch.sizes_A
+        for piece in pieces:
+            rows = torch.tensor([row_of[learner] for learner in piece.learners_A.tolist()])
+            # the loss is a mean over a learner's tokens, a penalty one over its samples (or over neither)
+            losses_A, penalty_A = self._losses_of(piece, penalty)
+            losses_A = losses_A * (piece.tokens_A() / tokens_A[rows]).to(losses_A)
+            total_A = losses_A
+            if penalty_A is not None:
+                total_A = losses_A + penalty_A * (piece.sizes_A / samples_A[rows]).to(penalty_A)
+            for name, gradient in self._cohort.gradients(total_A, piece.learners_A).items():
+                if name not in gradients:
+                    gradients[name] = gradient.new_zeros(len(batch.learners_A), *gradient.shape[1:])
+                gradients[name][rows] += gradient
+            sums_A[rows] += losses_A.detach()
+        return sums_A, gradients
+
+    def _losses_of(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Tensor | None]:
         visual_ABPD = self._cohort.project(self._cohort.parameters, batch)
         losses_A = self._cohort.caption_losses(visual_ABPD, batch)
-        penalty_A = self._objective.penalty(self._local, batch, visual_ABPD)
-        total_A = losses_A if penalty_A is None else losses_A + penalty_A
-        return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
+        return losses_A, None if penalty is None else penalty(self._local, batch, visual_ABPD)
 
     def _gradients_beside(self, batch: JointBatch, displacement: Stacked) -> Stacked:
         """The gradients at the displaced projectors; the projectors themselves stay where they are."""
@@ -256,10 +292,9 @@ class _Round:
         """The mean over a part's batches of the caption loss's gradient, without a step."""
         sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
         counts_C = torch.zeros(len(self._learners))
-        for batch in self._all_batches():
-            visual_ABPD = self._cohort.project(self._cohort.parameters, batch)
-            losses_A = self._cohort.caption_losses(visual_ABPD, batch)
-            for name, gradient in self._cohort.gradients(losses_A, batch.learners_A).items():
+        for _, batch in self._all_batches():
+            _, gradients = self._summed(batch, None)
+            for name, gradient in gradients.items():
                 sums[name][batch.learners_A] += gradient
             counts_C[batch.learners_A] += 1
         return {name: tensor / counts_C.view(-1, *[1] * (tensor.dim() - 1)).to(tensor) for name, tensor in sums.items()}
@@ -267,7 +302,7 @@ class _Round:
     def _alignment_errors(self) -> list[float]:
         """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
         errors: list[list[Tensor]] = [[] for _ in self._learners]
-        for batch in self._all_batches():
+        for _, batch in self._all_batches():
             active = batch.learners_A.tolist()
             for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
                 errors[learner].append(own)
