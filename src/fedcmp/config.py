@@ -60,7 +60,8 @@ class Model(_Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = "auto"
     frozen_precision: Literal["same", "float8"] = Field(
-        "same", description="of the LLM's linear layers: dtype, or FP8 in both directions (emulated where there is none)"
+        "same",
+        description="of the LLM's linear layers: dtype, or FP8 in both directions (emulated where there is none)",
     )
     compile: bool = Field(False, description="train through torch.compile; goes on without where there is no compiler")
     logit_rows: int | None = Field(
@@ -126,7 +127,9 @@ class Training(_Section):
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
     micro_batch: int | None = Field(
-        None, ge=1, description="samples that go through the LLM at once, their gradients summed; default: all of a step"
+        None,
+        ge=1,
+        description="samples that go through the LLM at once, gradients summed; default: all of a step",
     )
 
 

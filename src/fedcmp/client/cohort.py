@@ -88,7 +88,7 @@ class JointBatch:
             )
         return out
 
-    def tokens_A(self) -> Tensor:
+    def count_tokens(self) -> Tensor:
         """(A,) counted caption tokens of each active learner, float32, on the CPU."""
         owner_S = torch.repeat_interleave(torch.arange(len(self.sizes_A)), self.sizes_A)
         return torch.zeros(len(self.sizes_A)).index_add(0, owner_S, self.lengths_S.float())
@@ -100,7 +100,7 @@ class JointBatch:
 
 
 def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """As it is stored, without waiting where the device is a GPU: half the bytes of float32, and behind the arithmetic."""
+    """In the dtype that it is stored in, and without waiting where the device is a GPU."""
     if device.type != "cuda":
         return tensor.to(device)
     return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
@@ -148,7 +148,7 @@ class Cohort:
         tokens: Tensor = vmap(lambda own, features: functional_call(projector, own, (features,)))(
             active, batch.features_ABPV.flatten(1, 2)
         )
-        return tokens.unflatten(1, batch.features_ABPV.shape[1:3])
+        return tokens.view(*batch.features_ABPV.shape[:3], -1)
 
     @torch.no_grad()
     def input_grams(self, batch: JointBatch) -> tuple[Stacked, Tensor]:

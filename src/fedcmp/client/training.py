@@ -23,7 +23,6 @@ from fedcmp.model.vlm import VLM
 
 Tensors = dict[str, Tensor]
 Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
-READ_AHEAD = 2  # batches that lie ready for a GPU
 
 
 @dataclass(frozen=True)
@@ -233,7 +232,7 @@ class _Round:
         For a GPU the next one is read while the last is computed.
         """
         steps = max(len(learner.part.batches) for learner in self._learners)
-        with Ahead(self._joint, steps, depth=READ_AHEAD if self._device.type == "cuda" else 0) as batches:
+        with Ahead(self._joint, steps, depth=read_ahead(self._device)) as batches:
             for step, batch in enumerate(batches):
                 if batch is not None:
                     yield step, batch
@@ -256,12 +255,12 @@ class _Round:
         sums_A = torch.zeros(len(batch.learners_A), device=self._device)
         gradients: Stacked = {}
         row_of = {learner: row for row, learner in enumerate(batch.learners_A.tolist())}
-        tokens_A, samples_A = batch.tokens_A(), batch.sizes_A
+        tokens_A, samples_A = batch.count_tokens(), batch.sizes_A
         for piece in pieces:
             rows = torch.tensor([row_of[learner] for learner in piece.learners_A.tolist()])
             # the loss is a mean over a learner's tokens, a penalty one over its samples (or over neither)
             losses_A, penalty_A = self._losses_of(piece, penalty)
-            losses_A = losses_A * (piece.tokens_A() / tokens_A[rows]).to(losses_A)
+            losses_A = losses_A * (piece.count_tokens() / tokens_A[rows]).to(losses_A)
             total_A = losses_A
             if penalty_A is not None:
                 total_A = losses_A + penalty_A * (piece.sizes_A / samples_A[rows]).to(penalty_A)
@@ -307,6 +306,11 @@ class _Round:
             for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
                 errors[learner].append(own)
         return [float(torch.cat(own).double().mean()) for own in errors]
+
+
+def read_ahead(device: torch.device) -> int:
+    """How many batches lie ready for a device: 2 for a GPU; none for a CPU, which a loader would only slow down."""
+    return 2 if device.type == "cuda" else 0
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:

@@ -29,8 +29,8 @@ class CompiledBlocks:
     """
 
     def __init__(self, model: nn.Module, device: torch.device, *, mode: str | None = None) -> None:
-        lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-        blocks = list(max(lists, key=len)) if lists else []
+        lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
+        blocks = max(lists, key=len, default=[])
         reason = why_not(device) if blocks else "the model has no list of blocks"
         if reason is not None:
             logger.warning("model.compile = true: %s; training goes on without", reason)

@@ -125,14 +125,45 @@ class LanguageModel(TextFormat):
         logit_rows: int | None = None,
     ) -> None:
         super().__init__(name, separator=separator)
-        self.device, self.dtype = device_of(device), dtype_of(dtype)
-        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=dtype_of(dtype))
+        self._adopt(model.to(device_of(device)), frozen_precision, compile=compile, logit_rows=logit_rows)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        *,
+        start_ids: Sequence[int],
+        separator_ids: Sequence[int],
+        end: int,
+        pad: int,
+        frozen_precision: str = "same",
+        compile: bool = False,
+        logit_rows: int | None = None,
+    ) -> "LanguageModel":
+        """Around a causal LM that is in memory already, on its device and in its dtype: changed in place.
+
+        Without a tokenizer it gives losses and greedy tokens, but reads and writes no text. The other arguments and
+        errors are those of the class and of TextFormat's attributes.
+        """
+        self = cls.__new__(cls)
+        self.name = self.location = type(model).__name__
+        self.width = int(model.config.hidden_size)
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.max_positions = None if positions is None else int(positions)
+        self.start_ids, self.separator_ids, self.end, self.pad = [*start_ids], [*separator_ids], end, pad
+        self._adopt(model, frozen_precision, compile=compile, logit_rows=logit_rows)
+        return self
+
+    def _adopt(self, model: PreTrainedModel, frozen_precision: str, *, compile: bool, logit_rows: int | None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.device, self.dtype = model.device, model.dtype
         self.logit_rows = logit_rows
+        name = self.name
         if frozen_precision == "float8" and not use_float8_linears(self.model, keep=model.get_output_embeddings()):
             raise UserError(
-                f"model.frozen_precision = 'float8': {name!r} has no linear layers with sides that are multiples of 16; "
-                "use 'same'"
+                f"model.frozen_precision = 'float8': {name!r} has no linear layers with sides that are multiples of "
+                "16; use 'same'"
             )
         use_frozen_linears(self.model)
         self.embedding: nn.Embedding = self.model.get_input_embeddings()
@@ -148,7 +179,7 @@ class LanguageModel(TextFormat):
     def _check_output_layer(self) -> None:
         """Some LLMs cap or scale what their output layer gives: then its rows alone are not the logits."""
         with torch.no_grad():
-            inputs = self.embed([[self.end, self.pad]])
+            inputs = self.embed(torch.tensor([[self.end, self.pad]]))
             expected = self.model(inputs_embeds=inputs, use_cache=False).logits
             head = self.model.get_output_embeddings()
             hidden = self.model.base_model(inputs_embeds=inputs, use_cache=False)[0]
