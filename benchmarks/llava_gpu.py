@@ -415,7 +415,7 @@ def main() -> int:
     parser.add_argument("--device", default="cuda" if on_gpu else "cpu")
     parser.add_argument("--batch-size", type=int, default=None, help="samples a client and step; default: by size")
     parser.add_argument("--steps", type=int, default=8, help="timed steps a row")
-    parser.add_argument("--minutes", type=float, default=9.0, help="no row begins, and none goes on, after that")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no row begins, and none goes on, after that")
     parser.add_argument("--rows", default=None, help="only (a), (b), (c) and the rows whose label holds this text")
     parser.add_argument("--out", type=Path, default=None, help="a text file for what is printed")
     options = parser.parse_args()

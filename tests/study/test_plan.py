@@ -2,7 +2,7 @@
 
 import pytest
 
-from fedcmp.study.plan import grid, inherited, planned_run
+from fedcmp.study.plan import _content, grid, inherited, planned_run
 from fedcmp.study.recipe import StudyRecipe, load_study
 
 
@@ -64,6 +64,24 @@ def test_a_diverging_client_is_another_run_on_the_same_pairs(study, content, wri
     diverging = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
     assert usual.hash != diverging.hash
     assert usual.pairs_hash == diverging.pairs_hash
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "usual", "other"),
+    [
+        ("model", "frozen_precision", "same", "float8"),
+        ("model", "logit_rows", None, 64),
+        ("training", "micro_batch", None, 4),
+    ],
+)
+def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write, section, key, usual, other):
+    run = planned_run(study, "image", "fedavg", 1, settings(study))
+    assert getattr(getattr(run.recipe, section), key) == usual
+    assert key not in _content(run.recipe)[section]
+    content["scenario"]["image"]["recipe"][section] = {key: other}
+    changed = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
+    assert _content(changed.recipe)[section][key] == other
+    assert changed.hash != run.hash
 
 
 def test_tuning_uses_validation_scenes_and_no_suites(study):
