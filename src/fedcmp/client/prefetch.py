@@ -23,7 +23,7 @@ class Ahead(Iterator[T], Generic[T]):
     Args:
         make: called with the item's number, in one other thread, never twice at a time.
         count: how many items.
-        depth: how many may lie ready; 0: no thread, each is made when it is asked for.
+        depth: how many may lie ready or be in the making; 0: no thread, each is made when it is asked for.
 
     What `make` raises is raised where its item was due. `close` ends the thread early.
     """
@@ -31,24 +31,21 @@ class Ahead(Iterator[T], Generic[T]):
     def __init__(self, make: Callable[[int], T], count: int, *, depth: int) -> None:
         self._make, self._count, self._next = make, count, 0
         self._closed = threading.Event()
-        self._ready: queue.Queue[T | _Failed] = queue.Queue(max(depth, 1))
+        self._ready: queue.Queue[T | _Failed] = queue.Queue()
+        self._room = threading.Semaphore(depth)
         self._thread = threading.Thread(target=self._work, daemon=True) if depth > 0 else None
         if self._thread is not None:
             self._thread.start()
 
     def _work(self) -> None:
         for number in range(self._count):
+            self._room.acquire()
+            if self._closed.is_set():
+                return
             try:
-                item: T | _Failed = self._make(number)
+                self._ready.put(self._make(number))
             except BaseException as error:  # raised again in the thread that asked for it
-                item = _Failed(error)
-            while not self._closed.is_set():
-                try:
-                    self._ready.put(item, timeout=0.1)
-                    break
-                except queue.Full:
-                    continue
-            if self._closed.is_set() or isinstance(item, _Failed):
+                self._ready.put(_Failed(error))
                 return
 
     def __next__(self) -> T:
@@ -58,6 +55,7 @@ class Ahead(Iterator[T], Generic[T]):
         if self._thread is None:
             return self._make(self._next - 1)
         item = self._ready.get()
+        self._room.release()
         if isinstance(item, _Failed):
             self.close()
             raise item.error
@@ -66,6 +64,7 @@ class Ahead(Iterator[T], Generic[T]):
     def close(self) -> None:
         """End the thread; what is ready is thrown away."""
         self._closed.set()
+        self._room.release()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join()
 

@@ -309,8 +309,8 @@ class _Round:
 
 
 def read_ahead(device: torch.device) -> int:
-    """How many batches lie ready for a device: 2 for a GPU; none for a CPU, which a loader would only slow down."""
-    return 2 if device.type == "cuda" else 0
+    """Batches that are read ahead for a device: one for a GPU; none for a CPU, which a loader would only slow down."""
+    return 1 if device.type == "cuda" else 0
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:
