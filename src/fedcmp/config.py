@@ -69,6 +69,14 @@ class Model(_Section):
         "float32", description="of the frozen parts; auto: bfloat16 where a probe finds it faster on this machine"
     )
     device: str = "auto"
+    frozen_precision: Literal["same", "float8"] = Field(
+        "same",
+        description="of the LLM's linear layers: dtype, or FP8 in both directions (emulated where there is none)",
+    )
+    compile: bool = Field(False, description="train through torch.compile; goes on without where there is no compiler")
+    logit_rows: int | None = Field(
+        None, ge=1, description="caption tokens whose logits are held at once; default: all of a batch"
+    )
 
 
 class ClientData(_Section):
@@ -135,6 +143,11 @@ class Training(_Section):
     beta_2: Decay = 0.99
     weight_decay: float = Field(0.0, ge=0)
     max_gradient_norm: float = Field(1.0, gt=0)
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        description="samples that go through the LLM at once, gradients summed; default: all of a step",
+    )
 
 
 class Evaluation(_Section):

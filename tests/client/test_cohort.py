@@ -1,8 +1,11 @@
 """Many learners on one backbone end where each would end alone."""
 
+import numpy as np
 import pytest
 import torch
 
+from fedcmp.client import training
+from fedcmp.client.cohort import Cohort, JointBatch
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.training import Learner, Part, train_cohort
@@ -42,6 +45,58 @@ def test_batched_equals_sequential(vlm, pairs, name, first_round):
                 torch.testing.assert_close(batched.update.extra[label][key], tensor, rtol=1e-3, atol=1e-5)
         for key, tensor in alone.update.second_moment.items():
             torch.testing.assert_close(batched.update.second_moment[key], tensor, rtol=1e-2, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", available_objectives())
+def test_pieces_of_a_step_add_up_to_it(vlm, pairs, name):
+    """Pieces of 3 begin in the middle of a learner's batch and end in another's."""
+    broadcast = {"control": {n: t * 1e-2 for n, t in start(vlm, 13).items()}}
+    learners = learners_of(vlm, first_round=False)
+    whole, cut = (
+        train_cohort(
+            vlm,
+            pairs,
+            learners,
+            Optimisation(),
+            objective=create_objective(name),
+            broadcast=broadcast,
+            micro_batch=micro_batch,
+        )
+        for micro_batch in (None, 3)
+    )
+    for one, other in zip(whole, cut, strict=True):
+        assert_equal_to_rounding(one, other)
+
+
+def test_pieces_are_the_batch_in_order(vlm, pairs):
+    batches = {0: pairs.batch(np.arange(4)), 2: pairs.batch(np.arange(9, 10)), 1: pairs.batch(np.arange(20, 23))}
+    batch = JointBatch.of(batches, pad=vlm.language.pad, device=torch.device("cpu"))
+    pieces = batch.pieces(3)
+    assert [piece.sizes_A.tolist() for piece in pieces] == [[3], [1, 1, 1], [2]]
+    assert [piece.learners_A.tolist() for piece in pieces] == [[0], [0, 2, 1], [1]]
+    together = torch.cat([piece.samples(piece.features_ABPV) for piece in pieces])
+    assert torch.equal(together, batch.samples(batch.features_ABPV))
+    assert torch.equal(torch.cat([piece.lengths_S for piece in pieces]), batch.lengths_S)
+    for piece, rows in zip(pieces, batch.ids_ST.split(3), strict=True):
+        assert torch.equal(piece.ids_ST, rows[:, : piece.ids_ST.shape[1]])
+    assert batch.pieces(8) == [batch]
+
+
+def test_reading_ahead_changes_nothing(vlm, pairs, monkeypatch):
+    """As for a GPU, where a thread makes the batches."""
+    (plain,) = train_cohort(vlm, pairs, [Learner(PARTS[0], start(vlm))], Optimisation())
+    monkeypatch.setattr(training._Round, "_read_ahead", lambda _self: 2)
+    (ahead,) = train_cohort(vlm, pairs, [Learner(PARTS[0], start(vlm))], Optimisation())
+    assert all(torch.equal(ahead.update.state[name], tensor) for name, tensor in plain.update.state.items())
+    assert ahead.losses == plain.losses
+
+
+def test_a_start_that_all_share_is_kept_once(vlm):
+    state = start(vlm)
+    cohort = Cohort(vlm, [state] * 5)
+    for name, tensor in cohort.starts.items():
+        assert tensor.untyped_storage().nbytes() == state[name].nbytes
+        assert cohort.parameters[name].untyped_storage().nbytes() == 5 * state[name].nbytes
 
 
 def test_learners_may_start_apart(vlm, pairs):

@@ -59,6 +59,21 @@ def test_gradients_reach_the_visual_tokens_and_nothing_else(world):
     assert all(p.grad is None for p in world.model.parameters())
 
 
+@pytest.mark.parametrize("options", [{}, {"logit_rows": 3}, {"frozen_precision": "float8"}])
+def test_attention_is_causal_without_a_mask(options, monkeypatch):
+    """A mask, were it only the causal one, would keep a GPU from its fastest kernel."""
+    language, real, seen = LanguageModel("world", **options), torch.nn.functional.scaled_dot_product_attention, []
+
+    def spied(*arguments, **named):
+        seen.append((named.get("attn_mask"), named.get("is_causal")))
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spied)
+    rows = rows_of(language, ["a photo .", "a photo of a small red circle at the top left ."])
+    language.caption_losses(torch.randn(2, 9, language.width), *padded(language, rows))
+    assert seen == [(None, True)] * 4
+
+
 def test_padding_does_not_change_a_loss(world):
     short, long = rows_of(world, ["a photo .", "a photo of a small red circle at the top left ."])
     visual = torch.randn(2, 9, world.width)

@@ -9,7 +9,9 @@ import torch
 
 from fedcmp.config import parse_recipe
 from fedcmp.methods import LARGE_BATCH
+from fedcmp.model.float8 import Float8Linear
 from fedcmp.simulation.engine import POOLED, POOLED_LARGE_BATCH, Engine, pooled_client
+from fedcmp.simulation.loading import load_language
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.prepare import prepare
 
@@ -103,6 +105,31 @@ def test_a_cohort_ends_where_its_clients_would_end_alone(engine):
         _, alone = engine.run(JOB | {"clients": [client], "part": 1}, start)
         for name, tensor in alone.items():
             torch.testing.assert_close(together[name], tensor, rtol=2e-2, atol=3e-4)
+
+
+def test_a_micro_batch_changes_memory_and_not_the_result(engine, monkeypatch):
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    _, whole = engine.run(JOB | {"clients": [0, 1], "part": 0}, start)
+    training = engine.recipe.training.model_copy(update={"micro_batch": 3})
+    monkeypatch.setattr(engine, "recipe", engine.recipe.model_copy(update={"training": training}))
+    real, most = engine.vlm.language.caption_losses, []
+
+    def spied(visual, ids, lengths):
+        most.append(len(lengths))
+        return real(visual, ids, lengths)
+
+    monkeypatch.setattr(engine.vlm.language, "caption_losses", spied)
+    _, cut = engine.run(JOB | {"clients": [0, 1], "part": 0}, start)
+    assert max(most) == 3
+    for name, tensor in whole.items():
+        torch.testing.assert_close(cut[name], tensor, rtol=2e-2, atol=3e-4)
+
+
+def test_the_llm_is_loaded_as_the_recipe_says(engine):
+    model = engine.recipe.model.model_copy(update={"frozen_precision": "float8", "logit_rows": 5})
+    language = load_language(engine.recipe.model_copy(update={"model": model}))
+    assert language.logit_rows == 5
+    assert any(isinstance(module, Float8Linear) for module in language.model.modules())
 
 
 def test_the_centralized_learners_differ_in_the_size_of_their_batches(engine):

@@ -66,6 +66,24 @@ def test_a_diverging_client_is_another_run_on_the_same_pairs(study, content, wri
     assert usual.pairs_hash == diverging.pairs_hash
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "usual", "other"),
+    [
+        ("model", "frozen_precision", "same", "float8"),
+        ("model", "logit_rows", None, 64),
+        ("training", "micro_batch", None, 4),
+    ],
+)
+def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write, section, key, usual, other):
+    run = planned_run(study, "image", "fedavg", 1, settings(study))
+    assert getattr(getattr(run.recipe, section), key) == usual
+    assert key not in _content(run.recipe)[section]
+    content["scenario"]["image"]["recipe"][section] = {key: other}
+    changed = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
+    assert _content(changed.recipe)[section][key] == other
+    assert changed.hash != run.hash
+
+
 def test_tuning_uses_validation_scenes_and_no_suites(study):
     trial = planned_run(study, "image", "fedavg", 9, settings(study), captions=100)
     assert trial.recipe.evaluation.split == "validation"
@@ -80,7 +98,7 @@ def test_tuning_uses_validation_scenes_and_no_suites(study):
     assert planned_run(study, "iid", "fedavg", 1, settings(study)).recipe.evaluation.every == 2
 
 
-def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write):
+def test_a_narrower_payload_is_another_run_on_the_same_pairs(study, content, write):
     """Run files of before stay those of the same runs: the hash is that of a recipe that never had the key."""
     usual = planned_run(study, "image", "fedavg", 1, settings(study))
     content["scenario"]["image"]["recipe"]["federation"] = {"payload": "float32", "error_feedback": True}

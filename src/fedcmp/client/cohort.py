@@ -35,7 +35,8 @@ class JointBatch:
         present_AB: (A, B) which of these are samples.
         ids_ST: (S, T) caption tokens of the samples, padded on the right.
         lengths_S: (S,) how many of them count.
-        samples_A: (A,) how many samples each learner brings to the step, those of other ranks included.
+        sizes_A: (A,) how many samples each learner brings here; on the CPU, so that asking never waits for a GPU.
+        samples_A: (A,) how many samples each learner brings to the step: other ranks' and other pieces' included.
         tokens_A: (A,) how many of their caption tokens count, likewise.
     """
 
@@ -44,6 +45,7 @@ class JointBatch:
     present_AB: Tensor
     ids_ST: Tensor
     lengths_S: Tensor
+    sizes_A: Tensor
     samples_A: Tensor
     tokens_A: Tensor
 
@@ -64,15 +66,63 @@ class JointBatch:
         parts = list(batches.values())
         sizes_A = torch.tensor([len(batch.lengths) for batch in parts])
         rows = [row for batch in parts for row in batch.ids]
+        features = [_to_device(batch.features, device).float() for batch in parts]
         return cls(
             learners_A=torch.tensor(list(batches)),
-            features_ABPV=pad_sequence([b.features.to(device, torch.float32) for b in parts], batch_first=True),
-            present_AB=(torch.arange(int(sizes_A.max())) < sizes_A[:, None]).to(device),
+            features_ABPV=features[0][None] if len(features) == 1 else pad_sequence(features, batch_first=True),
+            present_AB=_to_device(torch.arange(int(sizes_A.max())) < sizes_A[:, None], device),
             ids_ST=pad_sequence(rows, batch_first=True, padding_value=pad) if rows else parts[0].ids,
             lengths_S=torch.cat([batch.lengths for batch in parts]),
+            sizes_A=sizes_A,
             samples_A=sizes_A if samples_A is None else samples_A,
             tokens_A=torch.stack([batch.lengths.sum() for batch in parts]) if tokens_A is None else tokens_A,
         )
+
+    def pieces(self, most: int | None) -> "list[JointBatch]":
+        """The same samples in the same order, in batches of at most `most`; None: the batch as it is."""
+        total = len(self.lengths_S)
+        if most is None or total <= most:
+            return [self]
+        owner_S = torch.repeat_interleave(torch.arange(len(self.sizes_A)), self.sizes_A)
+        begins_A = self.sizes_A.cumsum(0) - self.sizes_A
+        out = []
+        for start in range(0, total, most):
+            owners, counts = owner_S[start : start + most].unique_consecutive(return_counts=True)
+            firsts = (start - begins_A[owners]).clamp(min=0)
+            taken = zip(owners.tolist(), firsts.tolist(), counts.tolist(), strict=True)
+            parts = [self.features_ABPV[owner, first : first + count] for owner, first, count in taken]
+            lengths = self.lengths_S[start : start + most]
+            present_AB = torch.arange(int(counts.max())) < counts[:, None]
+            out.append(
+                JointBatch(
+                    learners_A=self.learners_A[owners],
+                    features_ABPV=parts[0][None] if len(parts) == 1 else pad_sequence(parts, batch_first=True),
+                    present_AB=_to_device(present_AB, self.present_AB.device),
+                    ids_ST=self.ids_ST[start : start + most, : int(lengths.max())],
+                    lengths_S=lengths,
+                    sizes_A=counts,
+                    samples_A=self.samples_A[owners],
+                    tokens_A=self.tokens_A[owners],
+                )
+            )
+        return out
+
+    def count_tokens(self) -> Tensor:
+        """(A,) counted caption tokens of each active learner's samples here, float32, on the CPU."""
+        owner_S = torch.repeat_interleave(torch.arange(len(self.sizes_A)), self.sizes_A)
+        return torch.zeros(len(self.sizes_A)).index_add(0, owner_S, self.lengths_S.float())
+
+    def samples(self, of_ABx: Tensor) -> Tensor:
+        """(A, B, ...) -> (S, ...): what belongs to a sample; a view where all learners bring the same number."""
+        everywhere = len(self.lengths_S) == of_ABx.shape[0] * of_ABx.shape[1]
+        return of_ABx.flatten(0, 1) if everywhere else of_ABx[self.present_AB]
+
+
+def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """In the dtype that it is stored in, and without waiting where the device is a GPU."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 class Cohort:
@@ -84,7 +134,7 @@ class Cohort:
 
     Attributes:
         parameters: name -> (C, ...), what is trained.
-        starts: name -> (C, ...), as they began.
+        starts: name -> (C, ...), as they began; one copy in memory where all began alike. Read only.
     """
 
     def __init__(self, vlm: "VLM", starts: Sequence[Mapping[str, Tensor]]) -> None:
@@ -92,8 +142,11 @@ class Cohort:
         device = vlm.language.device
         # in the module's order: sums over tensors must not depend on how a state has travelled
         names = [name for name, _ in vlm.projector.named_parameters()]
-        self.starts: Stacked = {name: torch.stack([own[name] for own in starts]).to(device) for name in names}
-        self.parameters: Stacked = {name: tensor.clone().requires_grad_() for name, tensor in self.starts.items()}
+        self.starts: Stacked = {name: _stacked([own[name] for own in starts], device) for name in names}
+        self.parameters: Stacked = {
+            name: tensor.clone(memory_format=torch.contiguous_format).requires_grad_()
+            for name, tensor in self.starts.items()
+        }
 
     def __len__(self) -> int:
         return len(next(iter(self.parameters.values())))
@@ -110,10 +163,11 @@ class Cohort:
             alone: Tensor = functional_call(projector, own, (batch.features_ABPV[0],))
             return alone[None]
         active = parameters if len(batch.learners_A) == len(self) else pick(parameters, batch.learners_A)
+        # samples and patches as one axis: with two, the batched product copies every weight once a sample
         tokens: Tensor = vmap(lambda own, features: functional_call(projector, own, (features,)))(
-            active, batch.features_ABPV
+            active, batch.features_ABPV.flatten(1, 2)
         )
-        return tokens
+        return tokens.view(*batch.features_ABPV.shape[:3], -1)
 
     @torch.no_grad()
     def input_grams(self, batch: JointBatch) -> tuple[Stacked, Tensor]:
@@ -130,7 +184,7 @@ class Cohort:
             ones = torch.ones_like(inputs_ABPI[..., :1])
             counted = (torch.cat([inputs_ABPI, ones], -1) * present_AB11).flatten(1, 2)
             grams[name] = counted.transpose(1, 2) @ counted
-        return grams, batch.present_AB.sum(1) * batch.features_ABPV.shape[2]
+        return grams, batch.sizes_A * batch.features_ABPV.shape[2]
 
     def _inputs_of_layers(self, active: Stacked, features_ABPV: Tensor) -> Stacked:
         inputs = _LayerInputs(self.vlm.projector)
@@ -144,8 +198,8 @@ class Cohort:
 
     def caption_losses(self, visual_ABPD: Tensor, batch: JointBatch) -> Tensor:
         """(A,) mean loss over the caption tokens of each active learner's samples here; 0 of one without any."""
-        losses_N = self.vlm.language.caption_losses(visual_ABPD[batch.present_AB], batch.ids_ST, batch.lengths_S)
-        samples_A = batch.present_AB.sum(1).cpu()
+        samples_A = batch.sizes_A
+        losses_N = self.vlm.language.caption_losses(batch.samples(visual_ABPD), batch.ids_ST, batch.lengths_S)
         owner_S = torch.repeat_interleave(torch.arange(len(samples_A)), samples_A)
         owner_N = torch.repeat_interleave(owner_S, batch.lengths_S).to(losses_N.device)
         zeros_A = torch.zeros(len(samples_A), device=losses_N.device)
@@ -155,10 +209,10 @@ class Cohort:
     @torch.no_grad()
     def alignment_errors(self, batch: JointBatch) -> list[Tensor]:
         """Of each active learner, 1 - cos(mean visual token, mean caption embedding) of its samples."""
-        visual_SD = self.project(self.parameters, batch)[batch.present_AB].mean(1)
+        visual_SD = batch.samples(self.project(self.parameters, batch)).mean(1)
         text_SD = self.vlm.language.mean_embeddings(batch.ids_ST, batch.lengths_S).float()
         errors_S = (1 - torch.nn.functional.cosine_similarity(visual_SD, text_SD, dim=-1)).cpu()
-        return list(errors_S.split(batch.present_AB.sum(1).tolist()))
+        return list(errors_S.split(batch.sizes_A.tolist()))
 
     def gradients(self, losses_A: Tensor, learners_A: Tensor) -> Stacked:
         """name -> (A, ...) gradients of each active learner's loss by its own projector."""
@@ -166,6 +220,13 @@ class Cohort:
         everyone = len(learners_A) == len(self)
         named = zip(self.parameters, by_parameter, strict=True)
         return {name: gradient if everyone else gradient[learners_A] for name, gradient in named}
+
+
+def _stacked(own: Sequence[Tensor], device: torch.device) -> Tensor:
+    """(C, ...) the learners' tensors; one tensor that all share is not copied for each."""
+    if all(tensor is own[0] for tensor in own):
+        return own[0].to(device).expand(len(own), *own[0].shape)
+    return torch.stack(list(own)).to(device)
 
 
 def pick(tensors: Stacked, learners_A: Tensor) -> Stacked:

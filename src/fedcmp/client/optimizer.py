@@ -87,8 +87,8 @@ class StackedAdamW:
             own.mul_(_beside(1 - rates_A * settings.weight_decay, own))
             own_first.lerp_(gradient, 1 - settings.beta_1)
             own_second.mul_(settings.beta_2).addcmul_(gradient, gradient, value=1 - settings.beta_2)
-            width = (own_second.sqrt() / _beside(root_A, own)).add_(settings.epsilon)
-            own.sub_(_beside(step_size_A, own) * own_first / width)
+            width = own_second.sqrt().div_(_beside(root_A, own)).add_(settings.epsilon)
+            own.sub_((_beside(step_size_A, own) * own_first).div_(width))  # in place: a projector may fill a GPU
             if not everyone:
                 first[learners_A], second[learners_A], parameter.data[learners_A] = own_first, own_second, own
 

@@ -17,12 +17,14 @@ from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.prefetch import Ahead
 from fedcmp.data.prepared import Batch, PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
 Tensors = dict[str, Tensor]
+Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ def train_cohort(
     broadcast: dict[str, Tensors] | None = None,
     with_second_moment: bool = False,
     measure_only: bool = False,
+    micro_batch: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
     group: Group = ALONE,
 ) -> list[Trained]:
@@ -117,6 +120,8 @@ def train_cohort(
         broadcast: what the server sent beside the projector: label -> name -> tensor.
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
         measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
+        micro_batch: samples that go through the LLM at once, their gradients summed; None: all of a step. The result
+            is the same to rounding; memory is bounded by so many samples, whatever the cohort.
         on_step: called with the step's number and its mean loss; may raise to stop.
         group: the ranks that call this with the same arguments and divide every batch between them.
 
@@ -129,7 +134,7 @@ def train_cohort(
     """
     if any(not learner.part.batches for learner in learners):
         raise ValueError("a part without pairs cannot be trained on")
-    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, group)
+    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, micro_batch, group)
     if measure_only:
         run.measure()
     else:
@@ -148,9 +153,11 @@ class _Round:
         settings: Optimisation,
         objective: Objective,
         broadcast: dict[str, Tensors],
+        micro_batch: int | None,
         group: Group,
     ) -> None:
-        self._pairs, self._learners, self._objective, self._group = pairs, learners, objective, group
+        self._pairs, self._learners, self._objective = pairs, learners, objective
+        self._micro_batch, self._group = micro_batch, group
         self._pad, self._device = vlm.language.pad, vlm.language.device
         self._cohort = Cohort(vlm, [learner.start for learner in learners])
         self._losses: list[list[float]] = [[] for _ in learners]
@@ -172,10 +179,7 @@ class _Round:
         objective, local = self._objective, self._local
         objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
-        for step in range(max(len(learner.part.batches) for learner in self._learners)):
-            batch = self._joint(step)
-            if batch is None:  # every picture of it turned out bad while it was read on the fly
-                continue
+        for step, batch in self._all_batches():
             objective.observe(local, batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
@@ -196,7 +200,7 @@ class _Round:
 
     def measure(self) -> None:
         objective, local = self._objective, self._local
-        for batch in self._all_batches():
+        for _, batch in self._all_batches():
             objective.observe(local, batch)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
@@ -224,12 +228,22 @@ class _Round:
         own = positions_of_rank([learner.part.batches for learner in self._learners], step, self._group)
         return {number: self._pairs.batch(mine, self._learners[number].part.swapped) for number, mine in own.items()}
 
-    def _all_batches(self) -> Iterator[JointBatch]:
-        """Every step's joint batch, but for those of which no picture is usable."""
-        for step in range(max(len(learner.part.batches) for learner in self._learners)):
-            batch = self._joint(step)
-            if batch is not None:
-                yield batch
+    def _all_batches(self) -> Iterator[tuple[int, JointBatch]]:
+        """Every step's number and joint batch, but for those of which every picture turned out bad while it was read.
+
+        For a GPU the next one is read while the last is computed.
+        """
+        steps = max(len(learner.part.batches) for learner in self._learners)
+        with Ahead(self._joint, steps, depth=self._read_ahead()) as batches:
+            for step, batch in enumerate(batches):
+                if batch is not None:
+                    yield step, batch
+
+    def _read_ahead(self) -> int:
+        """Batches that are read ahead: one for a GPU. None for a CPU, which a loader would only slow down, nor where
+        ranks tell each other what they could read: what they say must stay in order.
+        """
+        return 1 if self._device.type == "cuda" and self._group.size == 1 else 0
 
     def _joint(self, step: int) -> JointBatch | None:
         batches = self._batches(step)
@@ -245,25 +259,37 @@ class _Round:
 
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
         """(A,) caption losses, and the gradients of these with the objective's penalty: of all ranks' samples."""
-        losses_A, gradients = self._own_gradients(batch, with_penalty=True)
+        losses_A, gradients = self._own_gradients(batch, self._objective.penalty)
         losses_A, *summed = self._group.sums([losses_A, *gradients.values()])
         return losses_A, dict(zip(gradients, summed, strict=True))
 
-    def _own_gradients(self, batch: JointBatch, *, with_penalty: bool) -> tuple[Tensor, Stacked]:
+    def _own_gradients(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
         """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
-        if not len(batch.lengths_S):  # no sample fell to this rank
-            nothing = {name: torch.zeros_like(t[batch.learners_A]) for name, t in self._cohort.starts.items()}
-            return torch.zeros(len(batch.learners_A), device=self._device), nothing
+        pieces = batch.pieces(self._micro_batch) if len(batch.lengths_S) else []  # perhaps no sample fell to this rank
+        if len(pieces) == self._group.size == 1:
+            losses_A, penalty_A = self._losses_of(batch, penalty)
+            total_A = losses_A if penalty_A is None else losses_A + penalty_A
+            return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
+        sums_A = torch.zeros(len(batch.learners_A), device=self._device)
+        gradients = {name: torch.zeros_like(t[batch.learners_A]) for name, t in self._cohort.starts.items()}
+        row_of = {learner: row for row, learner in enumerate(batch.learners_A.tolist())}
+        for piece in pieces:
+            rows = torch.tensor([row_of[learner] for learner in piece.learners_A.tolist()])
+            # the loss is a mean over a learner's tokens, a penalty one over its samples (or over neither)
+            losses_A, penalty_A = self._losses_of(piece, penalty)
+            losses_A = losses_A * (piece.count_tokens() / piece.tokens_A).to(losses_A)
+            total_A = losses_A
+            if penalty_A is not None:
+                total_A = losses_A + penalty_A * (piece.sizes_A / piece.samples_A).to(penalty_A)
+            for name, gradient in self._cohort.gradients(total_A, piece.learners_A).items():
+                gradients[name][rows] += gradient
+            sums_A[rows] += losses_A.detach()
+        return sums_A, gradients
+
+    def _losses_of(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Tensor | None]:
         visual_ABPD = self._cohort.project(self._cohort.parameters, batch)
         losses_A = self._cohort.caption_losses(visual_ABPD, batch)
-        penalty_A = self._objective.penalty(self._local, batch, visual_ABPD) if with_penalty else None
-        if self._group.size > 1:  # means over tokens and over samples: a rank counts by how many of them it has
-            tokens_A, samples_A = _own_counts(batch)
-            losses_A = losses_A * (tokens_A / batch.tokens_A).to(losses_A)
-            if penalty_A is not None:
-                penalty_A = penalty_A * (samples_A / batch.samples_A).to(penalty_A)
-        total_A = losses_A if penalty_A is None else losses_A + penalty_A
-        return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
+        return losses_A, None if penalty is None else penalty(self._local, batch, visual_ABPD)
 
     def _gradients_beside(self, batch: JointBatch, displacement: Stacked) -> Stacked:
         """The gradients at the displaced projectors; the projectors themselves stay where they are."""
@@ -280,8 +306,8 @@ class _Round:
         """The mean over a part's batches of the caption loss's gradient, without a step."""
         sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
         counts_C = torch.zeros(len(self._learners))
-        for batch in self._all_batches():
-            for name, gradient in self._own_gradients(batch, with_penalty=False)[1].items():
+        for _, batch in self._all_batches():
+            for name, gradient in self._own_gradients(batch, None)[1].items():
                 sums[name][batch.learners_A] += gradient
             counts_C[batch.learners_A] += 1
         sums = dict(zip(sums, self._group.sums(list(sums.values())), strict=True))
@@ -290,7 +316,7 @@ class _Round:
     def _alignment_errors(self) -> list[float]:
         """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
         errors: list[list[Tensor]] = [[] for _ in self._learners]
-        for batch in self._all_batches():
+        for _, batch in self._all_batches():
             active = batch.learners_A.tolist()
             for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
                 errors[learner].append(own)
@@ -323,13 +349,6 @@ def positions_of_rank(
             own[number] = batches[step][(group.rank - dealt) % group.size :: group.size]
             dealt += len(batches[step])
     return own
-
-
-def _own_counts(batch: JointBatch) -> tuple[Tensor, Tensor]:
-    """(A,) caption tokens and (A,) samples of each active learner on this rank."""
-    samples_A = batch.present_AB.sum(1).cpu()
-    tokens_A = torch.stack([lengths.sum() for lengths in batch.lengths_S.split(samples_A.tolist())])
-    return tokens_A, samples_A
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:

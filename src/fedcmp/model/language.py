@@ -5,6 +5,7 @@ caption and <eos> only, and logits are computed there only. Captions are padded 
 no mask is needed. Shapes: B pairs, P visual tokens, T caption tokens, D text width, N all tokens with a loss.
 """
 
+import contextlib
 from collections.abc import Sequence
 
 import torch
@@ -13,9 +14,12 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from fedcmp.errors import UserError
+from fedcmp.model.compiled import CompiledBlocks
+from fedcmp.model.float8 import use_float8_linears
 from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
 from fedcmp.model.precision import use_float32_attention
+from fedcmp.model.row_losses import row_losses
 
 KEY = "model.language"
 
@@ -101,18 +105,67 @@ class LanguageModel(TextFormat):
         separator: as in TextFormat.
         dtype: of the weights and the arithmetic.
         device: "auto", "cpu", "cuda", ...
+        frozen_precision: "same", or "float8" for the linear layers but the last (float8.py).
+        compile: whether `caption_losses` runs the LLM's blocks through torch.compile (compiled.py).
+        logit_rows: caption tokens whose logits `caption_losses` holds at once (row_losses.py); None: all.
 
     Raises:
-        UserError: as TextFormat, or a model that cannot be loaded, or embeddings of another width than its config says.
+        UserError: as TextFormat, or a model that cannot be loaded, or embeddings of another width than its config says;
+            a model without linear layers for float8, or whose logits are more than its output layer's for logit_rows.
     """
 
     def __init__(
-        self, name: str, *, separator: str | None = None, dtype: str = "float32", device: str = "auto"
+        self,
+        name: str,
+        *,
+        separator: str | None = None,
+        dtype: str = "float32",
+        device: str = "auto",
+        frozen_precision: str = "same",
+        compile: bool = False,
+        logit_rows: int | None = None,
     ) -> None:
         super().__init__(name, separator=separator)
-        self.device, self.dtype = device_of(device), dtype_of(dtype)
-        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
-        self.model = model.to(self.device).eval().requires_grad_(False)
+        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=dtype_of(dtype))
+        self._adopt(model.to(device_of(device)), frozen_precision, compile=compile, logit_rows=logit_rows)
+
+    @classmethod
+    def from_model(
+        cls,
+        model: PreTrainedModel,
+        *,
+        start_ids: Sequence[int],
+        separator_ids: Sequence[int],
+        end: int,
+        pad: int,
+        frozen_precision: str = "same",
+        compile: bool = False,
+        logit_rows: int | None = None,
+    ) -> "LanguageModel":
+        """Around a causal LM that is in memory already, on its device and in its dtype: changed in place.
+
+        Without a tokenizer it gives losses and greedy tokens, but reads and writes no text. The other arguments and
+        errors are those of the class and of TextFormat's attributes.
+        """
+        self = cls.__new__(cls)
+        self.name = self.location = type(model).__name__
+        self.width = int(model.config.hidden_size)
+        positions = getattr(model.config, "max_position_embeddings", None)
+        self.max_positions = None if positions is None else int(positions)
+        self.start_ids, self.separator_ids, self.end, self.pad = [*start_ids], [*separator_ids], end, pad
+        self._adopt(model, frozen_precision, compile=compile, logit_rows=logit_rows)
+        return self
+
+    def _adopt(self, model: PreTrainedModel, frozen_precision: str, *, compile: bool, logit_rows: int | None) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.device, self.dtype = model.device, model.dtype
+        self.logit_rows = logit_rows
+        name = self.name
+        if frozen_precision == "float8" and not use_float8_linears(self.model, keep=model.get_output_embeddings()):
+            raise UserError(
+                f"model.frozen_precision = 'float8': {name!r} has no linear layers with sides that are multiples of "
+                "16; use 'same'"
+            )
         use_frozen_linears(self.model)
         use_float32_attention(self.model)
         self.embedding: nn.Embedding = self.model.get_input_embeddings()
@@ -121,6 +174,24 @@ class LanguageModel(TextFormat):
                 f"{KEY} = {name!r}: its embeddings are {self.embedding.weight.shape[1]} wide, its config says "
                 f"{self.width}; this kind of LLM is not supported"
             )
+        if logit_rows is not None:
+            self._check_output_layer()
+        self._blocks = CompiledBlocks(self.model, self.device) if compile else None
+
+    def _check_output_layer(self) -> None:
+        """Some LLMs cap or scale what their output layer gives: then its rows alone are not the logits."""
+        with torch.no_grad():
+            inputs = self.embed(torch.tensor([[self.end, self.pad]]))
+            expected = self.model(inputs_embeds=inputs, use_cache=False).logits
+            head = self.model.get_output_embeddings()
+            hidden = self.model.base_model(inputs_embeds=inputs, use_cache=False)[0]
+            plain = isinstance(head, nn.Linear) and hidden.shape[-1] == head.in_features
+            if plain and torch.allclose(head(hidden), expected, rtol=1e-2, atol=1e-3):
+                return
+        raise UserError(
+            f"model.logit_rows: the logits of {self.name!r} are not its output layer's alone (capped or scaled "
+            "afterwards); leave logit_rows out"
+        )
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Token ids of any shape -> their input embeddings, one more axis (D)."""
@@ -148,13 +219,22 @@ class LanguageModel(TextFormat):
             (N,) -log p of each counted token, row by row; N = lengths_B.sum(). Its mean is the training loss, the mean
             over the batch's tokens, as transformers and LLaVA take it.
         """
-        ids_BT = ids_BT.to(self.device)
+        captions = ids_BT.shape[1]
+        # counted where the lengths are: a mask on a GPU would make the CPU wait for its sum
+        counted_N = (torch.arange(captions) < lengths_B.cpu()[:, None]).flatten().nonzero()[:, 0].to(self.device)
+        ids_BT = ids_BT.to(self.device, non_blocking=True)
         inputs = self.inputs(visual_BPD, ids_BT[:, :-1])
-        length, captions = inputs.shape[1], ids_BT.shape[1]
-        keep = torch.arange(length - captions, length, device=self.device)
-        logits = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=keep).logits
-        counted = torch.arange(captions, device=self.device) < lengths_B.to(self.device)[:, None]
-        return functional.cross_entropy(logits[counted].float(), ids_BT[counted], reduction="none")
+        length = inputs.shape[1]
+        targets_N = ids_BT.flatten()[counted_N]
+        with self._blocks or contextlib.nullcontext():
+            if self.logit_rows is not None:
+                hidden_BTD = self.model.base_model(inputs_embeds=inputs, use_cache=False)[0][:, length - captions :]
+                head = self.model.get_output_embeddings()
+                hidden_ND = hidden_BTD.flatten(0, 1)[counted_N]
+                return row_losses(hidden_ND, head.weight, head.bias, targets_N, rows=self.logit_rows)
+            keep = torch.arange(length - captions, length, device=self.device)
+            logits = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=keep).logits
+        return functional.cross_entropy(logits.flatten(0, 1)[counted_N].float(), targets_N, reduction="none")
 
     @torch.no_grad()
     def greedy_tokens(self, visual_BPD: Tensor | None, ids_BT: Tensor, count: int) -> Tensor:

@@ -26,11 +26,10 @@ from fedcmp.evaluation.questions import score_questions
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
 from fedcmp.federation.payload import Payload, decode, difference, encode, encode_with_feedback
 from fedcmp.methods import LARGE_BATCH
-from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
 from fedcmp.simulation.frames import under
-from fedcmp.simulation.loading import load_encoder, load_prepared
+from fedcmp.simulation.loading import load_encoder, load_language, load_prepared
 from fedcmp.simulation.sources import cache_folder
 
 Tensors = dict[str, Tensor]
@@ -55,8 +54,7 @@ class Engine:
         self.recipe, self._group = recipe, group
         self._on_step = on_step or (lambda: None)
         self.data = load_prepared(recipe, prepared)
-        model = recipe.model
-        language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device=model.device)
+        language = load_language(recipe)
         self.vlm = VLM(language, new_projector(recipe, self.data.vision_width, language.width))
         self._suites: Suites | None = None
         self._batches: dict[int, list[list[NDArray[np.int64]]]] = {}
@@ -119,6 +117,7 @@ class Engine:
             broadcast=by_label(decode(under(tensors, "broadcast."))),
             with_second_moment=bool(job["with_second_moment"]),
             measure_only=bool(job.get("measure_only", False)),
+            micro_batch=training.micro_batch,
             on_step=lambda _step, _loss: self._on_step(),
             group=self._group,
         )

@@ -19,11 +19,19 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.runs import RunFolder, Tensors
 from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loading import Prepared, load_prepared
+from fedcmp.simulation.loading import Prepared, load_language, load_prepared
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress
 
-CHANGEABLE = ("evaluation", "model.device", "model.dtype", "run.cache")
+CHANGEABLE = (
+    "evaluation",
+    "model.device",
+    "model.dtype",
+    "model.frozen_precision",
+    "model.compile",
+    "model.logit_rows",
+    "run.cache",
+)
 
 
 def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
@@ -64,8 +72,7 @@ def judge(folder: Path, overrides: list[str] | None, *, progress: Progress) -> d
     """
     recipe = run_recipe(folder, overrides)
     checkpoint = RunFolder(folder).last()
-    model = recipe.model
-    language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device=model.device)
+    language = load_language(recipe)
     with tempfile.TemporaryDirectory() as name:
         if recipe.data.format == "world":  # other scenes may be asked for
             data = prepare(recipe, Path(name) / "prepared", progress)

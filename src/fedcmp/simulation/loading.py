@@ -12,6 +12,7 @@ from fedcmp.data.features import FeatureSource
 from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.data.store import open_feature_store
 from fedcmp.evaluation.questions import QuestionItem, question_ids
+from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.simulation.sources import (
@@ -61,6 +62,20 @@ def load_encoder(recipe: Recipe) -> VisionEncoder:
         strategy=model.vision_strategy,
         dtype=model.dtype,
         device=model.device,
+    )
+
+
+def load_language(recipe: Recipe) -> LanguageModel:
+    """The recipe's frozen LLM, as training and judging use it."""
+    model = recipe.model
+    return LanguageModel(
+        model.language,
+        separator=model.separator,
+        dtype=model.dtype,
+        device=model.device,
+        frozen_precision=model.frozen_precision,
+        compile=model.compile,
+        logit_rows=model.logit_rows,
     )
 
 

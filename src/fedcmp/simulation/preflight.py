@@ -108,14 +108,15 @@ def plan_run(recipe: Recipe) -> Plan:
     on_gpu = device.type == "cuda"
     demand = demand_of(recipe, sizes, on_gpu=on_gpu, stored=_stored(recipe, sizes))
     smallest = recipe.model_copy(update={"run": recipe.run.model_copy(update={"workers": 1})})
-    batches = [size for size in _halves(recipe.training.batch_size) if size < recipe.training.batch_size]
+    now = recipe.training.micro_batch or recipe.training.batch_size * recipe.run.cohort
+    pieces = [size for size in _halves(now) if size < now]
 
     def fits(size: int) -> bool:
-        training = recipe.training.model_copy(update={"batch_size": size})
+        training = recipe.training.model_copy(update={"micro_batch": size})
         less = demand_of(smallest.model_copy(update={"training": training}), sizes, on_gpu=on_gpu)
         return not _too_much(less.memory, machine.memory) and not _too_much(less.gpu, machine.gpu)
 
-    mend = next((size for size in batches if fits(size)), None)
+    mend = next((size for size in pieces if fits(size)), None)
     return Plan(_lines(recipe, sizes, demand, machine), _misfits(recipe, demand, machine, mend))
 
 
@@ -230,7 +231,8 @@ def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) 
     item = needs.ITEM[recipe.model.dtype]
     sample = needs.activation_bytes(language, tokens=tokens, captions=captions, item=item)
     sample += needs.projector_activation_bytes(vision, language.width)
-    return recipe.training.batch_size * recipe.run.cohort * sample
+    together = recipe.training.batch_size * recipe.run.cohort
+    return min(together, recipe.training.micro_batch or together) * sample
 
 
 def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
@@ -320,9 +322,9 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine) -> li
     return lines
 
 
-def _misfits(recipe: Recipe, demand: Demand, machine: Machine, batch_that_fits: int | None) -> list[str]:
+def _misfits(recipe: Recipe, demand: Demand, machine: Machine, piece_that_fits: int | None) -> list[str]:
     fewer = "run.workers = 1" if recipe.run.workers > 1 else ""
-    smaller = f"training.batch_size = {batch_that_fits}" if batch_that_fits else ""
+    smaller = f"training.micro_batch = {piece_that_fits}" if piece_that_fits else ""
     narrower = 'model.dtype = "bfloat16"' if recipe.model.dtype == "float32" else ""
     mends = [mend for mend in (fewer, smaller, narrower) if mend] or ["a smaller model.language or model.vision"]
     mend = " or ".join(mends)

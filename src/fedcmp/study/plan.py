@@ -17,16 +17,10 @@ Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, obje
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
     "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
     "federation": {"payload": "float32", "error_feedback": True, "broadcast_payload": None},
+    "model": {"frozen_precision": "same", "compile": False, "logit_rows": None},
+    "training": {"micro_batch": None},
 }
-_NO_RESULT = (
-    "workers",
-    "cache",
-    "folder",
-    "name",
-    "methods",
-    "track",
-    "preflight",
-)  # keys of [run] that change no result
+_NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight")  # keys of [run]
 
 
 @dataclass(frozen=True)
