@@ -7,6 +7,7 @@ from typing import Any
 
 from fedcmp.config import Method, Recipe
 from fedcmp.methods import NOT_FEDERATED, choose
+from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.scene import WORLD_REVISION
 from fedcmp.world.suites import SUITES
@@ -14,7 +15,10 @@ from fedcmp.world.suites import SUITES
 FORMAT = 1  # of run files
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
-_LATER: dict[str, Any] = {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5}  # keys of [scenario]
+_LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
+    "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
+    "model": {"prompt": "plain", "instruction": INSTRUCTION, "projector_from": None},
+}
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods")  # keys of [run] that change no result
 
 
@@ -65,9 +69,10 @@ class PlannedRun:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it is hashed: a key that came later than the first runs counts where it is set only."""
     content = recipe.model_dump(mode="json")
-    for key, unset in _LATER.items():
-        if content["scenario"][key] == unset:
-            del content["scenario"][key]
+    for section, keys in _LATER.items():
+        for key, unset in keys.items():
+            if content[section][key] == unset:
+                del content[section][key]
     return content
 
 
