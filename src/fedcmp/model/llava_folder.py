@@ -118,7 +118,7 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
         key: the recipe key or command-line option, for errors.
 
     Raises:
-        UserError: no safetensors files, a shard that the index names is missing, or a file that is damaged.
+        UserError: no safetensors files, or a file that is damaged.
     """
     index = folder / INDEX
     if index.is_file():
@@ -126,9 +126,6 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
             listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         except (OSError, ValueError, KeyError) as error:
             raise UserError(f"{index}: is not a readable index of shards ({error})") from error
-        missing = sorted({name for name in listed.values() if not (folder / name).is_file()})
-        if missing:
-            raise UserError(f"{key} = {str(folder)!r}: the index names {missing[0]}, which is not there")
         return {name: folder / file for name, file in listed.items()}
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):

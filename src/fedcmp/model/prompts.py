@@ -88,8 +88,8 @@ class ChatFormat:
                 f"model.prompt = 'chat': {place} has no chat template; use 'plain', or an instruct LLM's folder"
             )
         self._tokenizer, self._place, self._adds_bos = tokenizer, place, adds_bos
-        self._dates: dict[str, str] = {}
-        self._template: str = tokenizer.get_chat_template()
+        template: str = tokenizer.get_chat_template()
+        self._template = (_fixed_day() if "strftime_now" in template else "") + template
         asked = f"{IMAGE_TOKEN}{separator}{INSTRUCTION}"
         rendered = self._render([{"role": "user", "content": asked}], add_generation_prompt=True)
         before, found, behind = rendered.partition(asked)
@@ -104,20 +104,15 @@ class ChatFormat:
         if self._adds_bos:
             options["bos_token"] = ""
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, strftime_now=self._date, **options)
+            text = self._tokenizer.apply_chat_template(
+                messages, chat_template=self._template, tokenize=False, **options
+            )
         except (TemplateError, TypeError, ValueError) as error:
             raise UserError(
                 f"model.prompt = 'chat': the chat template of {self._place} refuses a user's turn ({error}); "
                 "use 'plain'"
             ) from error
         return str(text)
-
-    def _date(self, form: str) -> str:
-        day = form
-        for code, value in _DAY.items():
-            day = day.replace(code, value)
-        self._dates[form] = day
-        return day
 
     def _turn_end(self, asked: str) -> int | None:
         turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": _ANSWER}]
@@ -128,12 +123,10 @@ class ChatFormat:
 
     def exported(self, separator: str) -> str:
         """The template for LLaVA's processor: parts of a message become text, then the LLM's own template follows."""
-        days = "".join(f"{form!r}: {day!r}, " for form, day in self._dates.items())
-        dated = f"{{%- macro strftime_now(form) -%}}{{{{- {{{days}}}[form] -}}}}{{%- endmacro -%}}" if days else ""
-        dated += "{%- set bos_token = '' -%}" if self._adds_bos else ""
+        bos = "{%- set bos_token = '' -%}" if self._adds_bos else ""
         picture = quoted(f"{IMAGE_TOKEN}{separator}")
         return (
-            f"{dated}{{%- set fedcmp = namespace(messages=[], text='') -%}}"
+            f"{bos}{{%- set fedcmp = namespace(messages=[], text='') -%}}"
             "{%- for m in messages -%}{%- if m['content'] is string or m['content'] is not iterable -%}"
             "{%- set fedcmp.messages = fedcmp.messages + [m] -%}"
             "{%- else -%}{%- set fedcmp.text = '' -%}{%- for c in m['content'] -%}"
@@ -142,6 +135,12 @@ class ChatFormat:
             "{%- endfor -%}{%- set fedcmp.messages = fedcmp.messages + [dict(m, content=fedcmp.text)] -%}"
             "{%- endif -%}{%- endfor -%}{%- set messages = fedcmp.messages -%}"
         ) + self._template
+
+
+def _fixed_day() -> str:
+    """In front of a template: its own `strftime_now`, which knows one day."""
+    codes = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
+    return f"{{%- macro strftime_now(form) -%}}{{{{- form{codes} -}}}}{{%- endmacro -%}}"
 
 
 def plain_template(separator: str) -> str:

@@ -53,8 +53,8 @@ def model_card(folder: Path, *, client: int | None = None) -> str:
             "",
             f"# {run.name}: {run.method}{whose}",
             "",
-            "A LLaVA whose projector was trained with fedcmp (federated pretraining of multimodal LLMs), vision encoder "
-            f"and LLM frozen: {_parts(recipe)}. {_how(run)}",
+            "A LLaVA whose projector was trained with fedcmp (federated pretraining of multimodal LLMs), vision "
+            f"encoder and LLM frozen: {_parts(recipe)}. {_how(run)}",
             "",
             "## Data",
             *_data(run),
