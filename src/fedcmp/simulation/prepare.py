@@ -27,6 +27,7 @@ from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
 from fedcmp.simulation.assigned import Assigned, assigned_pairs, check_built
 from fedcmp.simulation.division import Usable, divide, hold_out, in_turn, readable
+from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared, load_text
 from fedcmp.simulation.samples import choose, keep_pictures
 from fedcmp.simulation.sources import (
@@ -59,6 +60,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress) -> Prepared:
     encoder = load_encoder(recipe)
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
+    initial_projector(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
