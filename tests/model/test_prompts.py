@@ -43,6 +43,30 @@ def test_a_chat_is_the_templates_own_text():
     assert rendered(tokenizer, chat, parts) == rendered(tokenizer, chat, "<image>\nWhat is it?") == expected
 
 
+def test_a_llavas_template_takes_pictures_and_texts_apart():
+    """As llava-hf's: it renders nothing of a text that is no list of parts."""
+    template = (
+        "{% for m in messages %}{{ m['role'].upper() + ': ' }}"
+        "{% for c in m['content'] | selectattr('type', 'equalto', 'image') %}{{ '<image>\n' }}{% endfor %}"
+        "{% for c in m['content'] | selectattr('type', 'equalto', 'text') %}{{ c['text'] + ' ' }}{% endfor %}"
+        "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+    )
+    tokenizer = sentencepiece_like(legacy=False, template=template)
+    chat = ChatFormat(tokenizer, "\n", "here", adds_bos=True)
+    assert (chat.before, chat.behind, chat.end) == ("USER: ", " ASSISTANT:", None)
+    parts = [{"type": "image"}, {"type": "text", "text": "Why?"}]
+    assert rendered(tokenizer, chat, parts) == "USER: <image>\nWhy? ASSISTANT:"
+
+
+def test_an_exported_template_is_exported_again_unchanged():
+    tokenizer = chatml(DATED + CHATML)
+    once = ChatFormat(tokenizer, "\n", "here", adds_bos=True).exported("\n")
+    tokenizer.chat_template = once
+    again = ChatFormat(tokenizer, "\n", "here", adds_bos=True)
+    assert again.exported("\n") == once
+    assert again.before.startswith("Today is 01 Jan 2025.\n")
+
+
 def test_there_is_one_bos():
     """Where the tokenizer adds it, the template does not, here and in the export."""
     tokenizer = sentencepiece_like(legacy=False, template=LLAMA_2)

@@ -7,12 +7,16 @@ import torch
 from safetensors.torch import load_file
 
 from fedcmp.config import load_recipe
+from fedcmp.errors import UserError
 from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.simulation.engine import initial_projector
+from fedcmp.simulation.judge import export_projector, export_run
+from fedcmp.simulation.train import train
+from fedcmp.world.export import export_world
 from tests.model.test_architectures import PROMPTS, our_tokens, their_tokens
 from tests.model.test_llava_folder import sharded
 from tests.model.tiny_models import llm_folder, tower_folder
@@ -49,20 +53,21 @@ sample_tokens = 5
 
 
 @pytest.fixture
-def place(tmp_path, world_cache):
+def place(tmp_path):
     tower, llm = tower_folder(tmp_path / "tower", "clip"), llm_folder(tmp_path / "llm", "qwen2")
-    encoder, language = VisionEncoder(str(tower), layer=[-2, -1]), LanguageModel(str(llm))
+    encoder, language = VisionEncoder(str(tower), layer=[-2, -1]), LanguageModel(str(llm), prompt="chat")
     whole = export_llava(tmp_path / "whole", encoder, Projector(64, 32, seed=4), language)
     sharded(whole, tmp_path / "llava")
-    fedcmp(tmp_path, world_cache, "world", "export", tmp_path / "scenes", "--count", "60")
+    export_world(tmp_path / "scenes", split="train", count=60, format="llava", picture="png")
     (tmp_path / "chat.toml").write_text(RECIPE.format(start="llava"))
     return tmp_path
 
 
-def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache):
-    done = fedcmp(place, world_cache, "train", "chat.toml", "-o", "model.vision_layer=-2", code=2)
-    assert "model.projector_from" in done.stderr
-    assert "linear_1.weight is (32, 64)" in done.stderr
+def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
+    with pytest.raises(UserError, match=r"model\.projector_from = .*linear_1\.weight is \(32, 64\)"):
+        train(load_recipe(place / "chat.toml", ["model.vision_layer=-2"]), progress=lambda _what, _done, _total: None)
     fedcmp(place, world_cache, "train", "chat.toml")
     run = place / "runs" / "chat"
     lines = metrics(run)
@@ -72,9 +77,7 @@ def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache):
     assert trained["question_accuracy"] is not None
     assert all("captions" in entry for entry in json.loads((run / "samples.json").read_text()))
 
-    out = fedcmp(place, world_cache, "export", run, "out").stdout
-    assert "exported: out" in out
-    folder = place / "out"
+    folder = export_run(run, place / "out")
     shards = sorted(path.name for path in folder.glob("model-*.safetensors"))
     assert sum((folder / name).samefile(place / "llava" / name) for name in shards) >= len(shards) - 2
     assert "What is it?" in (folder / "README.md").read_text()
@@ -88,8 +91,7 @@ def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache):
     fedcmp(place, world_cache, "export", run, "alone", "--projector-only", "--naming", "llava")
     weights = torch.load(place / "alone" / "mm_projector.bin", weights_only=True)
     assert torch.equal(weights["model.mm_projector.2.bias"], projector.tensors()["linear_2.bias"])
-    fedcmp(place, world_cache, "export", run, "p.safetensors", "--projector-only")
-    assert "--projector-only" in fedcmp(place, world_cache, "export", run, "x", "--naming", "llava", code=2).stderr
+    export_projector(run, place / "p.safetensors")
 
     # a run from any of these files starts where this one ended
     for start in ("alone/mm_projector.bin", "p.safetensors", "out", checkpoint):

@@ -19,6 +19,7 @@ from fedcmp.errors import UserError
 IMAGE_TOKEN = "<image>"
 INSTRUCTION = "Provide a brief description of the given image."  # one of those that LLaVA was pretrained with
 _ANSWER = "fedcmp-answer"
+_OWN = "{#- the LLM's own template -#}"  # ends what an export puts in front of it
 _DAY = {"%a": "Wed", "%A": "Wednesday", "%b": "Jan", "%B": "January", "%d": "01", "%m": "01", "%y": "25", "%Y": "2025"}
 
 
@@ -88,19 +89,24 @@ class ChatFormat:
                 f"model.prompt = 'chat': {place} has no chat template; use 'plain', or an instruct LLM's folder"
             )
         self._tokenizer, self._place, self._adds_bos = tokenizer, place, adds_bos
-        template: str = tokenizer.get_chat_template()
-        self._template = (_fixed_day() if "strftime_now" in template else "") + template
+        template: str = tokenizer.get_chat_template().rpartition(_OWN)[2]
+        needs_day = "strftime_now" in template and "macro strftime_now" not in template
+        self._template = (_fixed_day() if needs_day else "") + template
         asked = f"{IMAGE_TOKEN}{separator}{INSTRUCTION}"
-        rendered = self._render([{"role": "user", "content": asked}], add_generation_prompt=True)
-        before, found, behind = rendered.partition(asked)
+        turn: Any = {"role": "user", "content": asked}
+        before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
+        self._takes_parts = not found
+        if not found:  # a LLaVA's template, which takes pictures and texts apart
+            turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]}
+            before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
         if not found or IMAGE_TOKEN in behind:
             raise UserError(
                 f"model.prompt = 'chat': the chat template of {place} changes what the user says; use 'plain'"
             )
         self.before, self.behind = before, behind
-        self.end = self._turn_end(asked)
+        self.end = self._turn_end(turn)
 
-    def _render(self, messages: list[dict[str, str]], **options: Any) -> str:
+    def _render(self, messages: list[dict[str, Any]], **options: Any) -> str:
         if self._adds_bos:
             options["bos_token"] = ""
         try:
@@ -114,9 +120,9 @@ class ChatFormat:
             ) from error
         return str(text)
 
-    def _turn_end(self, asked: str) -> int | None:
-        turns = [{"role": "user", "content": asked}, {"role": "assistant", "content": _ANSWER}]
-        _, _, closing = self._render(turns).rpartition(_ANSWER)
+    def _turn_end(self, turn: dict[str, Any]) -> int | None:
+        said: Any = [{"type": "text", "text": _ANSWER}] if self._takes_parts else _ANSWER
+        _, _, closing = self._render([turn, {"role": "assistant", "content": said}]).rpartition(_ANSWER)
         ids: list[int] = self._tokenizer(closing.lstrip(), add_special_tokens=False)["input_ids"]
         special = {*self._tokenizer.all_special_ids, *self._tokenizer.added_tokens_decoder}
         return ids[0] if ids and ids[0] in special else None
@@ -124,6 +130,8 @@ class ChatFormat:
     def exported(self, separator: str) -> str:
         """The template for LLaVA's processor: parts of a message become text, then the LLM's own template follows."""
         bos = "{%- set bos_token = '' -%}" if self._adds_bos else ""
+        if self._takes_parts:
+            return bos + self._template
         picture = quoted(f"{IMAGE_TOKEN}{separator}")
         return (
             f"{bos}{{%- set fedcmp = namespace(messages=[], text='') -%}}"
@@ -134,6 +142,7 @@ class ChatFormat:
             "{%- elif c['type'] == 'text' -%}{%- set fedcmp.text = fedcmp.text + c['text'] -%}{%- endif -%}"
             "{%- endfor -%}{%- set fedcmp.messages = fedcmp.messages + [dict(m, content=fedcmp.text)] -%}"
             "{%- endif -%}{%- endfor -%}{%- set messages = fedcmp.messages -%}"
+            f"{_OWN}"
         ) + self._template
 
 
