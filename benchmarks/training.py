@@ -104,17 +104,19 @@ def our_loop(recipe: Recipe, folder: Path, repeats: int) -> tuple[float, float]:
         "op": "train",
         "part": 0,
         "learning_rate": LEARNING_RATE,
+        "objective": "plain",
+        "objective_options": {},
         "with_second_moment": False,
         "keep_optimizer": False,
     }
-    jobs = [({**train, "client": client}, initial) for client in (0, 1)]
+    jobs = [({**train, "clients": [client]}, initial) for client in (0, 1)]
     ready = {"op": "evaluate", "what": "captions", "start": 0, "stop": 16, "blind": False}
     with Pool(recipe, folder / "prepared") as pool:
         list(pool.map([(ready, initial)] * 4))
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            trained = sum(answer.result["num_examples"] for answer in pool.map(jobs))
+            trained = sum(answer.result["clients"][0]["num_examples"] for answer in pool.map(jobs))
             seconds.append(time.perf_counter() - start)
     best = min(seconds)
     return trained / (best + extraction), trained / best

@@ -61,6 +61,7 @@ def train_command(
     option: Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier run of that name first.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Say what the run will need, and run nothing.")] = False,
 ) -> None:
     """Run every method of a recipe, then print the table and write the report.
 
@@ -72,6 +73,13 @@ def train_command(
     from fedcmp.simulation.train import run_folder, train
 
     loaded = load_recipe(recipe, option)
+    if plan:
+        from fedcmp.simulation.preflight import plan_run
+
+        planned = plan_run(loaded)
+        typer.echo("\n".join(planned.lines))
+        planned.check()
+        return
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option or [] for part in ("-o", o))])
     try:
         with Display(loaded) as display:
@@ -142,6 +150,24 @@ def export_command(
     if naming != "huggingface":
         raise UserError(f"--naming {naming}: goes with --projector-only")
     typer.echo(f"exported: {export_run(run, out, client=client)}")
+
+
+@app.command("track")
+def track_command(
+    run: RunFolderArgument,
+    to: Annotated[
+        list[str],
+        typer.Option(help="tensorboard, wandb or trackio; may be given several times."),
+    ] = ["tensorboard"],  # noqa: B006 - typer copies it
+) -> None:
+    """Write the curves of a run, finished or not, for TensorBoard, Weights & Biases or trackio.
+
+    Example: fedcmp track runs/demo --to tensorboard
+    """
+    from fedcmp.tracking.following import track_run
+
+    for folder in track_run(run, to):
+        typer.echo(f"tracked: {folder}")
 
 
 @app.command("methods")

@@ -44,6 +44,12 @@ class Run(_Section):
     workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
     cohort: int = Field(1, ge=1, description="clients whose samples share one batch; equal to 1 up to rounding")
     cache: File | None = Field(None, description="frozen features, exported worlds; default: the user's cache folder")
+    preflight: Literal["refuse", "warn"] = Field(
+        "refuse", description="what follows when the run needs more memory or disk than there is (estimated beforehand)"
+    )
+    track: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
+        [], description="where curves are sent while the run works; nothing is imported, written or sent by default"
+    )
 
 
 class Model(_Section):
@@ -69,7 +75,9 @@ class Model(_Section):
     projector_from: File | None = Field(
         None, description="start from this projector: a LLaVA folder, a .safetensors or LLaVA's mm_projector.bin"
     )
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "float32", description="of the frozen parts; auto: bfloat16 where a probe finds it faster on this machine"
+    )
     device: str = "auto"
 
 
@@ -221,6 +229,8 @@ class Recipe(_Section):
                     raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
         if self.model.prompt == "plain" and self.model.instruction != INSTRUCTION:
             raise ValueError('model.instruction: goes with model.prompt = "chat"; the plain format has none')
+        if len(set(self.run.track)) != len(self.run.track):
+            raise ValueError("run.track: a tracker is named twice")
         if len(set(self.run.methods)) != len(self.run.methods):
             raise ValueError("run.methods: a method is named twice")
         for name in [*self.run.methods, *self.method]:

@@ -62,6 +62,13 @@ class Display(Events):
             left = self._left(what, done, total)
             self._say(what, f"{what}: {done:,} of {total:,}{rate}{left}", last=done >= total)
 
+    def planned(self, lines: list[str], misfits: list[str]) -> None:
+        """Show what the run will need."""
+        warn = self._recipe is not None and self._recipe.run.preflight == "warn"
+        with self._lock:
+            for line in [*lines, *(f"may not fit: {misfit}" for misfit in misfits if warn)]:
+                self._progress.console.print(Text(line)) if self._live else print(line, file=sys.stderr, flush=True)
+
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """Show the loss of a client that finished its part."""
         assert self._recipe is not None

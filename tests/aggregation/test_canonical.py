@@ -144,6 +144,28 @@ def test_an_opening_round_moves_nothing_and_gives_a_basis():
     assert rule.broadcast(tensors(start)).keys() == {"canonical_basis"}
 
 
+def test_the_turn_of_the_space_is_told_for_every_layer():
+    aggregator, oracle = CanonicalFedCMP(opening=False, space_momentum=0.6), Oracle(space_momentum=0.6)
+    start = draw_state(np.random.default_rng(0))
+    for seed in range(3):
+        states, counts, moments, grams = draw_round(seed)
+        before = dict(oracle.space)
+        after = oracle.round(start, states, counts, moments, grams)
+        aggregator.aggregate(tensors(start), updates_of((states, counts, moments, grams)))
+        for name in (f"{layer}.weight" for layer in LAYERS):
+            told = {what: aggregator.last_diagnostics.get(f"{what}.{name}") for what in ("divergence", "beta")}
+            if not before:
+                assert told == {"divergence": None, "beta": None}
+                continue
+            pooled = sum(count * gram[name] for count, gram in zip(counts, grams, strict=True)).ravel()
+            space = before[name].ravel()
+            cosine = pooled @ space / np.sqrt((pooled @ pooled) * (space @ space))
+            assert told["divergence"] == pytest.approx(1 - cosine)
+            assert 0 < told["divergence"] < 1
+            assert told["beta"] == 0.6
+        start = after
+
+
 def test_resumed_equals_uninterrupted_bit_for_bit():
     straight, interrupted = CanonicalFedCMP(space_momentum=0.3), CanonicalFedCMP(space_momentum=0.3)
     start = tensors(draw_state(np.random.default_rng(8)))

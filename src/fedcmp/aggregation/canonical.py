@@ -7,7 +7,8 @@ Implements docs/methods.md, Fed-CMP (preset `fedcmp`). Per weight matrix with it
     M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
 V is broadcast with the next projector; clients step in it (client/objectives/canonical.py) and send v_k, the second
 moment of their gradients in its coordinates, and C_k. a_k = n_k / n. Everything is a sum over clients. An opening
-round, in which clients only measure C_k of their first part, gives the first V.
+round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is told as
+    d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
 Shapes: K clients, O outputs, I inputs (with the bias column).
 """
 
@@ -139,6 +140,10 @@ class CanonicalFedCMP(Aggregator):
                 gram / trace if trace > 0 else torch.eye(len(gram), dtype=gram.dtype, device=gram.device) / len(gram)
             )
             before = self._spaces.get(name, fresh)
+            if name in self._spaces:
+                cosine = float((fresh * before).sum() / (fresh.norm() * before.norm()))
+                self.last_diagnostics[f"divergence.{name}"] = max(0.0, 1 - cosine)
+                self.last_diagnostics[f"beta.{name}"] = self._space_momentum
             spaces[name] = self._space_momentum * before + (1 - self._space_momentum) * fresh
             energy = torch.linalg.eigvalsh(spaces[name]).clamp(min=0)
             self.last_diagnostics[f"effective_rank.{name}"] = float(energy.sum() ** 2 / energy.square().sum())

@@ -27,6 +27,7 @@ from fedcmp.errors import UserError
 from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.llava_folder import is_llava, load_language_half
 from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
+from fedcmp.model.precision import use_float32_attention
 from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION, BehindPicture, ChatFormat, plain_template
 
 KEY = "model.language"
@@ -192,6 +193,7 @@ class LanguageModel(TextFormat):
         self.model.generation_config = GenerationConfig()  # greedy here, and in the export: no habits of the checkpoint
         self._keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         use_frozen_linears(self.model)
+        use_float32_attention(self.model)
         self.embedding: nn.Embedding = self.model.get_input_embeddings()
         if self.embedding.weight.shape[1] != self.width:
             raise UserError(

@@ -32,6 +32,9 @@ _MEMORY = "client_memory."  # in a checkpoint: what local objectives keep betwee
 class Events:
     """What a run reports while it works; the default says nothing."""
 
+    def planned(self, lines: list[str], misfits: list[str]) -> None:
+        """What the run will need was worked out; `misfits` is what this machine seems not to have."""
+
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """A client finished its part."""
 

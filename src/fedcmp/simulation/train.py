@@ -24,10 +24,20 @@ from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.precision import settle_dtype
+from fedcmp.simulation.preflight import plan_run
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress, cache_folder
+from fedcmp.simulation.tracked import Tracked
+from fedcmp.tracking.trackers import require_trackers
 
-NOT_COMPARED = ("workers", "cache", "folder")  # a run may be resumed with other ones: they change no result
+NOT_COMPARED = (
+    "workers",
+    "cache",
+    "folder",
+    "track",
+    "preflight",
+)  # a run may be resumed with other ones: they change no result
 
 
 def run_folder(recipe: Recipe) -> Path:
@@ -59,16 +69,25 @@ def train(
         The run's folder.
 
     Raises:
-        UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models.
+        UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models;
+            more memory or disk is needed than there is.
     """
     folder, folders = run_folder(recipe), method_folders(recipe)
+    require_trackers(list(recipe.run.track))
     # the lock lies in the cache: a mistake leaves nothing where runs are kept
     locks = cache_folder(recipe) / "locks"
     locks.mkdir(parents=True, exist_ok=True)
     lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
+            begun = folder / "recipe.toml"
+            recipe = settle_dtype(recipe, begun if resume and begun.exists() else None)
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
+            if not all(kept.finished for kept in folders.values()):
+                plan = plan_run(recipe)
+                (events or Events()).planned(plan.lines, plan.misfits)
+                if recipe.run.preflight == "refuse":
+                    plan.check()
             return _train(recipe, folder, folders, resume=resume, events=events or Events(), progress=progress)
     except Timeout as error:
         raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
@@ -97,9 +116,9 @@ def _train(
             kept.begin(_recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
-    with Pool(recipe, folder / "prepared") as pool:
+    with Tracked(recipe, folders, events) as tracked, Pool(recipe, folder / "prepared") as pool:
         runs = [
-            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", events)
+            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", tracked)
             for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)

@@ -19,7 +19,15 @@ _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is
     "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
     "model": {"prompt": "plain", "instruction": INSTRUCTION, "projector_from": None},
 }
-_NO_RESULT = ("workers", "cache", "folder", "name", "methods")  # keys of [run] that change no result
+_NO_RESULT = (
+    "workers",
+    "cache",
+    "folder",
+    "name",
+    "methods",
+    "track",
+    "preflight",
+)  # keys of [run] that change no result
 
 
 @dataclass(frozen=True)

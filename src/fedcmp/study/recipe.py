@@ -197,7 +197,9 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error, content, StudyRecipe)}") from error
     for name in study.scenario:
-        run_recipe(study, name, seed=study.scenario[name].seeds[0], source=str(path))
+        shared = run_recipe(study, name, seed=study.scenario[name].seeds[0], source=str(path))
+        if shared.model.dtype == "auto":
+            raise UserError(f'{path}: model.dtype = "auto": a study runs everywhere alike; name the dtype')
     return study
 
 

@@ -210,24 +210,23 @@ class Study:
     # --- files and people -------------------------------------------------------------------------------------------
 
     def _ended(self, workers: Workers, tasks: list[Task], labels: list[str]) -> Iterator[Done]:
-        """Hand out tasks a few at a time, so that running out of time stops between runs."""
+        """Do tasks until there are no more, or no more time: then those under way are waited for."""
         if not tasks:
             return
-        begun, ended = time.monotonic(), 0
-        width = self.recipe.study.workers
-        for start in range(0, len(tasks), 4 * width):
-            self._check_time()
-            for done in workers.run(tasks[start : start + 4 * width]):
-                ended += 1
-                left = (time.monotonic() - begun) / ended * (len(tasks) - ended) / 60
-                index = start + done.index
-                what = done.error or _figures(done.record or {})
-                self.say(f"[{ended}/{len(tasks)}, {left:.0f} min left] {labels[index]}: {what}")
-                yield Done(index, done.record, done.error)
-
-    def _check_time(self) -> None:
-        if self.minutes is not None and time.monotonic() - self._begun > 60 * self.minutes:
+        if not self._has_time():
             raise OutOfTime
+        begun, ended = time.monotonic(), 0
+        for done in workers.run(tasks, may_start=self._has_time):
+            ended += 1
+            left = (time.monotonic() - begun) / ended * (len(tasks) - ended) / 60
+            what = done.error or _figures(done.record or {})
+            self.say(f"[{ended}/{len(tasks)}, {left:.0f} min left] {labels[done.index]}: {what}")
+            yield done
+        if ended < len(tasks):
+            raise OutOfTime
+
+    def _has_time(self) -> bool:
+        return self.minutes is None or time.monotonic() - self._begun <= 60 * self.minutes
 
     def _count_missing(self) -> dict[str, int]:
         """Runs without a file, by scenario; for those that wait for others, as many as they can become."""

@@ -1,11 +1,12 @@
 """The processes of a study: tasks go to whichever is free, records come back as they end."""
 
+import itertools
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -57,19 +58,31 @@ class Workers:
             process.kill()
             process.wait()
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[Done]:
+    def run(self, tasks: Sequence[Task], *, may_start: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Do all tasks; each is reported as it ends.
+
+        Args:
+            tasks: handed out one by one, as workers become free.
+            may_start: asked before each but the first ones; after a no the tasks under way are waited for.
 
         Raises:
             WorkerDied: a process ended in the middle of a task.
             WorkerFailed: a task raised what is no user's mistake.
         """
-        for numbered in enumerate(tasks):
+        waiting = iter(enumerate(tasks))
+        under_way = 0
+        for numbered in itertools.islice(waiting, len(self._processes)):
             self._tasks.put(numbered)
-        for _task in tasks:
+            under_way += 1
+        while under_way:
             done = self._done.get()
+            under_way -= 1
             if isinstance(done, BaseException):
                 raise done
+            following = next(waiting, None) if may_start() else None
+            if following is not None:
+                self._tasks.put(following)
+                under_way += 1
             yield done
 
     def _serve(self, process: "subprocess.Popen[bytes]") -> None:

@@ -1,0 +1,92 @@
+"""What the machine has: memory (within a container's limits), GPU memory, free disk. The one place that asks it."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_CGROUP = Path("/sys/fs/cgroup")
+_NO_LIMIT = 2**60  # version 1 of cgroups writes an absurd number for "none"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Bytes that are there to be used; None where the system does not say.
+
+    Attributes:
+        memory: of the host, for this process and its workers.
+        gpu: of the device that the recipe names; None on a CPU.
+        cache_disk: free where features are kept.
+        run_disk: free where runs are kept.
+    """
+
+    memory: int | None
+    gpu: int | None
+    cache_disk: int | None
+    run_disk: int | None
+
+
+def read_machine(device: torch.device, cache: Path, runs: Path) -> Machine:
+    """Ask the machine.
+
+    Args:
+        device: that the frozen parts will be on.
+        cache: folder of the caches; need not exist yet.
+        runs: folder of the runs; need not exist yet.
+    """
+    gpu = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else None
+    return Machine(available_memory(), gpu, free_disk(cache), free_disk(runs))
+
+
+def available_memory(*, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> int | None:
+    """Memory that new processes can have without swapping, in bytes: the system's, or the container's if that is less.
+
+    Args:
+        meminfo: Linux's file.
+        cgroup: where control groups (version 2 or 1) are mounted.
+    """
+    known = [value for value in (_from_meminfo(meminfo), _from_cgroup(cgroup)) if value is not None]
+    return min(known) if known else None
+
+
+def free_disk(folder: Path) -> int | None:
+    """Free bytes of the disk that a folder is on, or would be on."""
+    place = folder.expanduser().absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    try:
+        return shutil.disk_usage(place).free
+    except OSError:
+        return None
+
+
+def _from_meminfo(path: Path) -> int | None:
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _from_cgroup(folder: Path) -> int | None:
+    """Limit minus use; the page cache of files counts as use there, but gives way."""
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        try:
+            most = (folder / limit).read_text().strip()
+            if most == "max" or int(most) >= _NO_LIMIT:
+                return None
+            now = int((folder / used).read_text())
+            statistics = dict(
+                line.split() for line in (folder / used).with_name("memory.stat").read_text().splitlines()
+            )
+        except (OSError, ValueError):
+            continue
+        return max(0, int(most) - now + int(statistics.get(cache, 0)))
+    return None

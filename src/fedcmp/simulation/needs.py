@@ -1,0 +1,156 @@
+"""What a run needs, from sizes alone: bytes of memory, of disk, on the wire. Pure functions; docs/guide.md explains.
+
+Exact: frozen weights, projectors, the feature store, the wire. Estimated from above: activations (every caption as long
+as data.max_caption_tokens), the process itself, what the server keeps.
+Shapes: P patches, V vision width, D text width, T caption tokens; a weight is (out, in).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from fedcmp.methods import Chosen
+from fedcmp.model.sizes import LanguageSize, VisionSize
+
+ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "auto": 4}  # auto: at most
+PROCESS = 700 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
+WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
+CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
+MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
+ENCODED, JUDGED = 64, 64  # pictures and captions a pass of the encoder and of the evaluation
+# a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
+LEARNER_COPIES = 10
+SERVER_COPIES = 8  # float64 sums and memory of one rule
+Shape = tuple[int, ...]
+KEEPS_A_PROJECTOR = ("moon", "scaffold")  # objectives that remember one for every client
+
+
+def tensor_bytes(shape: Shape, dtype: str = "float32") -> int:
+    """Bytes of one tensor, in memory and on the wire alike."""
+    return prod(shape) * ITEM[dtype]
+
+
+def all_bytes(shapes: Mapping[str, Shape], dtype: str = "float32") -> int:
+    """Bytes of named tensors."""
+    return sum(tensor_bytes(shape, dtype) for shape in shapes.values())
+
+
+def projector_shapes(kind: str, vision_width: int, text_width: int) -> dict[str, Shape]:
+    """Tensor name -> shape of a projector, "linear" or "mlp"."""
+    shapes: dict[str, Shape] = {"linear_1.weight": (text_width, vision_width), "linear_1.bias": (text_width,)}
+    if kind == "mlp":
+        shapes |= {"linear_2.weight": (text_width, text_width), "linear_2.bias": (text_width,)}
+    return shapes
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What one client and the server exchange in a round.
+
+    Attributes:
+        down: bytes to the client.
+        up: bytes to the server.
+    """
+
+    down: int
+    up: int
+
+    def of(self, clients: int) -> int:
+        """Bytes of a round with so many clients, both ways."""
+        return clients * (self.down + self.up)
+
+
+def wire(chosen: Chosen, projector: Mapping[str, Shape]) -> Wire:
+    """Bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
+
+    Args:
+        chosen: server rule and local objective.
+        projector: tensor name -> shape.
+    """
+    one = all_bytes(projector)
+    down, up = one, one
+    if "second_moment" in chosen.create_aggregator().needs:
+        up += one
+    if chosen.objective == "canonical":
+        up += sum(tensor_bytes(s) for s in _canonical(projector)) + sum(tensor_bytes(s) for s in _grams(projector))
+    if chosen.aggregator == "fedcmp":
+        down += sum(tensor_bytes(s) for s in _grams(projector))
+    if chosen.objective == "scaffold":
+        up += one
+    if chosen.aggregator == "scaffold":
+        down += one
+    return Wire(down, up)
+
+
+def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
+    """Matrices with their bias as one more column."""
+    return [(shape[0], shape[1] + 1) for shape in projector.values() if len(shape) == 2]
+
+
+def _grams(projector: Mapping[str, Shape]) -> list[Shape]:
+    """One square matrix a layer, over its inputs and the one for the bias."""
+    return [(inputs, inputs) for _, inputs in _canonical(projector)]
+
+
+def feature_store_bytes(pairs: int, patches: int, width: int, dtype: str) -> int:
+    """Bytes of the shards' tensors: features and an 8-byte index a pair; headers come on top, about 1 kB a shard."""
+    return pairs * (tensor_bytes((patches, width), dtype) + 8)
+
+
+def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item: int) -> int:
+    """What one sample's forward pass through a frozen LLM keeps for the gradient by its input.
+
+    Frozen linear layers keep nothing. A block keeps two norms' inputs in float32, queries, keys, values and the
+    attention's output, and three inner MLP tensors; the output layer keeps float32 logits twice beside its own.
+
+    Args:
+        language: the LLM.
+        tokens: of the whole sequence.
+        captions: of them with a loss.
+        item: bytes of one number.
+    """
+    block = 2 * 4 * language.width + item * (4 * language.queries + 3 * language.inner)
+    logits = captions * language.vocabulary * (item + 2 * 4)
+    passing = 4 * (language.width + language.inner) * max(item, 4)  # of one block while it is computed
+    return tokens * (language.layers * block + passing) + logits
+
+
+def projector_activation_bytes(vision: VisionSize, text_width: int) -> int:
+    """What one sample keeps in the projector, float32: features, the inner layer before and behind GELU, the result."""
+    return tensor_bytes((vision.patches, 2 * vision.width + 4 * text_width))
+
+
+def encoding_bytes(vision: VisionSize, *, pictures: int, item: int) -> int:
+    """What the encoder holds at a time for a batch, without gradients: one block's tensors and the result."""
+    tokens = vision.patches + 1
+    block = tokens * (8 * vision.width + 2 * vision.inner) * item
+    return pictures * (block + tensor_bytes((vision.patches, 2 * vision.width)))
+
+
+def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
+    """One learner's projector, its gradients, AdamW's state and what is sent."""
+    grams = sum(tensor_bytes(shape) for shape in _grams(projector)) if canonical else 0
+    return LEARNER_COPIES * all_bytes(projector) + 3 * grams
+
+
+def server_bytes(projector: Mapping[str, Shape], *, canonical: bool, kept: int) -> int:
+    """One rule's sums and memory in float64, and `kept` float32 projectors of clients."""
+    grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
+    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams + kept * all_bytes(projector)
+
+
+def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, kept: int, apart: bool) -> int:
+    """One checkpoint, at the most: projectors with their optimisers (methods without a server), or rule and memories.
+
+    Args:
+        projector: tensor name -> shape.
+        learners: whose projectors are kept: 1 with a server.
+        canonical: whether the rule keeps its space.
+        kept: projectors that the objective remembers.
+        apart: whether the learners have no server, and keep AdamW's two moments.
+    """
+    one = all_bytes(projector)
+    if apart:
+        return learners * 3 * one
+    grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
+    return one + 2 * all_bytes(projector, "float64") + 2 * grams + kept * one

@@ -1,0 +1,141 @@
+"""Following a run's metrics.jsonl: what is new there becomes points, and goes to the trackers.
+
+Only complete lines are read, so a tracker never knows more than the run's own folder. What was sent
+to trackers that keep it is remembered in RUN/tracking.json: {"id": ..., "sent": {tracker: last step}}.
+"""
+
+import json
+import logging
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedcmp.config import Recipe, read_dumped
+from fedcmp.data.writing import write_whole
+from fedcmp.errors import UserError
+from fedcmp.runs import RunFolder
+from fedcmp.tracking.points import points
+from fedcmp.tracking.trackers import Identity, Tracker, open_tracker
+
+logger = logging.getLogger("fedcmp.tracking")
+STATE = "tracking.json"
+_SHOWN = ("model", "scenario", "federation", "training")  # sections of the recipe that a tracker may show
+Opener = Callable[[str, Identity], Tracker]
+
+
+class Follower:
+    """Sends one method's run to its trackers.
+
+    Args:
+        folder: the method's run.
+        trackers: names of the trackers.
+        opener: opens one.
+
+    Raises:
+        UserError: a tracker cannot start.
+    """
+
+    def __init__(self, folder: RunFolder, trackers: list[str], *, opener: Opener = open_tracker) -> None:
+        self._folder = folder
+        self._state: dict[str, Any] = _read_state(folder.path / STATE)
+        identity = _identity(folder.path, self._state["id"])
+        self._trackers: dict[str, Tracker] = {}
+        self._seen = 0  # lines of metrics.jsonl
+        try:
+            for name in trackers:
+                self._trackers[name] = opener(name, identity)
+        except BaseException:
+            self.close()
+            raise
+        self._write_state()
+
+    def update(self) -> None:
+        """Send what metrics.jsonl has gained; a tracker that fails is told of and left out from then on."""
+        lines = self._folder.lines()
+        by_step: dict[int, dict[str, float]] = {}
+        for line in lines[self._seen :]:
+            for tag, step, value in points(line):
+                by_step.setdefault(step, {})[tag] = value
+        self._seen = len(lines)
+        if not by_step:
+            return
+        for name in list(self._trackers):
+            try:
+                self._send(name, self._trackers[name], by_step)
+            except Exception as error:  # a network that is down must not end a run of days
+                self._give_up(name, error)
+        self._write_state()
+
+    def close(self) -> None:
+        """End all trackers."""
+        for name, tracker in list(self._trackers.items()):
+            try:
+                tracker.close()
+            except Exception as error:
+                self._give_up(name, error)
+
+    def _send(self, name: str, tracker: Tracker, by_step: dict[int, dict[str, float]]) -> None:
+        sent = -1 if tracker.starts_over else int(self._state["sent"].get(name, -1))
+        for step in sorted(step for step in by_step if step > sent):
+            tracker.write(step, by_step[step])
+            if not tracker.starts_over:
+                self._state["sent"][name] = step
+        tracker.flush()
+
+    def _give_up(self, name: str, error: Exception) -> None:
+        del self._trackers[name]
+        where = self._folder.path
+        logger.warning("%s: no more points to %s (%s); later: fedcmp track %s --to %s", where, name, error, where, name)
+
+    def _write_state(self) -> None:
+        write_whole(self._folder.path / STATE, json.dumps(self._state).encode())
+
+
+def track_run(folder: Path, trackers: list[str]) -> list[Path]:
+    """Send the curves of a run that is there, finished or not.
+
+    Args:
+        folder: a run: one method's, or that of several.
+        trackers: names of the trackers; wandb and trackio are sent what they were not sent before.
+
+    Returns:
+        The methods' folders whose curves were sent.
+
+    Raises:
+        UserError: no run, or a tracker that is not installed or cannot start.
+    """
+    own = [folder] if (folder / "metrics.jsonl").exists() else []
+    found = own or sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
+    if not found:
+        raise UserError(f"{folder}: is not a run's folder (no metrics.jsonl)")
+    for one in found:
+        follower = Follower(RunFolder(one), trackers)
+        try:
+            follower.update()
+        finally:
+            follower.close()
+    return found
+
+
+def _identity(folder: Path, name: str) -> Identity:
+    recipe = read_dumped(folder / "recipe.toml")
+    method = recipe.run.methods[0]
+    return Identity(folder, recipe.run.name, method, name, _settings(recipe, method))
+
+
+def _settings(recipe: Recipe, method: str) -> dict[str, Any]:
+    """Settings without the places of files."""
+    content = recipe.model_dump(mode="json", include=set(_SHOWN), exclude={"scenario": {"manifest"}})
+    own = recipe.method_settings(method).model_dump(mode="json", exclude_none=True)
+    return content | {"method": method, "settings": own, "seed": recipe.run.seed}
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return {"id": str(state["id"]), "sent": dict(state["sent"])}
+    except FileNotFoundError:
+        return {"id": secrets.token_hex(4), "sent": {}}
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: damaged ({error}); remove it to begin new curves") from error
