@@ -161,6 +161,20 @@ def test_model_folders_beside_the_recipe_are_found_there(tmp_path, monkeypatch):
         assert (recipe.model.vision, recipe.model.language) == (expected, expected)
 
 
+def test_model_options(tmp_path):
+    assert load(tmp_path, MINIMAL + "[model]\nvision_layer = [-2, -5]\n").model.vision_layer == [-2, -5]
+    recipe = load(tmp_path, MINIMAL + "[model]\nprojector_from = 'llava/mm_projector.bin'\n")
+    assert recipe.model.projector_from == tmp_path / "llava" / "mm_projector.bin"
+    for text, message in (
+        ("vision_layer = []", r"model\.vision_layer"),
+        ('vision_layer = "last"', r"model\.vision_layer = 'last': must be a valid integer"),
+        ('instruction = "Describe."', r"model\.instruction: goes with model\.prompt = \"chat\""),
+        ('prompt = "vicuna"', r"model\.prompt = 'vicuna': must be 'plain' or 'chat'"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(tmp_path, MINIMAL + f"[model]\n{text}\n")
+
+
 def test_every_key_that_is_not_plain_is_described():
     """A newcomer reads the recipe's keys; those without a description must speak for themselves."""
     plain = {"seed", "vision_strategy", "projector", "initialisation", "dtype", "device", "format", "kind", "clients"}

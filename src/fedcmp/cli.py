@@ -160,13 +160,24 @@ def export_command(
     run: RunFolderArgument,
     out: Annotated[Path, typer.Argument(help="A new folder for the LLaVA checkpoint.", show_default=False)],
     client: Annotated[int | None, typer.Option(help="Of a local-only run: whose projector.")] = None,
+    projector_only: Annotated[
+        bool, typer.Option("--projector-only", help="Write the projector alone; OUT is a file or a folder for it.")
+    ] = False,
+    naming: Annotated[
+        Literal["huggingface", "llava"], typer.Option(help="Of --projector-only: safetensors, or mm_projector.bin.")
+    ] = "huggingface",
 ) -> None:
-    """Write a run's model as a Hugging Face LLaVA folder.
+    """Write a run's model as a Hugging Face LLaVA folder, or its projector alone.
 
     Example: fedcmp export runs/demo/fedcmp exported/
     """
-    from fedcmp.simulation.judge import export_run
+    from fedcmp.simulation.judge import export_projector, export_run
 
+    if projector_only:
+        typer.echo(f"exported: {export_projector(run, out, naming=naming, client=client)}")
+        return
+    if naming != "huggingface":
+        raise UserError(f"--naming {naming}: goes with --projector-only")
     typer.echo(f"exported: {export_run(run, out, client=client)}")
 
 

@@ -17,6 +17,7 @@ from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.errors import UserError
 from fedcmp.federation.payload import Payload
 from fedcmp.methods import NOT_FEDERATED, Chosen, choose
+from fedcmp.model.prompts import INSTRUCTION
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
 _FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
@@ -57,14 +58,25 @@ class Model(_Section):
     """Frozen encoder, projector, frozen LLM."""
 
     vision: str = Field(
-        "world", min_length=1, description="'world', a folder or a hub name of a CLIP- or SigLIP-like model"
+        "world",
+        min_length=1,
+        description="'world', a folder or a hub name of a CLIP-, SigLIP- or DINOv2-like model, or a LLaVA folder",
     )
-    vision_layer: int = Field(-2, description="hidden states that are the features; LLaVA: -2")
+    vision_layer: int | Annotated[list[int], Field(min_length=1)] = Field(
+        -2, description="hidden states that are the features; of a list, side by side; LLaVA: -2"
+    )
     vision_strategy: Literal["auto", "default", "full"] = "auto"
-    language: str = Field("world", min_length=1, description="'world', a folder or a hub name of a causal LM")
+    language: str = Field(
+        "world", min_length=1, description="'world', a folder or a hub name of a causal LM, or a LLaVA folder"
+    )
     separator: str | None = Field(None, description="between picture and text; default: sep token, else a line break")
+    prompt: Literal["plain", "chat"] = Field("plain", description="LLaVA's pretraining format, or the LLM's own chat")
+    instruction: str = Field(INSTRUCTION, min_length=1, description="what a chat asks for where a caption is wanted")
     projector: Literal["mlp", "linear"] = "mlp"
     initialisation: Literal["llava", "normal", "scaled"] = "llava"
+    projector_from: File | None = Field(
+        None, description="start from this projector: a LLaVA folder, a .safetensors or LLaVA's mm_projector.bin"
+    )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "float32", description="of the frozen parts; auto: bfloat16 where a probe finds it faster on this machine"
     )
@@ -237,6 +249,8 @@ class Recipe(_Section):
                     raise ValueError(f'scenario.{key}: not with scenario.kind = "manifest"')
                 if not client.isdecimal() or int(client) >= clients:
                     raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
+        if self.model.prompt == "plain" and self.model.instruction != INSTRUCTION:
+            raise ValueError('model.instruction: goes with model.prompt = "chat"; the plain format has none')
         if len(set(self.run.track)) != len(self.run.track):
             raise ValueError("run.track: a tracker is named twice")
         if len(set(self.run.methods)) != len(self.run.methods):
@@ -295,8 +309,8 @@ def _check_method(name: str, given: Method | None) -> None:
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     """Read, override and check a recipe.
 
-    Relative data paths are taken from the recipe's own folder; so are model.vision and model.language where such a
-    folder is there, else they stay as typed: a folder where the command runs, or a hub name.
+    Relative paths are taken from the recipe's own folder; model.vision and model.language too where such a folder is
+    there, else they stay as typed: a folder where the command runs, or a hub name.
 
     Args:
         path: a TOML file.
@@ -401,6 +415,6 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     questions = each(recipe.evaluation.questions)
     evaluation = recipe.evaluation.model_copy(update={"questions": questions})
     parts = {key: frozen_part(getattr(recipe.model, key)) for key in ("vision", "language")}
-    model = recipe.model.model_copy(update=parts)
+    model = recipe.model.model_copy(update=parts | {"projector_from": each(recipe.model.projector_from)})
     scenario = recipe.scenario.model_copy(update={"manifest": each(recipe.scenario.manifest)})
     return recipe.model_copy(update={"data": moved, "model": model, "evaluation": evaluation, "scenario": scenario})

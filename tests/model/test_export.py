@@ -6,9 +6,10 @@ from PIL import Image
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 from fedcmp.errors import UserError
-from fedcmp.model.export import check_export_folder, export_llava, prompt_text, read_llava_projector
+from fedcmp.model.export import check_export_folder, export_llava, prompt_text
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
+from fedcmp.model.projector_files import read_projector
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.world.scene import make_scenes
@@ -70,7 +71,7 @@ def test_projector_comes_back_bit_for_bit(tmp_path):
     encoder, language = VisionEncoder("world"), LanguageModel("world")
     projector = Projector(encoder.width, language.width, seed=5)
     folder = export_llava(tmp_path / "llava", encoder, projector, language)
-    back = read_llava_projector(folder)
+    back = read_projector(folder).tensors
     assert back.keys() == projector.tensors().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in projector.tensors().items())
 
@@ -129,5 +130,5 @@ def test_an_interrupted_export_leaves_nothing(tmp_path, monkeypatch):
 
 
 def test_a_folder_without_projector_is_named(tmp_path):
-    with pytest.raises(UserError, match="multi_modal_projector"):
-        read_llava_projector(tmp_path)
+    with pytest.raises(UserError, match="holds no safetensors file; is it a LLaVA checkpoint"):
+        read_projector(tmp_path)

@@ -5,9 +5,12 @@ import torch
 from transformers import AutoModel, AutoModelForCausalLM, CLIPVisionConfig, CLIPVisionModel, LlamaConfig
 
 from fedcmp.errors import UserError
+from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
+from fedcmp.model.projector import Projector
 from fedcmp.model.sizes import UnknownSizeError, language_size, vision_size
 from fedcmp.model.vision import VisionEncoder
+from tests.model.tiny_models import llm_folder, tower_folder
 
 
 def count(module):
@@ -70,3 +73,14 @@ def test_what_cannot_be_told(tmp_path):
     ).config.save_pretrained(tmp_path)
     with pytest.raises(UnknownSizeError, match=r"model\.language"):
         language_size(str(tmp_path))
+
+
+def test_towers_of_all_kinds_are_as_the_encoder_finds_them(tmp_path):
+    """Several layers, DINOv2's crop, and the tower alone of a LLaVA folder."""
+    clip, dino = tower_folder(tmp_path / "clip", "clip"), tower_folder(tmp_path / "dino", "dinov2")
+    language = LanguageModel(str(llm_folder(tmp_path / "llm", "llama")))
+    llava = export_llava(tmp_path / "llava", VisionEncoder(str(clip)), Projector(32, 32), language)
+    for place, layer in ((clip, [-2, -1]), (dino, -2), (llava, -2)):
+        size, encoder = vision_size(str(place), layer=layer), VisionEncoder(str(place), layer=layer)
+        assert (size.patches, size.width) == (encoder.num_patches, encoder.width)
+        assert size.tower == count(encoder.model)

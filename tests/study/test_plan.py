@@ -1,5 +1,7 @@
 """What a run is known by, and what a method is tried with."""
 
+import dataclasses
+
 import pytest
 
 from fedcmp.study.plan import _content, grid, inherited, planned_run
@@ -82,6 +84,20 @@ def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write
     changed = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
     assert _content(changed.recipe)[section][key] == other
     assert changed.hash != run.hash
+
+
+def test_later_keys_count_where_they_are_set_only(study, content, write, tmp_path):
+    """Run files of before a key was there keep their names."""
+    usual = planned_run(study, "image", "fedavg", 1, settings(study))
+    known = _content(usual.recipe)
+    assert not {"prompt", "instruction", "projector_from"} & known["model"].keys()
+    assert not {"rate_factors", "manifest"} & known["scenario"].keys()
+    hashes = {usual.hash}
+    for key, value in {"prompt": "chat", "projector_from": tmp_path, "vision_layer": [-2]}.items():
+        model = usual.recipe.model.model_copy(update={key: value})
+        run = dataclasses.replace(usual, recipe=usual.recipe.model_copy(update={"model": model}))
+        hashes |= {run.hash, run.pairs_hash}
+    assert len(hashes) == 7
 
 
 def test_tuning_uses_validation_scenes_and_no_suites(study):

@@ -6,6 +6,7 @@ one length are checked in one pass: each token must be the most probable one aft
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,15 +36,18 @@ class QuestionItem:
     answer: list[int]
 
 
-def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind: int) -> list[QuestionItem]:
+def read_questions(
+    path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind: int, asked: Callable[[str], str] | None = None
+) -> list[QuestionItem]:
     """Questions from a JSONL file of {"id", "kind", "question", "answer"}, balanced by answer within each kind.
 
     Args:
         path: the file; "id" is a pair's key, "kind" may be missing.
         keys: id -> position of the evaluation pairs (see `question_ids`); questions about other pictures are left out.
-        tokenizer: the LLM's.
+        tokenizer: the LLM's, or its TextFormat.reader.
         per_kind: at most so many of each kind, the same number for each answer, so that no constant answer and no
             habit of the LLM does well; kinds with many different answers (more than `per_kind`) take the first ones.
+        asked: TextFormat.asked: the question with what a chat puts between it and its answer; None: as it is.
 
     Raises:
         UserError: the file cannot be read, a line is no question (names it), or no question is about a held-out pair.
@@ -71,7 +75,8 @@ def read_questions(path: Path, keys: dict[str, int], tokenizer: Any, *, per_kind
         each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))
         chosen = [(position, text, answer) for answer, asked in answers.items() for position, text in asked[:each]]
         for position, text, answer in chosen[:per_kind]:
-            items.append(QuestionItem(position, kind, *continuation(tokenizer, text, answer)))
+            prompt = asked(text) if asked else text
+            items.append(QuestionItem(position, kind, *continuation(tokenizer, prompt, answer)))
     return items
 
 

@@ -1,47 +1,29 @@
-"""Export to a LlavaForConditionalGeneration folder, and reading a projector back from one.
+"""Export to a LlavaForConditionalGeneration folder.
 
 A linear projector is written as LLaVA's two layers with the identity in between and behind: the same function.
 """
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
-from transformers import (
-    AddedToken,
-    AutoModel,
-    AutoModelForCausalLM,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    LlavaProcessor,
-)
+from safetensors import SafetensorError
+from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel
 
 from fedcmp.errors import UserError
-from fedcmp.model.language import KEY as LANGUAGE_KEY
-from fedcmp.model.language import LanguageModel
-from fedcmp.model.locations import load_model
+from fedcmp.model.language import LanguageModel, TextFormat
 from fedcmp.model.projector import Projector
-from fedcmp.model.vision import KEY as VISION_KEY
+from fedcmp.model.projector_files import activation_of, llava_projector_tensors
+from fedcmp.model.prompts import IMAGE_TOKEN, add_image_token
 from fedcmp.model.vision import VisionEncoder
 
-IMAGE_TOKEN = "<image>"
-_PREFIX = "multi_modal_projector."
 
-
-def llava_projector_tensors(projector: Projector) -> dict[str, Tensor]:
-    """The projector under LLaVA's four names."""
-    tensors = projector.tensors()
-    if projector.linear_2 is None:
-        width = projector.linear_1.out_features
-        tensors |= {"linear_2.weight": torch.eye(width), "linear_2.bias": torch.zeros(width)}
-    return tensors
-
-
-def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, language: LanguageModel) -> Path:
+def export_llava(
+    folder: Path, encoder: VisionEncoder, projector: Projector, language: LanguageModel, *, card: str | None = None
+) -> Path:
     """Write model, tokenizer and processor as one LLaVA folder, whole or not at all.
 
     The folder holds one dtype, the LLM's. Where that is bfloat16 or float16, the projector is exported in it too, while
@@ -49,65 +31,105 @@ def export_llava(folder: Path, encoder: VisionEncoder, projector: Projector, lan
 
     Args:
         folder: created; must not exist yet, or be empty.
-        encoder: with layer -2 or any other negative layer.
+        encoder: with any layer or layers.
         projector: "mlp" or "linear".
         language: its tokenizer gains an `<image>` token if it has none; the vocabulary grows only if it must.
+        card: the text of README.md.
 
     Returns:
         The folder. `LlavaForConditionalGeneration.from_pretrained(folder)` loads it with no missing, unexpected or
         mismatched key.
 
     Raises:
-        UserError: the folder holds something already, or the LLM has what LLaVA's format cannot hold.
+        UserError: the folder holds something already, or encoder or LLM have what LLaVA's format cannot hold.
     """
     check_export_folder(folder)
+    check_llava_holds(encoder)
     tokenizer = language.tokenizer
-    if tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) in (None, tokenizer.unk_token_id):
-        tokenizer.add_tokens([AddedToken(IMAGE_TOKEN, normalized=False, special=True)], special_tokens=True)
+    add_image_token(tokenizer)
     image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
 
-    llm = load_model(AutoModelForCausalLM, language.location, LANGUAGE_KEY, dtype=language.dtype)
+    llm = language.load_weights()
+    if getattr(llm.get_output_embeddings(), "bias", None) is not None:
+        raise UserError(f"model.language = {language.name!r}: its output layer has a bias, which LLaVA's has not")
     if image_token_id >= llm.get_input_embeddings().weight.shape[0]:
         # the new row is the mean of the others: its logit can never be the largest
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
         for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
             table.data[image_token_id] = table.data[:image_token_id].mean(0)
-    if getattr(llm.get_output_embeddings(), "bias", None) is not None:
-        raise UserError(f"model.language = {language.name!r}: its output layer has a bias, which LLaVA's has not")
-    text_config = llm.config
-    whole = load_model(AutoModel, encoder.location, VISION_KEY, dtype=encoder.dtype)
-    tower = getattr(whole, "vision_model", whole)
 
     config = LlavaConfig(
         vision_config=encoder.config,
-        text_config=text_config,
+        text_config=llm.config,
         image_token_index=image_token_id,
         vision_feature_layer=encoder.layer,
         vision_feature_select_strategy=encoder.strategy,
-        projector_hidden_act="gelu" if projector.kind == "mlp" else "linear",
+        projector_hidden_act=activation_of(projector),
         image_seq_length=encoder.num_patches,
-        tie_word_embeddings=bool(text_config.tie_word_embeddings),
+        tie_word_embeddings=bool(llm.config.tie_word_embeddings),
     )
     model = LlavaForConditionalGeneration(config).to(language.dtype)
-    model.model.vision_tower.load_state_dict(tower.state_dict())
+    model.model.vision_tower.load_state_dict(encoder.load_weights().state_dict())
     model.model.language_model.load_state_dict(llm.base_model.state_dict())
     model.lm_head.weight.data.copy_(llm.get_output_embeddings().weight)
     model.model.multi_modal_projector.load_state_dict(llava_projector_tensors(projector))
     model.tie_weights()
-    model.generation_config.bos_token_id = tokenizer.bos_token_id
-    model.generation_config.eos_token_id = language.end
-    model.generation_config.pad_token_id = language.pad
-    processor = LlavaProcessor(
+    _check_same_words(model, llm, language.name)
+    model.generation_config = generation_config(language)
+    processor = llava_processor(encoder, language)
+    with unfinished(folder) as new:
+        processor.save_pretrained(new)
+        model.save_pretrained(new)
+        if card is not None:
+            (new / "README.md").write_text(card, encoding="utf-8")
+    return folder
+
+
+def check_llava_holds(encoder: VisionEncoder) -> None:
+    """Refuse an encoder whose features LLaVA's format cannot say.
+
+    Raises:
+        UserError: several tokens are dropped in front of the patches; LLaVA's "default" drops one.
+    """
+    if encoder.strategy == "default" and encoder.num_prefix_tokens > 1:
+        raise UserError(
+            f"model.vision_strategy = 'default': {encoder.name!r} has {encoder.num_prefix_tokens} tokens before the "
+            "patches, and LLaVA's format drops one only; train with 'full' to export, or with --projector-only"
+        )
+
+
+def llava_processor(encoder: VisionEncoder, text: TextFormat) -> LlavaProcessor:
+    """The processor that makes of a conversation what the projector was trained with; the tokenizer has `<image>`."""
+    return LlavaProcessor(
         encoder.processor,
-        tokenizer,
+        text.tokenizer,
         patch_size=encoder.patch_size,
         vision_feature_select_strategy=encoder.strategy,
-        num_additional_image_tokens=int(encoder.has_class_token),
+        num_additional_image_tokens=encoder.num_prefix_tokens,
         image_token=IMAGE_TOKEN,
-        chat_template=chat_template(language.separator),
+        chat_template=text.chat_template(),
     )
-    _write_whole(folder, processor, model)
-    return folder
+
+
+def generation_config(text: TextFormat) -> GenerationConfig:
+    """Greedy, and it ends where captions ended in training."""
+    return GenerationConfig(
+        bos_token_id=text.tokenizer.bos_token_id, eos_token_id=text.end, pad_token_id=text.pad, do_sample=False
+    )
+
+
+@torch.no_grad()
+def _check_same_words(model: LlavaForConditionalGeneration, llm: PreTrainedModel, name: str) -> None:
+    """LLaVA's output layer is a plain matrix; what an LLM does to its logits besides must not change the best one."""
+    ids = torch.arange(8)[None] % llm.get_input_embeddings().weight.shape[0]
+    ours = llm.eval()(input_ids=ids, use_cache=False).logits.float()
+    theirs = model.eval()(input_ids=ids, use_cache=False).logits.float()
+    best, chosen = ours.max(-1).values, ours.gather(-1, theirs.argmax(-1, keepdim=True))[..., 0]
+    if not torch.allclose(best, chosen, rtol=1e-2, atol=1e-3):
+        raise UserError(
+            f"model.language = {name!r}: computes other words than its parts in LLaVA's format do, so it cannot be "
+            "exported; --projector-only writes the projector"
+        )
 
 
 def check_export_folder(folder: Path) -> None:
@@ -122,15 +144,19 @@ def check_export_folder(folder: Path) -> None:
         raise UserError(f"{folder}: is not empty; give a new folder")
 
 
-def _write_whole(folder: Path, *parts: Any) -> None:
-    """Save into a hidden sibling and rename it: a kill leaves no half-written `folder`."""
+@contextmanager
+def unfinished(folder: Path) -> Iterator[Path]:
+    """A hidden sibling to write into; renamed at the end: a kill leaves no half-written `folder`.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     folder = folder.resolve()
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        for part in parts:
-            part.save_pretrained(temporary)
+        yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             descriptor = os.open(path, os.O_RDONLY)
             try:
@@ -144,37 +170,6 @@ def _write_whole(folder: Path, *parts: Any) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def chat_template(separator: str) -> str:
-    """Pictures first, each followed by the separator, then the text: the format the projector was trained in."""
-    separator = separator.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
-    image = f"{{{{ '{IMAGE_TOKEN}{separator}' }}}}"
-    return (
-        "{% for m in messages %}{% if m['content'] is string %}"
-        f"{{{{ m['content'] | replace('{IMAGE_TOKEN}\\n', '{IMAGE_TOKEN}{separator}') }}}}"
-        "{% else %}{% for c in m['content'] %}{% if c['type'] == 'image' %}"
-        f"{image}"
-        "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
-    )
-
-
-def prompt_text(language: LanguageModel, question: str) -> str:
+def prompt_text(language: TextFormat, question: str) -> str:
     """The text to hand to the exported processor, so that it sees what the projector was trained with."""
-    return f"{IMAGE_TOKEN}{language.separator}{question}"
-
-
-def read_llava_projector(folder: Path) -> dict[str, Tensor]:
-    """The four projector tensors of a LLaVA folder, from whichever shard holds them.
-
-    Raises:
-        UserError: the folder has no safetensors files, or none of them holds a projector.
-    """
-    shards = sorted(folder.glob("*.safetensors"))
-    found: dict[str, Tensor] = {}
-    for shard in shards:
-        with safe_open(shard, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                if _PREFIX in key:
-                    found[key.split(_PREFIX, 1)[1]] = file.get_tensor(key)
-    if not found:
-        raise UserError(f"{folder}: no safetensors file there holds a multi_modal_projector; is it a LLaVA checkpoint?")
-    return found
+    return language.prompt_text(question)

@@ -1,54 +1,84 @@
 """The frozen causal LLM: loss of captions and greedy answers, given visual tokens in front.
 
-A sequence is  [<bos>] visual tokens, separator, caption, <eos>  (LLaVA's "plain" pretraining format). Loss falls on the
-caption and <eos> only, and logits are computed there only. Captions are padded on the right and attention is causal, so
-no mask is needed. Shapes: B pairs, P visual tokens, T caption tokens, D text width, N all tokens with a loss.
+A sequence is  [<bos>] visual tokens, separator, caption, <eos>  (LLaVA's "plain" pretraining format), or the same in
+the LLM's own chat template (prompts.py). Loss falls on the caption and <eos> only, and logits are computed there only.
+Captions are padded on the right and attention is causal, so no mask is needed. Shapes: B pairs, P visual tokens,
+T caption tokens, D text width, N all tokens with a loss.
 """
 
 import contextlib
+import inspect
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from fedcmp.errors import UserError
 from fedcmp.model.compiled import CompiledBlocks
 from fedcmp.model.float8 import use_float8_linears
 from fedcmp.model.frozen_linear import use_frozen_linears
+from fedcmp.model.llava_folder import is_llava, load_language_half
 from fedcmp.model.locations import device_of, dtype_of, load, load_model, resolve
 from fedcmp.model.precision import use_float32_attention
+from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION, BehindPicture, ChatFormat, plain_template
 from fedcmp.model.row_losses import row_losses
 
 KEY = "model.language"
+PromptFormat = Literal["plain", "chat"]
 
 
 class TextFormat:
     """An LLM's tokenizer, sizes and sequence format, without its weights.
 
     Args:
-        name: "world", a folder or a hub name of a causal LM.
-        separator: text between the visual tokens and the caption; None: the tokenizer's sep token if it has one, else
-            a line break, as LLaVA.
+        name: "world", a folder or a hub name of a causal LM, or a folder of a Hugging Face LLaVA, whose LLM is meant.
+        separator: text between the visual tokens and the caption; None: the tokenizer's sep token if it has one (but
+            not in a chat), else a line break, as LLaVA.
+        prompt: "plain" or "chat", see prompts.py.
+        instruction: what a chat asks for where a caption is wanted.
 
     Attributes:
         name: as given; `location` is the folder or hub name behind it.
         tokenizer: of the LLM.
-        end: id of the end-of-sequence token; `pad` is that of the padding, `end` where there is none.
+        end: id of the end-of-sequence token, in a chat of what ends a turn; `pad` is that of the padding, the
+            end-of-sequence token where there is none.
         separator: as text; `separator_ids` are its tokens.
-        start_ids: `<bos>` where the tokenizer begins a text with it, else nothing.
+        start_ids: `<bos>` where the tokenizer begins a text with it, else nothing; in a chat also what comes before the
+            picture.
+        caption_prompt_ids: what follows the separator where a caption is wanted; nothing in the plain format.
+        reader: tokenizer for what follows the separator.
         width: D, of the input embeddings.
         max_positions: longest sequence the LLM was made for; None if its config does not say.
 
     Raises:
-        UserError: a config or tokenizer that cannot be loaded, a tokenizer without an end-of-sequence token, or a
-            config without a width.
+        UserError: a config or tokenizer that cannot be loaded, a tokenizer without an end-of-sequence token, a
+            config without a width, an LLM that reads more than embeddings, or no chat template where one is wanted.
     """
 
-    def __init__(self, name: str, *, separator: str | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        separator: str | None = None,
+        prompt: PromptFormat = "plain",
+        instruction: str = INSTRUCTION,
+    ) -> None:
         self.name, self.location = name, resolve(name, "language", KEY)
-        config = load(AutoConfig, self.location, KEY).get_text_config()
+        whole = load(AutoConfig, self.location, KEY)
+        self.in_llava = is_llava(whole, self.location, KEY)
+        config = whole.get_text_config()
+        _check_reads_embeddings(name, whole, config, seeing=hasattr(whole, "vision_config") and not self.in_llava)
         width = getattr(config, "word_embed_proj_dim", None) or getattr(config, "hidden_size", None)  # OPT has both
         if width is None:
             raise UserError(
@@ -63,11 +93,52 @@ class TextFormat:
         self.end = int(self.tokenizer.eos_token_id)
         pad = self.tokenizer.pad_token_id
         self.pad = self.end if pad is None else int(pad)
-        self.separator = separator if separator is not None else (self.tokenizer.sep_token or "\n")
-        self.separator_ids: list[int] = self.tokenizer(self.separator, add_special_tokens=False)["input_ids"]
+        own = None if prompt == "chat" else self.tokenizer.sep_token
+        self.separator = separator if separator is not None else (own or "\n")
+        self.reader = BehindPicture(self.tokenizer, self.separator)
+        self.separator_ids: list[int] = self.reader.separator_ids
         with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
         bos = self.tokenizer.bos_token_id
-        self.start_ids: list[int] = [bos] if bos is not None and with_special[:1] == [bos] else []
+        adds_bos = bos is not None and with_special[:1] == [bos]
+        self.start_ids: list[int] = [bos] if adds_bos else []
+        self.caption_prompt_ids: list[int] = []
+        self.prompt, self.instruction, self._chat = prompt, instruction, None
+        if prompt == "chat":
+            self._chat = ChatFormat(self.tokenizer, self.separator, f"{KEY} = {name!r}", adds_bos=adds_bos)
+            before: list[int] = self.tokenizer(self._chat.before, add_special_tokens=False)["input_ids"]
+            self.start_ids = before if before[:1] == [bos] else self.start_ids + before
+            self.end = self.end if self._chat.end is None else self._chat.end
+            self.caption_prompt_ids = self.prompt_ids("")
+
+    def asked(self, question: str) -> str:
+        """A question with what stands between it and its answer; an empty one asks for the caption."""
+        return question if self._chat is None else (question or self.instruction) + self._chat.behind
+
+    def prompt_ids(self, question: str) -> list[int]:
+        """Tokens between the separator and the answer; of an empty question: the caption's prompt."""
+        text = self.asked(question)
+        return self.reader(text)["input_ids"] if text else []
+
+    def prompt_text(self, question: str) -> str:
+        """The text to hand to the exported processor, so that it sees what the projector was trained with."""
+        before = "" if self._chat is None else self._chat.before
+        return f"{before}{IMAGE_TOKEN}{self.separator}{self.asked(question)}"
+
+    def chat_template(self) -> str:
+        """Of the exported processor: renders a conversation in the format that was trained."""
+        return plain_template(self.separator) if self._chat is None else self._chat.exported(self.separator)
+
+
+def _check_reads_embeddings(name: str, whole: PreTrainedConfig, text: PreTrainedConfig, *, seeing: bool) -> None:
+    if getattr(text, "hidden_size_per_layer_input", None):
+        raise UserError(
+            f"{KEY} = {name!r}: a {text.model_type} looks up token ids again in every layer, and visual tokens have "
+            "none; use another LLM"
+        )
+    if seeing:
+        raise UserError(
+            f"{KEY} = {name!r}: a {whole.model_type} model sees pictures already; use a causal LM of text alone"
+        )
 
 
 def check_length(text_format: TextFormat, *, num_patches: int, max_caption_tokens: int, vision_name: str) -> None:
@@ -84,7 +155,8 @@ def check_length(text_format: TextFormat, *, num_patches: int, max_caption_token
     """
     if text_format.max_positions is None:
         return
-    fixed = len(text_format.start_ids) + num_patches + len(text_format.separator_ids) + 1
+    around = [*text_format.start_ids, *text_format.separator_ids, *text_format.caption_prompt_ids]
+    fixed = len(around) + num_patches + 1
     room = text_format.max_positions - fixed
     if max_caption_tokens <= room:
         return
@@ -101,8 +173,7 @@ class LanguageModel(TextFormat):
     """Frozen LLM with its tokenizer.
 
     Args:
-        name: as in TextFormat.
-        separator: as in TextFormat.
+        name, separator, prompt, instruction: as in TextFormat.
         dtype: of the weights and the arithmetic.
         device: "auto", "cpu", "cuda", ...
         frozen_precision: "same", or "float8" for the linear layers but the last (float8.py).
@@ -119,15 +190,17 @@ class LanguageModel(TextFormat):
         name: str,
         *,
         separator: str | None = None,
+        prompt: PromptFormat = "plain",
+        instruction: str = INSTRUCTION,
         dtype: str = "float32",
         device: str = "auto",
         frozen_precision: str = "same",
         compile: bool = False,
         logit_rows: int | None = None,
     ) -> None:
-        super().__init__(name, separator=separator)
-        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=dtype_of(dtype))
-        self._adopt(model.to(device_of(device)), frozen_precision, compile=compile, logit_rows=logit_rows)
+        super().__init__(name, separator=separator, prompt=prompt, instruction=instruction)
+        self.dtype = dtype_of(dtype)
+        self._adopt(self.load_weights().to(device_of(device)), frozen_precision, compile=compile, logit_rows=logit_rows)
 
     @classmethod
     def from_model(
@@ -153,11 +226,14 @@ class LanguageModel(TextFormat):
         positions = getattr(model.config, "max_position_embeddings", None)
         self.max_positions = None if positions is None else int(positions)
         self.start_ids, self.separator_ids, self.end, self.pad = [*start_ids], [*separator_ids], end, pad
+        self.caption_prompt_ids, self.prompt, self.instruction, self._chat = [], "plain", "", None
         self._adopt(model, frozen_precision, compile=compile, logit_rows=logit_rows)
         return self
 
     def _adopt(self, model: PreTrainedModel, frozen_precision: str, *, compile: bool, logit_rows: int | None) -> None:
         self.model = model.eval().requires_grad_(False)
+        self.model.generation_config = GenerationConfig()  # greedy here, and in the export: no habits of the checkpoint
+        self._keeps_logits = "logits_to_keep" in inspect.signature(self.model.forward).parameters
         self.device, self.dtype = model.device, model.dtype
         self.logit_rows = logit_rows
         name = self.name
@@ -193,6 +269,13 @@ class LanguageModel(TextFormat):
             "afterwards); leave logit_rows out"
         )
 
+    def load_weights(self) -> PreTrainedModel:
+        """The causal LM as its checkpoint has it, on the CPU."""
+        if self.in_llava:
+            return load_language_half(self.location, KEY, dtype=self.dtype)
+        model: PreTrainedModel = load_model(AutoModelForCausalLM, self.location, KEY, dtype=self.dtype)
+        return model
+
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
         """Token ids of any shape -> their input embeddings, one more axis (D)."""
         embedded: Tensor = self.embedding(torch.as_tensor(ids, device=self.device))
@@ -206,6 +289,13 @@ class LanguageModel(TextFormat):
             parts.append(visual_BPD.to(self.device, self.dtype))
         parts += [self.embed(self.separator_ids).expand(count, -1, -1), self.embed(ids_BT)]
         return torch.cat(parts, 1)
+
+    def after_caption_prompt(self, ids_BT: Tensor) -> Tensor:
+        """(B, T) caption ids with the caption's prompt in front, if it has one."""
+        if not self.caption_prompt_ids:
+            return ids_BT
+        prompt = torch.tensor(self.caption_prompt_ids, dtype=torch.long, device=ids_BT.device)
+        return torch.cat([prompt.expand(len(ids_BT), -1), ids_BT], 1)
 
     def caption_losses(self, visual_BPD: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """Loss at every caption token.
@@ -223,7 +313,7 @@ class LanguageModel(TextFormat):
         # counted where the lengths are: a mask on a GPU would make the CPU wait for its sum
         counted_N = (torch.arange(captions) < lengths_B.cpu()[:, None]).flatten().nonzero()[:, 0].to(self.device)
         ids_BT = ids_BT.to(self.device, non_blocking=True)
-        inputs = self.inputs(visual_BPD, ids_BT[:, :-1])
+        inputs = self.inputs(visual_BPD, self.after_caption_prompt(ids_BT[:, :-1]))
         length = inputs.shape[1]
         targets_N = ids_BT.flatten()[counted_N]
         with self._blocks or contextlib.nullcontext():
@@ -233,7 +323,7 @@ class LanguageModel(TextFormat):
                 hidden_ND = hidden_BTD.flatten(0, 1)[counted_N]
                 return row_losses(hidden_ND, head.weight, head.bias, targets_N, rows=self.logit_rows)
             keep = torch.arange(length - captions, length, device=self.device)
-            logits = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=keep).logits
+            logits = self.logits(inputs, keep)
         return functional.cross_entropy(logits.flatten(0, 1)[counted_N].float(), targets_N, reduction="none")
 
     @torch.no_grad()
@@ -249,15 +339,28 @@ class LanguageModel(TextFormat):
             (B, count) ids; equal to the answer exactly where greedy decoding would write it.
         """
         inputs = self.inputs(visual_BPD, ids_BT[:, :-1])
-        logits: Tensor = self.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=count).logits
-        return logits.argmax(-1).cpu()
+        return self.logits(inputs, count).argmax(-1).cpu()
+
+    def logits(self, inputs_BTD: Tensor, keep: int | Tensor) -> Tensor:
+        """Logits at the last `keep` positions, or at those given; a model that cannot leave out the rest is cut."""
+        if self._keeps_logits:
+            kept: Tensor = self.model(inputs_embeds=inputs_BTD, use_cache=False, logits_to_keep=keep).logits
+            return kept
+        every: Tensor = self.model(inputs_embeds=inputs_BTD, use_cache=False).logits
+        return every[:, -keep:] if isinstance(keep, int) else every[:, keep]
 
     @torch.no_grad()
     def generate(self, visual_BPD: Tensor | None, prompt_BT: Tensor, *, max_new_tokens: int) -> list[str]:
         """Greedy continuations as text, special tokens removed; prompts all of one length (0 for a caption)."""
+        out = self.generated_ids(visual_BPD, prompt_BT, max_new_tokens=max_new_tokens)
+        return [text.strip() for text in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
+
+    @torch.no_grad()
+    def generated_ids(self, visual_BPD: Tensor | None, prompt_BT: Tensor, *, max_new_tokens: int) -> Tensor:
+        """(B, N) ids of greedy continuations with their end token; where one ends earlier, padded."""
         inputs = self.inputs(visual_BPD, prompt_BT)
         mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=self.device)
-        out = self.model.generate(
+        out: Tensor = self.model.generate(
             inputs_embeds=inputs,
             attention_mask=mask,
             do_sample=False,
@@ -266,7 +369,7 @@ class LanguageModel(TextFormat):
             pad_token_id=self.pad,
             eos_token_id=self.end,
         )
-        return [text.strip() for text in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
+        return out
 
     def mean_embeddings(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
         """(B, D) mean input embedding over each row's counted tokens."""

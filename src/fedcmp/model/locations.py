@@ -73,21 +73,35 @@ def load_model(factory: Any, name: str, key: str, *, dtype: torch.dtype) -> Any:
         UserError: it cannot be loaded, or the checkpoint lacks weights or has them in other shapes: names the first.
     """
     model, found = load(factory, name, key, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True)
+    check_loaded(model, found, f"{key} = {name!r}")
+    return model
+
+
+def check_loaded(model: nn.Module, found: dict[str, Any], place: str) -> None:
+    """Refuse a model whose checkpoint lacked weights or had them in other shapes.
+
+    Args:
+        model: as loaded.
+        found: the loading info of transformers.
+        place: what was loaded, for the error.
+
+    Raises:
+        UserError: names the first such weight.
+    """
     misshapen = sorted(found["mismatched_keys"])
     if misshapen:
         first, there, wanted = misshapen[0]
         raise UserError(
-            f"{key} = {name!r}: {len(misshapen)} weights do not fit its config.json, first {first}: "
+            f"{place}: {len(misshapen)} weights do not fit its config.json, first {first}: "
             f"{tuple(there)} in the checkpoint, {tuple(wanted)} expected; the two files are not of one model"
         )
     missing = sorted(_needed(model) & set(found["missing_keys"]))
     if missing:
         more = f", {missing[1]} and {len(missing) - 2} more" if len(missing) > 2 else ""
         raise UserError(
-            f"{key} = {name!r}: the checkpoint lacks {len(missing)} weights of a {type(model).__name__}: "
+            f"{place}: the checkpoint lacks {len(missing)} weights of a {type(model).__name__}: "
             f"{missing[0]}{more}; get the whole checkpoint"
         )
-    return model
 
 
 def _needed(model: nn.Module) -> set[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from huggingface_hub import try_to_load_from_cache
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from fedcmp.errors import UserError
 from fedcmp.model.language import KEY as LANGUAGE_KEY
@@ -65,7 +65,7 @@ class UnknownSizeError(Exception):
     """A config that is not here, or of a kind whose size cannot be told; the message says why."""
 
 
-def vision_size(name: str, *, layer: int = -2, strategy: str = "auto") -> VisionSize:
+def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto") -> VisionSize:
     """The size of an encoder, as `VisionEncoder` would use it.
 
     Args:
@@ -79,21 +79,24 @@ def vision_size(name: str, *, layer: int = -2, strategy: str = "auto") -> Vision
     """
     config = _config(name, "vision")
     own = getattr(config, "vision_config", config)
-    model = _on_meta(AutoModel, config, VISION_KEY, name)
+    wanted = layer if isinstance(layer, list) else [layer]
+    # of a LLaVA folder only the tower is loaded
+    model = _on_meta(AutoModel, own if config.model_type == "llava" else config, VISION_KEY, name)
     tower: nn.Module = getattr(model, "vision_model", model)
     try:
-        grid = int(own.image_size // own.patch_size) ** 2
+        grid = int(_side(name, own) // own.patch_size) ** 2
         width, inner, heads = int(own.hidden_size), int(_inner(own)), int(own.num_attention_heads)
         count = int(own.num_hidden_layers)
     except (AttributeError, TypeError) as error:
         raise UnknownSizeError(f"{VISION_KEY} = {name!r}: no image encoder's config ({error})") from error
     loaded = _parameters(model)
-    layers = getattr(getattr(tower, "encoder", None), "layers", None)
+    encoder = getattr(tower, "encoder", None)
+    layers = getattr(encoder, "layers", getattr(encoder, "layer", None))
     if isinstance(layers, nn.ModuleList) and len(layers) == count:
-        del layers[(layer if layer >= 0 else count + 1 + layer) :]
+        del layers[max(each if each >= 0 else count + 1 + each for each in wanted) :]
     has_class_token = any("class_embedding" in n or "cls_token" in n for n, _ in tower.named_parameters())
     patches = grid + 1 if strategy == "full" and has_class_token else grid
-    return VisionSize(loaded, _parameters(tower), patches, width, inner, heads)
+    return VisionSize(loaded, _parameters(tower), patches, width * len(wanted), inner, heads)
 
 
 def language_size(name: str) -> LanguageSize:
@@ -128,6 +131,20 @@ def _config(name: str, part: Any) -> Any:
         return load(AutoConfig, where, key)
     except UserError as error:
         raise UnknownSizeError(f"{key} = {name!r}: its config.json is neither here nor to be had") from error
+
+
+def _side(name: str, own: Any) -> int:
+    """Pixels a side of what the image processor makes, where a folder has one: DINOv2's is not its config's."""
+    where = Path(resolve(name, "vision", VISION_KEY))
+    if not where.is_dir():
+        return int(own.image_size)
+    try:
+        processor = load(AutoImageProcessor, str(where), VISION_KEY)
+    except UserError:  # told where the encoder is loaded
+        return int(own.image_size)
+    crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None)
+    made = crop if crop and getattr(processor, "do_center_crop", False) else size
+    return int(getattr(made, "height", None) or own.image_size)
 
 
 def _on_meta(factory: Any, config: Any, key: str, name: str) -> Any:

@@ -1,6 +1,8 @@
-"""The frozen vision encoder: pictures to patch features, from any CLIP- or SigLIP-like transformers model.
+"""The frozen vision encoder: pictures to patch features, from any CLIP-, SigLIP- or DINOv2-like transformers model.
 
-Shapes: B pictures, P patches, V vision width.
+Tokens in front of the patches (a class token, DINOv2's registers) are counted: what a picture has beyond its grid of
+patches, the grid taken from the size that the image processor really makes, which need not be the config's image_size.
+Shapes: B pictures, P patches, V vision width (that of all chosen layers together).
 """
 
 from collections.abc import Sequence
@@ -14,6 +16,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from fedcmp.errors import UserError
 from fedcmp.model.frozen_linear import use_frozen_linears
+from fedcmp.model.llava_folder import is_llava, load_vision_half
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
 
 Strategy = Literal["auto", "default", "full"]
@@ -24,10 +27,12 @@ class VisionEncoder:
     """Frozen encoder with its own image processor.
 
     Args:
-        name: "world", a folder or a hub name; a dual encoder (CLIP, SigLIP) or its vision half.
+        name: "world", a folder or a hub name; a dual encoder (CLIP, SigLIP), its vision half, a DINOv2, or a folder of
+            a Hugging Face LLaVA, whose tower is meant.
         layer: which hidden states are the features, counted as transformers' LLaVA does: 0 is the embeddings, -1 the
-            last layer's output; LLaVA uses -2.
-        strategy: "default" drops the class token, "full" keeps all tokens, "auto" drops it where there is one.
+            last layer's output; LLaVA uses -2. Of a list, the hidden states are put side by side.
+        strategy: "default" drops what comes before the patches (class token, registers), "full" keeps all tokens,
+            "auto" drops them where there are any.
         dtype: of the weights and the arithmetic.
         device: "auto", "cpu", "cuda", ...
 
@@ -39,7 +44,7 @@ class VisionEncoder:
         self,
         name: str,
         *,
-        layer: int = -2,
+        layer: int | list[int] = -2,
         strategy: Strategy = "auto",
         dtype: str = "float32",
         device: str = "auto",
@@ -47,25 +52,25 @@ class VisionEncoder:
         where = resolve(name, "vision", KEY)
         self.name, self.location, self.layer = name, where, layer
         self.device, self.dtype = device_of(device), dtype_of(dtype)
-        config = load(AutoConfig, where, KEY)
-        whole = load_model(AutoModel, where, KEY, dtype=self.dtype)
-        model = getattr(whole, "vision_model", whole)
-        self.config = getattr(config, "vision_config", config)
-        if not hasattr(self.config, "patch_size") or not hasattr(self.config, "image_size"):
-            raise UserError(
-                f"{KEY} = {name!r}: a {config.model_type} model is no image encoder; use a CLIP or SigLIP one"
-            )
-        self.width = int(self.config.hidden_size)
+        whole = load(AutoConfig, where, KEY)
+        self.in_llava = is_llava(whole, where, KEY)
+        self.config = getattr(whole, "vision_config", whole)
+        _check_fixed_resolution(name, whole.model_type, self.config)
+        model = self.load_weights()
+        layers = layer if isinstance(layer, list) else [layer]
+        self.width = int(self.config.hidden_size) * len(layers)
         self.patch_size, self.image_size = int(self.config.patch_size), int(self.config.image_size)
         self.model: nn.Module = model.to(self.device).eval().requires_grad_(False)
         use_frozen_linears(self.model)
         self.processor: Any = load(AutoImageProcessor, where, KEY)
         self._fingerprint: str | None = None
-        self._keep_layers_below()
+        self._keep_layers_below(layers)
         self._fast = _FastPreprocessing.proven_equal(self.processor, self.image_size)
-        tokens = self._tokens(self.pixel_values([Image.new("RGB", (self.image_size, self.image_size))])).shape[1]
-        grid = (self.image_size // self.patch_size) ** 2
-        self.has_class_token = tokens == grid + 1
+        pixels = self.pixel_values([Image.new("RGB", (self.image_size, self.image_size))])
+        self.grid = (int(pixels.shape[-2]) // self.patch_size, int(pixels.shape[-1]) // self.patch_size)
+        tokens = self._tokens(pixels).shape[1]
+        self.num_prefix_tokens = tokens - self.grid[0] * self.grid[1]
+        self.has_class_token = self.num_prefix_tokens > 0
         if strategy == "default" and not self.has_class_token:
             raise UserError(
                 f"model.vision_strategy = 'default': {name!r} has no class token to drop; use 'full' or 'auto'"
@@ -73,34 +78,48 @@ class VisionEncoder:
         self.strategy: Literal["default", "full"] = (
             strategy if strategy != "auto" else "default" if self.has_class_token else "full"
         )
-        self.num_patches = tokens - 1 if self.strategy == "default" else tokens
+        self.num_patches = tokens - self.num_prefix_tokens if self.strategy == "default" else tokens
 
-    def _keep_layers_below(self) -> None:
-        """Layers above the one that is read are never computed."""
-        layers = getattr(getattr(self.model, "encoder", None), "layers", None)
+    def load_weights(self) -> nn.Module:
+        """The tower as its checkpoint has it, all layers, on the CPU."""
+        if self.in_llava:
+            half: nn.Module = load_vision_half(self.location, KEY, dtype=self.dtype)
+            return half
+        whole = load_model(AutoModel, self.location, KEY, dtype=self.dtype)
+        tower: nn.Module = getattr(whole, "vision_model", whole)
+        return tower
+
+    def _keep_layers_below(self, wanted: list[int]) -> None:
+        """Layers above the last one that is read are never computed."""
         count = int(self.config.num_hidden_layers)
-        index = self.layer if self.layer >= 0 else count + 1 + self.layer
-        if not 0 < index <= count:
-            raise UserError(f"model.vision_layer = {self.layer}: {self.name!r} has {count} layers; use -{count} to -1")
-        self._hooked: nn.Module | None = None
+        self._indices = [layer if layer >= 0 else count + 1 + layer for layer in wanted]
+        for layer, index in zip(wanted, self._indices, strict=True):
+            if not 0 < index <= count:
+                raise UserError(f"model.vision_layer = {layer}: {self.name!r} has {count} layers; use -{count} to -1")
+        encoder = getattr(self.model, "encoder", None)
+        layers = getattr(encoder, "layers", getattr(encoder, "layer", None))  # DINOv2 has `layer`
+        self._hooked: list[nn.Module] = []
         if isinstance(layers, nn.ModuleList) and len(layers) == count:
-            del layers[index:]
-            self._hooked = layers[index - 1]
+            del layers[max(self._indices) :]
+            self._hooked = [layers[index - 1] for index in self._indices]
 
     def _tokens(self, pixel_values: Tensor) -> Tensor:
-        if self._hooked is None:
+        if not self._hooked:
             out = self.model(pixel_values, output_hidden_states=True)
-            states: Tensor = out.hidden_states[self.layer]
-            return states
-        kept: list[Tensor] = []
-        handle = self._hooked.register_forward_hook(
-            lambda _module, _inputs, output: kept.append(output[0] if isinstance(output, tuple) else output)
-        )
+            return torch.cat([out.hidden_states[index] for index in self._indices], -1)
+        kept: dict[int, Tensor] = {}
+
+        def keep(module: nn.Module, _inputs: Any, output: Any) -> None:
+            kept[id(module)] = output[0] if isinstance(output, tuple) else output
+
+        handles = [module.register_forward_hook(keep) for module in {id(m): m for m in self._hooked}.values()]
         try:
             self.model(pixel_values)
         finally:
-            handle.remove()
-        return kept[0]
+            for handle in handles:
+                handle.remove()
+        states = [kept[id(module)] for module in self._hooked]
+        return states[0] if len(states) == 1 else torch.cat(states, -1)
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
@@ -114,7 +133,7 @@ class VisionEncoder:
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures -> (B, P, V) features, on the CPU, in the encoder's dtype."""
         tokens = self._tokens(self.pixel_values(images))
-        return (tokens[:, 1:] if self.strategy == "default" else tokens).cpu()
+        return (tokens[:, self.num_prefix_tokens :] if self.strategy == "default" else tokens).cpu()
 
     def fingerprint(self) -> str:
         """sha256 of the weights that are used, the preprocessing, the layer and the strategy."""
@@ -122,6 +141,18 @@ class VisionEncoder:
             how = self.processor.to_dict()
             self._fingerprint = fingerprint(self.model.state_dict(), how, self.layer, self.strategy, str(self.dtype))
         return self._fingerprint
+
+
+def _check_fixed_resolution(name: str, model_type: str, config: Any) -> None:
+    if not hasattr(config, "patch_size"):
+        raise UserError(f"{KEY} = {name!r}: a {model_type} model is no image encoder; use a CLIP or SigLIP one")
+    if not hasattr(config, "image_size"):
+        raise UserError(
+            f"{KEY} = {name!r}: a {model_type} model takes pictures of any resolution, with masks that LLaVA's format "
+            "has no place for; use one of fixed resolution, such as google/siglip2-base-patch16-256"
+        )
+    if not isinstance(config.patch_size, int) or not isinstance(config.image_size, int):
+        raise UserError(f"{KEY} = {name!r}: has patches or pictures that are not square; use another encoder")
 
 
 class _FastPreprocessing:

@@ -51,8 +51,7 @@ class VLM:
         if len(images) != len(prompts):
             raise ValueError(f"{len(images)} pictures, {len(prompts)} prompts: one prompt a picture is needed")
         features = self.encoder.encode(images)
-        tokenizer = self.language.tokenizer
-        ids = [tokenizer(text, add_special_tokens=False)["input_ids"] if text else [] for text in prompts]
+        ids = [self.language.prompt_ids(text) for text in prompts]
         answers = [""] * len(prompts)
         for length in sorted({len(row) for row in ids}):
             rows = [i for i, row in enumerate(ids) if len(row) == length]

@@ -27,6 +27,7 @@ from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
 from fedcmp.federation.payload import Payload, decode, difference, encode, encode_with_feedback
 from fedcmp.methods import LARGE_BATCH
 from fedcmp.model.projector import Projector
+from fedcmp.model.projector_files import read_projector, start_from
 from fedcmp.model.vlm import VLM
 from fedcmp.simulation.frames import under
 from fedcmp.simulation.loading import load_encoder, load_language, load_prepared
@@ -162,12 +163,12 @@ class Engine:
 
     def _caption(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
         self._load(tensors)
-        pairs, texts = self.data.evaluation, []
+        pairs, texts, language = self.data.evaluation, [], self.vlm.language
+        prompt = torch.tensor([language.prompt_ids("")], dtype=torch.long)
         for position in job["positions"]:  # one by one: the text does not depend on its neighbours
             features = pairs.features.features(pairs.rows[[position]])
             visual = self.vlm.visual_tokens(features)
-            prompt = torch.empty(1, 0, dtype=torch.long)
-            texts += self.vlm.language.generate(visual, prompt, max_new_tokens=int(job["max_new_tokens"]))
+            texts += language.generate(visual, prompt, max_new_tokens=int(job["max_new_tokens"]))
         return {"captions": texts}, {}
 
     def _load(self, tensors: Tensors) -> None:
@@ -232,8 +233,19 @@ def _tensors(done: Trained, learner: Learner, job: Job, residual: Tensors | None
 
 
 def new_projector(recipe: Recipe, vision_width: int, text_width: int) -> Projector:
-    """The projector that every learner of the run starts from."""
+    """A projector of the recipe's kind with fresh weights, drawn from the run's seed."""
     model = recipe.model
     return Projector(
         vision_width, text_width, kind=model.projector, initialisation=model.initialisation, seed=recipe.run.seed
     )
+
+
+def initial_projector(recipe: Recipe, vision_width: int, text_width: int) -> Projector:
+    """The projector that every learner of the run starts from.
+
+    Raises:
+        UserError: model.projector_from is none that fits the recipe's encoder and LLM.
+    """
+    projector = new_projector(recipe, vision_width, text_width)
+    source = recipe.model.projector_from
+    return projector if source is None else start_from(projector, read_projector(source))

@@ -9,17 +9,21 @@ from typing import Any
 import numpy as np
 
 from fedcmp.config import Recipe, dump_recipe, override, parse_recipe, read_dumped
+from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
 from fedcmp.methods import NOT_FEDERATED
 from fedcmp.model.export import check_export_folder, export_llava
-from fedcmp.model.language import LanguageModel
-from fedcmp.model.vision import VisionEncoder
+from fedcmp.model.locations import dtype_of
+from fedcmp.model.projector import Projector
+from fedcmp.model.projector_files import Naming, file_for, projector_file
+from fedcmp.model.rewriting import base_folder, rewrite_projector
 from fedcmp.model.vlm import VLM
+from fedcmp.report.model_card import model_card
 from fedcmp.runs import RunFolder, Tensors
 from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loading import Prepared, load_language, load_prepared
+from fedcmp.simulation.loading import Prepared, load_encoder, load_language, load_prepared, load_text
 from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.sources import Progress
 
@@ -80,7 +84,9 @@ def judge(folder: Path, overrides: list[str] | None, *, progress: Progress) -> d
             data = load_prepared(recipe, _prepared(folder))
             if recipe.evaluation.questions is not None:
                 per_kind = recipe.evaluation.questions_per_kind
-                questions = read_questions(recipe.evaluation.questions, data.ids, language.tokenizer, per_kind=per_kind)
+                questions = read_questions(
+                    recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
+                )
                 data = dataclasses.replace(data, questions=questions)
         vlm = VLM(language, new_projector(recipe, data.vision_width, language.width))
         out: dict[str, Any] = {"round": checkpoint.round}
@@ -105,7 +111,10 @@ def _figures(vlm: VLM, data: Prepared, recipe: Recipe, *, blind: bool) -> dict[s
 
 
 def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
-    """A run's last projector with its frozen parts, as a LLaVA folder.
+    """A run's last projector with its frozen parts, as a LLaVA folder with a model card.
+
+    Where both frozen parts are from one LLaVA folder, and its config.json holds for the trained model, only the shard
+    that holds the projector is written anew.
 
     Args:
         folder: one method's run.
@@ -113,17 +122,49 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
         client: of a local-only run, whose projector.
 
     Raises:
-        UserError: no run, no checkpoint, no such client, or the folder holds a model.
+        UserError: no run, no checkpoint, no such client, the folder holds a model, or LLaVA's format cannot hold it.
     """
     check_export_folder(out)
     recipe = run_recipe(folder)
-    projector = _projector(folder, recipe, client)
-    model = recipe.model
-    encoder = VisionEncoder(model.vision, layer=model.vision_layer, strategy=model.vision_strategy, dtype=model.dtype)
-    language = LanguageModel(model.language, separator=model.separator, dtype=model.dtype, device="cpu")
-    module = new_projector(recipe, encoder.width, language.width)
-    module.load_state_dict(projector)
-    return export_llava(out, encoder, module, language)
+    module = _trained(folder, recipe, client)
+    encoder, text, card = load_encoder(recipe, device="cpu"), load_text(recipe), model_card(folder, client=client)
+    base = base_folder(encoder, module, text)
+    if base is not None:
+        return rewrite_projector(out, base, encoder, module, text, dtype=dtype_of(recipe.model.dtype), card=card)
+    return export_llava(out, encoder, module, load_language(recipe, device="cpu"), card=card)
+
+
+def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
+    """A run's last projector alone, in a file of its own; no frozen part is read.
+
+    Args:
+        folder: one method's run.
+        out: the new file, or a folder for it.
+        naming: "huggingface": safetensors; "llava": mm_projector.bin for LLaVA's own code.
+        client: of a local-only run, whose projector.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no run, no checkpoint, no such client, or the file is there already.
+    """
+    path = file_for(out, naming)
+    module = _trained(folder, run_recipe(folder), client)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror}); give another folder") from error
+    write_whole(path, projector_file(module, naming))
+    return path
+
+
+def _trained(folder: Path, recipe: Recipe, client: int | None) -> Projector:
+    tensors = _projector(folder, recipe, client)
+    text_width, vision_width = tensors["linear_1.weight"].shape
+    module = new_projector(recipe, vision_width, text_width)
+    module.load_state_dict(tensors)
+    return module
 
 
 def _projector(folder: Path, recipe: Recipe, client: int | None) -> Tensors:

@@ -12,7 +12,7 @@ from fedcmp.data.features import FeatureSource
 from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.data.store import open_feature_store
 from fedcmp.evaluation.questions import QuestionItem, question_ids
-from fedcmp.model.language import LanguageModel
+from fedcmp.model.language import LanguageModel, TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.simulation.sources import (
@@ -53,30 +53,39 @@ def chain(features: list[FeatureSource], sizes: list[int]) -> FeatureSource:
     return ChainedFeatures(features, sizes) if len(features) > 1 else features[0]
 
 
-def load_encoder(recipe: Recipe) -> VisionEncoder:
-    """The recipe's frozen encoder."""
+def load_encoder(recipe: Recipe, *, device: str | None = None) -> VisionEncoder:
+    """The recipe's frozen encoder; `device` instead of model.device."""
     model = recipe.model
     return VisionEncoder(
         model.vision,
         layer=model.vision_layer,
         strategy=model.vision_strategy,
         dtype=model.dtype,
-        device=model.device,
+        device=device or model.device,
     )
 
 
-def load_language(recipe: Recipe) -> LanguageModel:
-    """The recipe's frozen LLM, as training and judging use it."""
+def load_text(recipe: Recipe) -> TextFormat:
+    """The recipe's tokenizer and prompt format."""
+    return TextFormat(recipe.model.language, **_text_options(recipe))
+
+
+def load_language(recipe: Recipe, *, device: str | None = None) -> LanguageModel:
+    """The recipe's frozen LLM, as training and judging use it; `device` instead of model.device."""
     model = recipe.model
     return LanguageModel(
         model.language,
-        separator=model.separator,
         dtype=model.dtype,
-        device=model.device,
+        device=device or model.device,
         frozen_precision=model.frozen_precision,
         compile=model.compile,
         logit_rows=model.logit_rows,
+        **_text_options(recipe),
     )
+
+
+def _text_options(recipe: Recipe) -> dict[str, Any]:
+    return {key: getattr(recipe.model, key) for key in ("separator", "prompt", "instruction")}
 
 
 def load_prepared(recipe: Recipe, folder: Path, *, encoder: VisionEncoder | None = None) -> Prepared:

@@ -30,7 +30,8 @@ from fedcmp.scenarios.partition import swap_captions
 from fedcmp.simulation.assigned import Assigned, assigned_pairs, check_built
 from fedcmp.simulation.crew import HELD_OUT, Crew
 from fedcmp.simulation.division import Usable, divide, hold_out, in_turn, readable
-from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared
+from fedcmp.simulation.engine import initial_projector
+from fedcmp.simulation.loading import Prepared, chain, load_encoder, load_prepared, load_text
 from fedcmp.simulation.samples import choose, keep_pictures
 from fedcmp.simulation.sources import (
     Collection,
@@ -59,10 +60,11 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | No
     Raises:
         UserError: unusable data, or data that changed since the run began.
     """
-    text = TextFormat(recipe.model.language, separator=recipe.model.separator)
+    text = load_text(recipe)
     encoder = load_encoder(recipe)
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
+    initial_projector(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
@@ -112,7 +114,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | No
     if question_file is not None and recipe.evaluation.questions_per_kind:
         ids = question_ids([key for key, _ in judged_names], [owner for _, owner in judged_names])
         per_kind = recipe.evaluation.questions_per_kind
-        questions = read_questions(question_file, ids, text.tokenizer, per_kind=per_kind)
+        questions = read_questions(question_file, ids, text.reader, per_kind=per_kind, asked=text.asked)
     setup = {
         "fingerprint": source_fingerprint([*collections, *([held_out] if held_out else [])]),
         "manifest": manifest.hash(),

@@ -20,11 +20,10 @@ from fedcmp.config import Recipe, dump_recipe, read_dumped
 from fedcmp.data.writing import write_whole
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
-from fedcmp.model.language import TextFormat
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.crew import Crew, crew_of
-from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loading import Prepared
+from fedcmp.simulation.engine import initial_projector
+from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.precision import settle_dtype
@@ -128,8 +127,8 @@ def _train(
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
     torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
-    text = TextFormat(recipe.model.language, separator=recipe.model.separator)
-    initial = new_projector(recipe, data.vision_width, text.width).tensors()
+    text = load_text(recipe)
+    initial = initial_projector(recipe, data.vision_width, text.width).tensors()
     for method, kept in folders.items():
         if not kept.begun:
             kept.begin(_recipe_text(recipe, data, method))

@@ -7,6 +7,7 @@ from typing import Any
 
 from fedcmp.config import Method, Recipe
 from fedcmp.methods import NOT_FEDERATED, choose
+from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.scene import WORLD_REVISION
 from fedcmp.world.suites import SUITES
@@ -17,7 +18,14 @@ Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, obje
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
     "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
     "federation": {"payload": "float32", "error_feedback": True, "broadcast_payload": None},
-    "model": {"frozen_precision": "same", "compile": False, "logit_rows": None},
+    "model": {
+        "frozen_precision": "same",
+        "compile": False,
+        "logit_rows": None,
+        "prompt": "plain",
+        "instruction": INSTRUCTION,
+        "projector_from": None,
+    },
     "training": {"micro_batch": None},
 }
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight")  # keys of [run]

@@ -15,10 +15,9 @@ from filelock import FileLock
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.methods import NOT_FEDERATED
-from fedcmp.model.language import TextFormat
 from fedcmp.runs import RunFolder
-from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loading import Prepared, load_prepared
+from fedcmp.simulation.engine import initial_projector
+from fedcmp.simulation.loading import Prepared, load_prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.prepare import prepare
@@ -46,8 +45,8 @@ def run_single(recipe: Recipe, method: str, *, pairs_hash: str, suites: Sequence
     """
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
-    text = TextFormat(recipe.model.language, separator=recipe.model.separator)
-    initial = new_projector(recipe, data.vision_width, text.width).tensors()
+    text = load_text(recipe)
+    initial = initial_projector(recipe, data.vision_width, text.width).tensors()
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "run")
         folder.begin(dump_recipe(recipe))

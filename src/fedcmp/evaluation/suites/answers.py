@@ -86,7 +86,7 @@ def _ranked(reader: _Reader, chosen: list[int]) -> Iterator[tuple[int, str]]:
         owners = [asked[row][0] for row in rows]
         ids = torch.tensor([prompts[i] + list(asked[row][1]) for i, row in zip(owners, rows, strict=True)])
         inputs = reader.language.inputs(reader.visual(owners), ids)
-        logits = reader.language.model(inputs_embeds=inputs, use_cache=False, logits_to_keep=length).logits
+        logits = reader.language.logits(inputs, length)
         log_probabilities = logits.float().log_softmax(-1).cpu()  # (B, A, words)
         for place, row in enumerate(rows):
             i = asked[row][0]

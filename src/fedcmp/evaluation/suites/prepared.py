@@ -139,7 +139,7 @@ def _suites(
             features = _encode(encoder, images, torch_dtype(feature_dtype))
             path.parent.mkdir(parents=True, exist_ok=True)
             write_whole(path, save({"features": features}))
-        prepared[name] = _prepared(name, suite.items, text.tokenizer, features)
+        prepared[name] = _prepared(name, suite.items, text, features)
         if progress is not None:
             progress("preparing suites", done + 1, len(wanted))
     return Suites(split, prepared, text.tokenizer)
@@ -162,15 +162,16 @@ def _encode(encoder: ImageEncoder, images: NDArray[np.uint8], dtype: torch.dtype
     return torch.cat(parts)
 
 
-def _prepared(name: str, items: list[Item], tokenizer: Any, features: Tensor) -> PreparedSuite:
+def _prepared(name: str, items: list[Item], text: TextFormat, features: Tensor) -> PreparedSuite:
     prompts: list[list[int]] = []
     answers: list[list[int]] = []
     options: list[list[list[int]]] = []
-    continued = functools.cache(functools.partial(continuation, tokenizer))  # many prompts occur often
+    continued = functools.cache(functools.partial(continuation, text.reader))  # many prompts occur often
     for item in items:
-        prompt, answer = continued(item.prompt, item.answer)
+        asked = text.asked(item.prompt)
+        prompt, answer = continued(asked, item.answer)
         prompts.append(prompt)
         answers.append(answer)
         ranked = item.options if item.how == "rank" else ()
-        options.append([continued(item.prompt, option)[1] for option in ranked])
+        options.append([continued(asked, option)[1] for option in ranked])
     return PreparedSuite(name, items, prompts, answers, options, features)

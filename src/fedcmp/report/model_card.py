@@ -1,0 +1,198 @@
+"""The model card of an exported run: recipe, data, figures, versions, how to load it. Reads the run's files only.
+
+A card is made to be published: folders and files of the recipe are given by their last name, those of the pairs not at
+all. The licence is left to whoever publishes: it must fit the base models' and the data's.
+"""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from fedcmp.report.reading import Run, load_runs
+from fedcmp.report.records import Evaluation
+
+_HIDDEN = {"run": ("folder", "cache", "workers"), "data": ("pairs", "images", "clients")}
+_PLACES = {
+    "model": ("vision", "language", "projector_from"),
+    "scenario": ("manifest",),
+    "evaluation": ("questions",),
+}
+_LOAD = """```python
+from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+model, processor = LlavaForConditionalGeneration.from_pretrained(FOLDER), AutoProcessor.from_pretrained(FOLDER)
+conversation = [{"role": "user", "content": [{"type": "image", "url": PICTURE}, {"type": "text", "text": TEXT}]}]
+inputs = processor.apply_chat_template(
+    conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+)
+out = model.generate(**inputs, max_new_tokens=64)
+print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
+```"""
+
+
+def model_card(folder: Path, *, client: int | None = None) -> str:
+    """The text of README.md for the model of a run.
+
+    Args:
+        folder: one method's run.
+        client: of a local-only run, whose projector is exported.
+
+    Raises:
+        UserError: the folder is no run, or a file of it is not what it should be.
+    """
+    (run,) = load_runs(folder)
+    recipe = published(run.recipe)
+    versions = recipe.pop("versions", {})
+    whose = "" if client is None else f", client {client} alone"
+    return "\n".join(
+        [
+            *_front_matter(run.recipe),
+            "",
+            f"# {run.name}: {run.method}{whose}",
+            "",
+            "A LLaVA whose projector was trained with fedcmp (federated pretraining of multimodal LLMs), vision "
+            f"encoder and LLM frozen: {_parts(recipe)}. {_how(run)}",
+            "",
+            "## Data",
+            *_data(run),
+            "",
+            "## Figures",
+            *_figures(run, client),
+            "",
+            "## How to load it",
+            _LOAD,
+            *_prompt(recipe),
+            "",
+            "## Recipe",
+            "```toml",
+            tomli_w.dumps(recipe).strip(),
+            "```",
+            "",
+            "## Versions",
+            ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded",
+            "",
+        ]
+    )
+
+
+def published(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without the places of its writer's disk: models and files by their last name, pairs left out."""
+    out: dict[str, Any] = {}
+    for section, values in recipe.items():
+        if not isinstance(values, Mapping):
+            out[section] = values
+            continue
+        kept = {key: value for key, value in values.items() if key not in _HIDDEN.get(section, ())}
+        for key in _PLACES.get(section, ()):
+            if isinstance(kept.get(key), str):
+                kept[key] = _public_name(kept[key])
+        out[section] = kept
+    return out
+
+
+def _public_name(name: str) -> str:
+    """A hub name as it is; of a folder or file its last name."""
+    return name if _is_hub_name(name) else Path(name).name
+
+
+def _is_hub_name(name: str) -> bool:
+    return name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).exists()
+
+
+def _front_matter(recipe: Mapping[str, Any]) -> list[str]:
+    model = recipe.get("model", {})
+    names = dict.fromkeys(str(model.get(key, "")) for key in ("language", "vision"))
+    bases = [name for name in names if _is_hub_name(name)]
+    return [
+        "---",
+        "# license: to be filled in; it must fit those of the base models and of the data",
+        "library_name: transformers",
+        "pipeline_tag: image-text-to-text",
+        "tags: [llava, fedcmp, federated-learning]",
+        *(["base_model:", *(f"- {name}" for name in bases)] if bases else []),
+        "---",
+    ]
+
+
+def _parts(recipe: Mapping[str, Any]) -> str:
+    model = recipe.get("model", {})
+    vision, language = (str(model.get(key, "")) for key in ("vision", "language"))
+    told = ("the embedded world's own" if name == "world" else f"`{name}`" for name in (vision, language))
+    return "encoder {}, LLM {}".format(*told)
+
+
+def _how(run: Run) -> str:
+    if run.method == "local":
+        return f"{run.round_reached} rounds on one client's own pairs, without a server."
+    if run.method.startswith("centralized"):
+        return f"{run.round_reached} rounds on the pooled pairs of all clients."
+    return f"{run.round_reached} rounds of local training and merging by `{run.method}`, each client on its own pairs."
+
+
+def _data(run: Run) -> list[str]:
+    scenario, data = run.recipe.get("scenario", {}), run.recipe.get("data", {})
+    source = "made by the embedded world" if data.get("format") == "world" else f"in {data.get('format')} format"
+    lines = [
+        f"{run.num_pairs or 0} image-caption pairs {source}, scenario `{scenario.get('kind', '?')}`, each seen once. "
+        "Where they are from and under which terms they may be used is to be filled in.",
+        "",
+        "| Client | Pairs | Left out as unusable | Captions swapped on purpose |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for holding in run.holdings:
+        bad = int(sum(holding.bad_pairs.values()))
+        lines.append(f"| {_cell(holding.name)} | {holding.num_pairs} | {bad} | {holding.wrong_captions} |")
+    return lines
+
+
+def _figures(run: Run, client: int | None) -> list[str]:
+    split = str(run.recipe.get("evaluation", {}).get("split", "test"))
+    measured = run.measures(split)
+    last = measured[max(measured)] if measured else ()
+    mine = [line for line in last if client is None or line.client == client]
+    rows = [(f"this model (round {line.round})", line) for line in mine[:1]]
+    told = {"blind": "blind: the same LLM without the picture", "initial": "projector before training"}
+    rows += [(words, line) for name, words in told.items() if (line := run.reference(name, split)) is not None]
+    if not rows:
+        return ["Not evaluated."]
+    lines = [
+        f"On held-out pairs of the same clients ({split}); losses in nats a caption token.",
+        "",
+        "| Model | Caption loss | Worst group's loss | Question accuracy |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for words, line in rows:
+        worst = f"{_figure(line.worst_group_loss)} {_cell(line.worst_group)}".strip()
+        lines.append(f"| {words} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
+    return lines
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def _accuracy(line: Evaluation) -> str:
+    value = line.question_accuracy
+    return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _prompt(recipe: Mapping[str, Any]) -> list[str]:
+    model = recipe.get("model", {})
+    if model.get("prompt") == "chat":
+        return [
+            "",
+            "The projector was trained inside the LLM's own chat template; for a caption, "
+            f"TEXT = {str(model.get('instruction'))!r}.",
+        ]
+    return [
+        "",
+        "The projector was trained in LLaVA's plain format: the picture, a separator, the text. Without a text part "
+        "(leave it out) the model writes a caption; it was not tuned to follow instructions.",
+    ]
