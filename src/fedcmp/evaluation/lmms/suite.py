@@ -76,18 +76,21 @@ class Outcome:
         status: "asked" now, "kept" from before, "skipped" or "failed".
         score: the figure, if there is one.
         reason: why it was skipped or failed.
+        remark: what has to be said with the figure.
     """
 
     benchmark: str
     status: Literal["asked", "kept", "skipped", "failed"]
     score: float | None = None
     reason: str = ""
+    remark: str = ""
 
     def line(self) -> str:
         """For people."""
         if self.score is None:
             return f"{self.benchmark}: {self.status}: {self.reason}"
-        return f"{self.benchmark}: {self.score:.1f}{' (kept)' if self.status == 'kept' else ''}"
+        remarks = [*(["kept"] if self.status == "kept" else []), *([self.remark] if self.remark else [])]
+        return f"{self.benchmark}: {self.score:.1f}" + (f" ({', '.join(remarks)})" if remarks else "")
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,8 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
     content = record | {"samples": answers.samples}
     write_whole(out / f"{benchmark.name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     shutil.rmtree(own, ignore_errors=True)
-    return Outcome(benchmark.name, "asked", answers.score)
+    remark = f"{answers.empty} of {len(answers.samples)} answers are empty" if answers.empty else ""
+    return Outcome(benchmark.name, "asked", answers.score, remark=remark)
 
 
 def _record(planned: _Planned, answers: Answers, settings: Settings) -> dict[str, Any]:
@@ -215,6 +219,7 @@ def _record(planned: _Planned, answers: Answers, settings: Settings) -> dict[str
         "metric": benchmark.score[0],
         "metrics": answers.metrics,
         "asked": len(answers.samples),
+        "empty": answers.empty,
         "items": answers.items,
         "judge": None if judge is None else judge | {"answered_as": answers.judged_by},
         "task": benchmark.task,

@@ -82,8 +82,8 @@ def read_json_rows(path: Path) -> list[dict[str, Any]]:
 
 def _with_pictures(record: dict[str, Any], path: Path, number: int) -> dict[str, Any]:
     given = record.get("image")
-    names = given if isinstance(given, list) else [given]
-    if not names or not all(isinstance(name, str) for name in names):
+    names = [name for name in (given if isinstance(given, list) else [given]) if isinstance(name, str)]
+    if not names or (isinstance(given, list) and len(names) < len(given)):
         raise UserError(f'{path} record {number}: "image" must be a path relative to {path.parent}, or a list of them')
     read = []
     for name in names:
