@@ -50,13 +50,16 @@ def benchmark_folder(
     runs = [folder] if RunFolder(folder).begun else sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
     if not runs:
         raise UserError(f"{folder}: neither a run's folder (no metrics.jsonl) nor an exported LLaVA folder")
-    outcomes = {}
+    asked = []
     for run in runs:
         place = (out or run / FOLDER) if len(runs) == 1 else (out / run.name if out else run / FOLDER)
-        for name, model, target in _models(run, place, client):
+        form = prompts or (EMBEDDED if run_recipe(run).model.language == EMBEDDED else LMMS_EVAL)
+        asked += [(*found, replace(settings, prompts=prompts_named(form))) for found in _models(run, place, client)]
+    outcomes = {}
+    for name, model, target, own in asked:
+        if len(asked) > 1:
             say(f"{name}:")
-            form = prompts or (EMBEDDED if run_recipe(run).model.language == EMBEDDED else LMMS_EVAL)
-            outcomes[name] = ask_benchmarks(model, target, replace(settings, prompts=prompts_named(form)), say)
+        outcomes[name] = ask_benchmarks(model, target, own, say)
     return outcomes
 
 

@@ -103,12 +103,9 @@ def test_without_judge_or_data_it_says_so(fake, model, tmp_path, settings):
     (tmp_path / "few").mkdir()
     outcomes, _ = ask(model, tmp_path, replace(settings, datasets=tmp_path / "few"))
     assert "holds no folder for it, such as pope/" in outcomes["pope"].reason
-    with pytest.raises(UserError, match="pope: .* holds no folder"):
-        ask(
-            model,
-            tmp_path,
-            replace(settings, datasets=tmp_path / "few", insisted=True, benchmarks=[BENCHMARKS["pope"]]),
-        )
+    few = replace(settings, datasets=tmp_path / "few", insisted=True, benchmarks=[BENCHMARKS["pope"]])
+    with pytest.raises(UserError, match=r"pope: .* holds no folder"):
+        ask(model, tmp_path, few)
     with pytest.raises(UserError, match="mm-vet: its answers need a judge"):
         ask(model, tmp_path, replace(settings, insisted=True, benchmarks=[BENCHMARKS["mm-vet"]]))
 
