@@ -1,6 +1,6 @@
 """Items of the embedded world's suites in the real formats of POPE, MME and MMBench, for lmms-eval to ask.
 
-    FOLDER/POPE/data/test-00000-of-00001.parquet        as lmms-lab publishes it, and so on
+    FOLDER/POPE/data/test-00000-of-00001.parquet        as on the hub, and so on
 
 Real conventions that differ from our suites': POPE asks about a present object once a split, so a row of ours that
 counts in three splits is written three times; MME's questions end with " Please answer yes or no."; MMBench gives
