@@ -6,13 +6,13 @@ import shutil
 import pytest
 
 from fedcmp.errors import UserError
+from fedcmp.report.study import write_study_report
 from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import load_study
 from fedcmp.study.runner import Study
 
 from ..evaluation.lmms.fake_lmms import FakeLmms
 from ..evaluation.lmms.real_formats import write_datasets
-from .test_end_to_end import fedcmp
 
 
 @pytest.fixture
@@ -31,10 +31,11 @@ def asking(content, tmp_path):
 def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, write, world_cache, tmp_path, monkeypatch):
     fake = FakeLmms(tmp_path / "fake")
     monkeypatch.setenv("FEDCMP_LMMS_PYTHON", str(fake.python))
-    recipe = write(asking)
-    done = fedcmp("study", recipe, cache=world_cache)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
+    said: list[str] = []
+    Study(load_study(write(asking)), said.append).run()
     folder = tmp_path / "results"
+    write_study_report(folder)
     record = json.loads((folder / "benchmarks" / "image" / "fedavg" / "seed-1" / "pope.json").read_text())
     assert record["score"] == 50
     assert (folder / "models" / "image" / "fedcmp-published" / "seed-1" / "checkpoints").is_dir()
@@ -45,10 +46,11 @@ def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, writ
     assert 'id="benchmarks"' in (folder / "report" / "index.html").read_text()
 
     shutil.rmtree(folder / "models" / "image" / "fedavg")  # without its projector a run is run again
-    again = fedcmp("study", recipe, cache=world_cache)
-    assert "[1/1" in again.stderr
+    said.clear()
+    Study(load_study(write(asking)), said.append).run()
+    assert any(line.startswith("[1/1") for line in said)
     for method in ("fedavg", "fedcmp-published"):  # the same projectors, to the bit
-        assert f"image, {method}, seed 1: pope: 50.0 (kept)" in again.stderr
+        assert f"image, {method}, seed 1: pope: 50.0 (kept)" in said
     assert len(fake.calls()) == 2
 
 
