@@ -16,6 +16,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from fedcmp import __version__
+from fedcmp.cli_evaluate import evaluate_command
 from fedcmp.cli_scenario import scenario_app
 from fedcmp.distributed import Group, joined, launched
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
@@ -33,6 +34,7 @@ world_app = typer.Typer(
 )
 app.add_typer(world_app)
 app.add_typer(scenario_app)
+app.command("evaluate")(evaluate_command)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
 RunFolderArgument = Annotated[Path, typer.Argument(help="A run's folder, for example runs/demo.", show_default=False)]
@@ -139,22 +141,6 @@ def report_command(
     typer.echo(f"report: {page}")
 
 
-@app.command("evaluate")
-def evaluate_command(run: RunFolderArgument, option: Override = None) -> None:
-    """Judge the last projector of a run again, for example on other questions or more pairs.
-
-    Example: fedcmp evaluate runs/demo/fedcmp -o evaluation.questions_per_kind=500
-    """
-    import json
-
-    from fedcmp.progress import Display
-    from fedcmp.simulation.judge import judge
-
-    with Display(None) as display:
-        result = judge(run, option, progress=display.preparing)
-    typer.echo(json.dumps(result, indent=2))
-
-
 @app.command("export")
 def export_command(
     run: RunFolderArgument,
@@ -255,6 +241,22 @@ def world_export_command(
     from fedcmp.world.export import export_world
 
     typer.echo(f"exported: {export_world(folder, split=split, count=count, format=format, picture=picture)}")
+
+
+@world_app.command("benchmarks")
+def world_benchmarks_command(
+    folder: Annotated[Path, typer.Argument(help="A new folder.", show_default=False)],
+    split: Annotated[Literal["validation", "test"], typer.Option(help="They share no scene.")] = "test",
+    limit: Annotated[int | None, typer.Option(min=1, help="So many pictures of each only.", show_default=False)] = None,
+) -> None:
+    """Write the world's suites pope, mme and mmbench in the real benchmarks' formats, for lmms-eval.
+
+    Example: fedcmp world benchmarks datasets/
+    """
+    from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
+
+    for name, items in write_world_benchmarks(folder, split=split, limit=limit).items():
+        typer.echo(f"{name}: {len(items)} rows")
 
 
 @world_app.command("pretrain")

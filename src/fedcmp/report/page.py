@@ -6,6 +6,7 @@ Everything that comes from a run is escaped.
 import json
 from html import escape
 
+from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.clientfigures import client_panels, diagnostic_panels, weight_panels
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.figures import curve_panels, loss_panel
@@ -27,6 +28,7 @@ _SECTIONS = {
     "weights": ("Clients' weights in the merge", "Weights"),
     "questions": ("Accuracy by kind of question", "Questions"),
     "groups": ("Caption loss by group", "Groups"),
+    "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "samples": ("Captions that the models write", "Captions"),
     "data": ("Who holds what", "Data"),
     "diagnostics": ("The aggregator's own numbers", "Aggregator"),
@@ -50,6 +52,7 @@ def render_page(comparison: Comparison, *, title: str) -> str:
         "weights": _weights(comparison),
         "questions": _table(kinds_table(comparison)),
         "groups": _table(groups_table(comparison)),
+        "benchmarks": _table(benchmarks_table(comparison)),
         "samples": _samples(comparison),
         "data": _table(holdings_table(comparison)),
         "diagnostics": multiples(diagnostic_panels(comparison)),

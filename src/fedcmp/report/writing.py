@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.page import render_page
 from fedcmp.report.png import PNG_NAMES, png_files
@@ -69,7 +70,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
     parts = [f"# {escape_markdown(title)}", said, f"What ran: {escape_markdown(ran)}."]
     parts.extend(f"> {escape_markdown(text)}" for text in warnings(comparison))
     parts.append("## Methods\n\n" + table_to_markdown(comparison_table(comparison)))
-    tables = (kinds_table, groups_table, holdings_table, differences_table)
+    tables = (benchmarks_table, kinds_table, groups_table, holdings_table, differences_table)
     for table in (make(comparison) for make in tables):
         if table is not None:
             parts.append(f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table)}")

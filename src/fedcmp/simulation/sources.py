@@ -31,6 +31,11 @@ def cache_folder(recipe: Recipe) -> Path:
     """Where features and exported worlds are kept: run.cache, $FEDCMP_CACHE, or the user's cache folder."""
     if recipe.run.cache is not None:
         return recipe.run.cache.expanduser()
+    return user_cache_folder()
+
+
+def user_cache_folder() -> Path:
+    """Where things are kept that belong to no recipe: $FEDCMP_CACHE or the user's cache folder."""
     if os.environ.get("FEDCMP_CACHE"):
         return Path(os.environ["FEDCMP_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedcmp"

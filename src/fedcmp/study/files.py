@@ -2,6 +2,8 @@
 
 study.json                          titles, families, arms, seeds: what the report needs beside the runs
 runs/SCENARIO/METHOD/seed-S.json    a run
+models/SCENARIO/METHOD/seed-S/      with study.benchmarks: the run's folder with its projector
+benchmarks/SCENARIO/METHOD/seed-S/  one file a benchmark
 references/blind.json               the LLM without pictures
 scenarios/SCENARIO/seed-S.json      sizes, heterogeneity, a map
 tuning/METHOD.json                  every trial, and what was chosen
@@ -32,6 +34,14 @@ class StudyFiles:
     def run(self, scenario: str, method: str, seed: int) -> Path:
         """A run's record."""
         return self.folder / "runs" / scenario / method / f"seed-{seed}.json"
+
+    def model(self, scenario: str, method: str, seed: int) -> Path:
+        """The folder of a run whose projector is kept."""
+        return self.folder / "models" / scenario / method / f"seed-{seed}"
+
+    def benchmarks(self, scenario: str, method: str, seed: int) -> Path:
+        """The folder of a run's benchmarks."""
+        return self.folder / "benchmarks" / scenario / method / f"seed-{seed}"
 
     def runs_of(self, scenario: str) -> list[Path]:
         """The records of a scenario that are there."""

@@ -4,6 +4,7 @@
 [base.*]                an ordinary recipe: what all runs share
 [tuning]                scenario, seed, rungs: never one of the reported seeds
 [scenario.NAME]         title, seeds, methods, and [scenario.NAME.recipe.*]: what differs from the base
+[benchmarks]            with study.benchmarks: their data, lmms-eval's python, the judge
 [method.NAME]           title, learning_rates, knob, or `like`: the settings of another method with some replaced
 """
 
@@ -33,6 +34,25 @@ class StudySection(_Section):
     folder: Annotated[Path, Field(strict=False)] = Field(Path("results/study"), description="where run files are kept")
     workers: int = Field(2, ge=1, le=256, description="runs side by side, one torch thread each")
     suites: list[str] = Field(list(SUITES), description="asked at the end of every reported run")
+    benchmarks: Literal["llava7"] | None = Field(
+        None, description="ask every reported run the paper's seven benchmarks too, by lmms-eval; see [benchmarks]"
+    )
+
+
+class BenchmarksSection(_Section):
+    """Where the paper's benchmarks lie and what asks them; as the options of `fedcmp evaluate --suite llava7`."""
+
+    datasets: Annotated[Path, Field(strict=False)] = Field(description="the folder that holds one folder a benchmark")
+    lmms_python: Annotated[Path | None, Field(strict=False)] = Field(
+        None, description="of lmms-eval's environment; default: $FEDCMP_LMMS_PYTHON"
+    )
+    only: list[str] = Field([], description="these benchmarks; default: all that have data and, if needed, a judge")
+    limit: int | None = Field(None, ge=1, description="rows of each, to try out")
+    judge_url: str | None = Field(None, description="base of an OpenAI-compatible API for open answers")
+    judge_model: str | None = Field(None, description="the judge's name there")
+    judge_key: str = Field("OPENAI_API_KEY", description="environment variable of its key")
+    prompts: Literal["lmms-eval", "world"] | None = Field(None, description="default: world for the world's LLM")
+    device: str = "auto"
 
 
 class Rung(_Section):
@@ -125,6 +145,7 @@ class StudyRecipe(_Section):
     study: StudySection = StudySection()
     base: dict[str, Any]
     tuning: TuningSection
+    benchmarks: BenchmarksSection | None = None
     scenario: dict[str, ScenarioSection] = Field(min_length=1)
     method: dict[str, MethodSection] = Field(min_length=1)
 
@@ -133,6 +154,10 @@ class StudyRecipe(_Section):
         for suite in self.study.suites:
             if suite not in SUITES:
                 raise ValueError(f"study.suites: {unknown('suite', suite, list(SUITES))}")
+        if (self.study.benchmarks is None) != (self.benchmarks is None):
+            raise ValueError(
+                'benchmarks: the section goes with study.benchmarks = "llava7", and that needs its datasets'
+            )
         if self.tuning.scenario not in self.scenario:
             raise ValueError(f"tuning.scenario: {unknown('scenario', self.tuning.scenario, list(self.scenario))}")
         for name, scenario in self.scenario.items():

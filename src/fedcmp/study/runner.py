@@ -4,9 +4,12 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedcmp.config import dump_recipe
+from fedcmp.runs import RunFolder
+from fedcmp.study.benchmarks import StudyBenchmarks
 from fedcmp.study.files import StudyFiles, read_record
 from fedcmp.study.plan import FORMAT, PlannedRun, Settings, inherited, planned_run
 from fedcmp.study.recipe import Best, StudyRecipe
@@ -52,15 +55,20 @@ class Study:
 
         Raises:
             OutOfTime: the minutes are over.
-            UserError: a run met what the user has to mend.
+            UserError: a run met what the user has to mend, or lmms-eval cannot be asked.
         """
+        benchmarks = StudyBenchmarks.of(self.recipe, self.files, self.say)
         self.files.write_study(self.recipe)
         self.say(self.estimate())
         with Workers(self.recipe.study.workers) as workers:
             settings = self._tune(workers)
             self._references(workers)
+            planned: list[PlannedRun] = []
             for deferred in (False, True):  # which methods a deferred scenario has is known by its turn only
-                self._run_all(workers, self._plan(settings, deferred=deferred))
+                planned += (runs := self._plan(settings, deferred=deferred))
+                self._run_all(workers, runs)
+        if benchmarks is not None:
+            benchmarks.ask(planned, before_each=self._check_time)
 
     def estimate(self) -> str:
         """How many runs are still to be done, and about how many minutes they take with the study's workers."""
@@ -159,7 +167,7 @@ class Study:
     def _run_all(self, workers: Workers, planned: list[PlannedRun]) -> None:
         missing = [run for run in planned if not self._is_done(run)]
         self._facts(workers, planned)
-        tasks = [task_of(run) for run in missing]
+        tasks = [task_of(run) | self._keeping(run) for run in missing]
         for done in self._ended(workers, tasks, [run.label() for run in missing]):
             run = missing[done.index]
             record = {"failed": done.error} if done.record is None else done.record
@@ -178,7 +186,16 @@ class Study:
 
     def _is_done(self, run: PlannedRun) -> bool:
         record = read_record(self.files.run(run.scenario, run.method, run.seed))
-        return record is not None and record["hash"] == run.hash
+        if record is None or record["hash"] != run.hash:
+            return False
+        kept = self._keeping(run)
+        return not kept or "failed" in record or RunFolder(Path(kept["keep"])).begun
+
+    def _keeping(self, run: PlannedRun) -> dict[str, str]:
+        """What a task says about where the run's projector is kept: benchmarks are asked of it."""
+        if self.recipe.study.benchmarks is None:
+            return {}
+        return {"keep": str(self.files.model(run.scenario, run.method, run.seed).absolute())}
 
     def _references(self, workers: Workers) -> None:
         """The blind LLM's figures, once: they depend on no scenario and no seed."""
@@ -213,8 +230,7 @@ class Study:
         """Do tasks until there are no more, or no more time: then those under way are waited for."""
         if not tasks:
             return
-        if not self._has_time():
-            raise OutOfTime
+        self._check_time()
         begun, ended = time.monotonic(), 0
         for done in workers.run(tasks, may_start=self._has_time):
             ended += 1
@@ -223,6 +239,10 @@ class Study:
             self.say(f"[{ended}/{len(tasks)}, {left:.0f} min left] {labels[done.index]}: {what}")
             yield done
         if ended < len(tasks):
+            raise OutOfTime
+
+    def _check_time(self) -> None:
+        if not self._has_time():
             raise OutOfTime
 
     def _has_time(self) -> bool:

@@ -28,7 +28,9 @@ _CLIENT_KEYS = ("round", "client", "loss", "alignment_error", "update_norm", "we
 Record = dict[str, Any]
 
 
-def run_single(recipe: Recipe, method: str, *, pairs_hash: str, suites: Sequence[str]) -> Record:
+def run_single(
+    recipe: Recipe, method: str, *, pairs_hash: str, suites: Sequence[str], keep: Path | None = None
+) -> Record:
     """Train and judge one method.
 
     Args:
@@ -36,6 +38,7 @@ def run_single(recipe: Recipe, method: str, *, pairs_hash: str, suites: Sequence
         method: its name.
         pairs_hash: runs with the same one share their prepared pairs.
         suites: the suites that are asked at the end.
+        keep: where the run's folder is kept, its last projector in it; None: nowhere.
 
     Returns:
         What the run file keeps of it: final figures, those of evaluated rounds, clients' losses and weights.
@@ -54,7 +57,19 @@ def run_single(recipe: Recipe, method: str, *, pairs_hash: str, suites: Sequence
             run = MethodRun(method, recipe, data, initial, pool, folder, prepared, Events())
             run.run(resume=False, references=False, suites=suites)
         lines = folder.lines()
+        if keep is not None:
+            _keep(folder.path, keep)
     return _record(recipe, method, lines)
+
+
+def _keep(folder: Path, place: Path) -> None:
+    """Copy a run's folder, whole or not at all, in the place of an earlier one."""
+    unfinished = place.with_name(f".{place.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(folder, unfinished)
+    shutil.rmtree(place, ignore_errors=True)
+    unfinished.rename(place)
 
 
 def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Record:
@@ -67,7 +82,7 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
         judged = run.judged(None, blind=True, suites=suites)
     kept = {
         name: {key: score[key] for key in ("score", "chance", "noise", "highest", "units")}
-        for name, score in judged["suites"].items()
+        for name, score in judged.get("suites", {}).items()
     }
     return {
         "caption_loss": judged["caption_loss"],

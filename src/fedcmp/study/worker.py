@@ -1,13 +1,14 @@
 """A study's worker: a process that runs one task after another. Started as `python -m fedcmp.study.worker`.
 
 A task comes as one frame on standard input, {"op": "run" | "blind" | "scenario", "recipe": TOML, "method",
-"pairs_hash", "suites"}; its record, or what went wrong, goes back on standard output (simulation/frames.py).
+"pairs_hash", "suites", "keep"}; its record, or what went wrong, goes back on standard output (simulation/frames.py).
 """
 
 import os
 import sys
 import tomllib
 import traceback
+from pathlib import Path
 from typing import Any
 
 
@@ -50,7 +51,8 @@ def _do(task: dict[str, Any]) -> dict[str, Any]:
         return judge_blind(recipe, pairs_hash=task["pairs_hash"], suites=task["suites"])
     if task["op"] == "scenario":
         return describe_scenario(recipe)
-    return run_single(recipe, task["method"], pairs_hash=task["pairs_hash"], suites=task["suites"])
+    keep = Path(task["keep"]) if task.get("keep") else None
+    return run_single(recipe, task["method"], pairs_hash=task["pairs_hash"], suites=task["suites"], keep=keep)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from fedcmp.report.dotchart import Dot, dot_chart
 from fedcmp.report.methods import CAPTION_LOSS, ordered
 from fedcmp.report.panels import HALF, NARROW, Panel, two_sizes
 from fedcmp.report.shell import definitions, grid, next_steps, phrases_html, render_shell, section
+from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison
 from fedcmp.report.study.distances import distance_panel, distance_table
@@ -23,6 +24,7 @@ from fedcmp.report.tables import Table, table_to_html
 _SECTIONS = {
     "result": ("Result", "Result"),
     "tables": ("Methods by scenario", "Tables"),
+    "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "distance": ("Distance from FedAvg to centralized closed", "Distance"),
     "trajectories": ("Trajectories over rounds (figure 4)", "Trajectories"),
     "ablations": ("Ablations (tables 3 and 4)", "Ablations"),
@@ -46,6 +48,7 @@ def render_study_page(results: Results, *, title: str) -> str:
     tables = result_tables(results)
     sections = {
         "tables": _tables(tables, "main"),
+        "benchmarks": _tables(benchmark_tables(results), "benchmarks", told=()),
         "distance": _distance(results),
         "trajectories": "".join(_trajectories(results, one) for one in results.comparisons),
         "ablations": _tables(tables, "ablation"),
@@ -76,7 +79,7 @@ def _table(table: Table | None) -> str:
     return table_to_html(table) if table is not None else ""
 
 
-def _tables(tables: Sequence[ResultTable], kind: str) -> str:
+def _tables(tables: Sequence[ResultTable], kind: str, told: Sequence[str] = COMMON_NOTES) -> str:
     found = [
         f"<h3>{escape(one.title)}</h3>{table_to_html(one.table, sortable=kind != 'ablation')}"
         for one in tables
@@ -84,8 +87,9 @@ def _tables(tables: Sequence[ResultTable], kind: str) -> str:
     ]
     if not found:
         return ""
-    told = "".join(f"<li>{escape(note)}</li>" for note in COMMON_NOTES)
-    return "".join(found) + f'<details><summary>How to read the tables</summary><ul class="note">{told}</ul></details>'
+    notes = "".join(f"<li>{escape(note)}</li>" for note in told)
+    how = f'<details><summary>How to read the tables</summary><ul class="note">{notes}</ul></details>' if notes else ""
+    return "".join(found) + how
 
 
 def _picture(results: Results) -> str:

@@ -5,6 +5,7 @@
     references/blind.json                   the LLM without pictures
     scenarios/SCENARIO/seed-S.json          who holds what
     tuning/METHOD.json                      trials and the settings chosen
+    benchmarks/SCENARIO/METHOD/seed-S/      the paper's benchmarks, one file each
 
 A study that is still going reads like any other: what is missing is not there. Nothing but these files is looked at.
 """
@@ -16,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.report.benchmarks import Results as Benchmarked
+from fedcmp.report.benchmarks import read_results
 from fedcmp.report.records import number, text
 from fedcmp.report.study.records import Blind, Holding, StudyMethod, StudyRun, StudyScenario, Tuning
 
@@ -34,6 +37,7 @@ class Study:
     blind: Blind | None = None
     holdings: Mapping[str, tuple[Holding, ...]] = field(default_factory=dict)
     tuning: tuple[Tuning, ...] = ()
+    benchmarks: Mapping[tuple[str, str, int], Benchmarked] = field(default_factory=dict)
 
 
 def load_study(folder: Path) -> Study:
@@ -72,6 +76,7 @@ def load_study(folder: Path) -> Study:
             for name in scenarios
         },
         tuning=tuple(Tuning.from_file(path.stem, _read(path)) for path in sorted((folder / "tuning").glob("*.json"))),
+        benchmarks=dict(_benchmarks(folder / "benchmarks")),
     )
 
 
@@ -84,6 +89,13 @@ def _runs(folder: Path) -> Iterator[StudyRun]:
                 if key in content and content[key] != expected:
                     raise UserError(f"{path}: {key} = {content[key]!r}, but its place says {expected!r}; move it")
             yield StudyRun.from_file(scenario, method, seed, content)
+
+
+def _benchmarks(folder: Path) -> Iterator[tuple[tuple[str, str, int], Benchmarked]]:
+    for place in sorted(folder.glob("*/*/seed-*")):
+        seed = place.name.removeprefix("seed-")
+        if seed.isdecimal() and (found := read_results(place)).models:
+            yield (place.parent.parent.name, place.parent.name, int(seed)), found
 
 
 def _seed_files(folder: Path) -> list[tuple[int, Path]]:

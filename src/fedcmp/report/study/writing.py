@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
 from fedcmp.report.study.figures import PNG_NAMES, study_pngs
@@ -64,6 +65,7 @@ def named_tables(results: Results) -> list[tuple[str, str, Table]]:
     found: list[tuple[str, str, Table | None]] = [("claims", "", claims_table(results))]
     made = result_tables(results)
     found += [(one.key, one.title, one.table) for one in made if one.kind == "main"]
+    found += [(one.key, one.title, one.table) for one in benchmark_tables(results)]
     found.append(("distance", "", distance_table(results)))
     found += [(f"oscillation-{one.scenario.name}", "", oscillation_table(results, one)) for one in results.comparisons]
     found += [(one.key, one.title, one.table) for kind in ("ablation", "further") for one in made if one.kind == kind]

@@ -1,0 +1,219 @@
+"""The real benchmarks of a run, read from its benchmarks/*.json, and their table beside the paper's own figures.
+
+The files are written by `fedcmp evaluate --suite llava7`; a local-only run has a folder of them for each client, whose
+figures are averaged. As everywhere in the report, what is missing or of the wrong type is left out.
+"""
+
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedcmp.report.methods import Figure, Metric, ordered, write_number
+from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
+from fedcmp.report.records import number, text, whole
+from fedcmp.report.summary import REFERENCE_TITLES, Comparison
+from fedcmp.report.tables import Cell, Column, Row, Table
+
+BENCHMARKS = (
+    Metric("mm-vet", "MM-Vet", "%", False, 1),
+    Metric("mmbench", "MMBench", "%", False, 1),
+    Metric("seed", "SEED", "%", False, 1),
+    Metric("llava-bench", "LLaVA-Bench", "%", False, 1),
+    Metric("pope", "POPE", "F1, %", False, 1),
+    Metric("mme", "MME", "perception", False, 1),
+    Metric("mmvp", "MMVP", "pairs, %", False, 1),
+)
+_FOLDER = "benchmarks"
+_SHORT = 12  # of a hash
+
+
+@dataclass(frozen=True)
+class Benchmarked:
+    """One benchmark of one model: its score, and what has to be said with it.
+
+    `limited`: only the first rows were asked; `prompts`: in another form than lmms-eval's; `judge`: its name and the
+    hash of its prompt.
+    """
+
+    name: str
+    score: float
+    asked: int | None = None
+    items: int | None = None
+    limited: bool = False
+    prompts: bool = False
+    judge: str = ""
+    version: str = ""
+
+    @classmethod
+    def from_file(cls, content: Mapping[str, Any]) -> "Benchmarked | None":
+        """Read a result file; None where it holds no score."""
+        name, score = text(content.get("benchmark")), number(content.get("score"))
+        if not name or score is None or not math.isfinite(score):
+            return None
+        given = content.get("judge")
+        judge: Mapping[str, object] = given if isinstance(given, Mapping) else {}
+        told = f"{text(judge.get('model'))} (prompt {text(judge.get('prompt_sha256'))[:_SHORT]})" if judge else ""
+        return cls(
+            name=name,
+            score=score,
+            asked=whole(content.get("asked")),
+            items=whole(content.get("items")),
+            limited=content.get("limit") is not None,
+            prompts=content.get("prompts") is not None,
+            judge=told,
+            version=text(content.get("lmms_eval")),
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """The benchmarks of one run: those of its model, or of each client's own."""
+
+    models: tuple[Mapping[str, Benchmarked], ...] = ()
+
+    def scores(self, name: str) -> list[float]:
+        """One score a model that was asked."""
+        return [model[name].score for model in self.models if name in model]
+
+    def all(self) -> Iterable[Benchmarked]:
+        """Every result."""
+        return (result for model in self.models for result in model.values())
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table: a method's results, one `Results` a seed."""
+
+    title: str
+    runs: Sequence[Results] = field(default_factory=tuple)
+    federated: bool = True
+    colour: str = ""
+
+    def figure(self, name: str) -> Figure | None:
+        """Mean over seeds, of each the mean over its models; with one seed of many models, the spread over those."""
+        by_run = [scores for run in self.runs if (scores := run.scores(name))]
+        if not by_run:
+            return None
+        if len(by_run) == 1:
+            return Figure.of(by_run[0], "clients" if len(by_run[0]) > 1 else "seeds")
+        return Figure.of([statistics.fmean(scores) for scores in by_run], "seeds")
+
+
+def read_results(folder: Path) -> Results:
+    """The result files in a folder, or in its folders client-0, client-1, ...; none: no models."""
+    places = [folder, *sorted(folder.glob("client-*"))]
+    found = [{result.name: result for path in place.glob("*.json") if (result := _read(path))} for place in places]
+    return Results(tuple(model for model in found if model))
+
+
+def _read(path: Path) -> Benchmarked | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Benchmarked.from_file(content) if isinstance(content, dict) else None
+
+
+def benchmarks_table(comparison: Comparison) -> Table | None:
+    """The benchmarks of a report's runs beside the paper's figures for their scenario; None where none was asked."""
+    palette = comparison.palette
+    lines = [
+        Line(
+            REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
+            [read_results(run.folder / _FOLDER) for run in method.runs],
+            method.federated,
+            palette.colour(method.label),
+        )
+        for method in comparison.methods
+    ]
+    scenarios = ordered(
+        text(run.recipe.get("scenario", {}).get("kind")) for method in comparison.methods for run in method.runs
+    )
+    scenario = scenarios[0] if len(scenarios) == 1 else ""
+    return table_of(lines, scenario, caption="The paper's benchmarks, by lmms-eval")
+
+
+def table_of(lines: Sequence[Line], scenario: str, *, caption: str) -> Table | None:
+    """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
+
+    Args:
+        lines: the methods; those without a result are left out.
+        scenario: "image", "cross", "joint" or "text"; for any other the paper's headline table is shown.
+        caption: of the table.
+    """
+    asked = [line for line in lines if any(line.figure(metric.key) for metric in BENCHMARKS)]
+    if not asked:
+        return None
+    best = {metric.key: _best(asked, metric) for metric in BENCHMARKS}
+    rows = [
+        Row(
+            (Cell(line.title, colour=line.colour), *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS)),
+            reference=not line.federated,
+        )
+        for line in asked
+    ]
+    paper = paper_table_of(scenario)
+    shown = paper or paper_table_of("image")
+    assert shown is not None  # the headline table is in the package
+    rows += [_paper_row(row) for row in shown.rows]
+    columns = (Column("Method", numeric=False), *(Column(metric.title, metric.unit) for metric in BENCHMARKS))
+    results = [result for line in asked for run in line.runs for result in run.all()]
+    notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
+    if any((figure := line.figure(m.key)) and figure.spread is not None for line in asked for m in BENCHMARKS):
+        notes.append("± is the standard deviation over seeds, or over the clients' own models where there is one seed.")
+    return Table(columns, tuple(rows), caption, tuple(notes), apart=True, stacked=True)
+
+
+def _best(lines: Sequence[Line], metric: Metric) -> float | None:
+    means = [figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))]
+    return max(means) if len(means) > 1 else None
+
+
+def _cell(line: Line, metric: Metric, best: float | None) -> Cell:
+    figure = line.figure(metric.key)
+    if figure is None:
+        return Cell("–")
+    spread = "" if figure.spread is None else f"± {metric.write(figure.spread)}"
+    bold = line.federated and figure.mean == best
+    return Cell(metric.write(figure.mean), figure.mean, spread, bold=bold)
+
+
+def _paper_row(row: PaperRow) -> Row:
+    cells = [
+        Cell(metric.write(score), score) if (score := row.scores.get(metric.key)) is not None else Cell("–")
+        for metric in BENCHMARKS
+    ]
+    return Row((Cell(f"{row.title}, the paper's figures"), *cells), reference=True)
+
+
+def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
+    titles = {metric.key: metric.title for metric in BENCHMARKS}
+
+    def named(chosen: Iterable[Benchmarked]) -> str:
+        there = {result.name for result in chosen}
+        return ", ".join(title for key, title in titles.items() if key in there)
+
+    counts = {key: max((r.asked or 0 for r in results if r.name == key), default=0) for key in titles}
+    told = ", ".join(f"{titles[key]} {write_number(count, 0)}" for key, count in counts.items() if count)
+    versions = ordered(result.version for result in results if result.version)
+    yield f"Asked by lmms-eval {' and '.join(versions)}; rows: {told}."
+    if missing := ", ".join(title for key, title in titles.items() if not counts[key]):
+        yield f"Not asked of any method: {missing}."
+    if limited := [result for result in results if result.limited]:
+        yield f"Only the first rows were asked of {named(limited)}: a trial, not a result."
+    if formed := [result for result in results if result.prompts]:
+        yield f"Prompts of another form than lmms-eval's: {named(formed)}. Not comparable with anybody else's figures."
+    for judge in ordered(result.judge for result in results if result.judge):
+        yield f"{named(r for r in results if r.judge == judge)}: judged by {judge}."
+
+
+def _paper_notes(table: str, *, own: bool) -> Iterable[str]:
+    of = f"its table {table}" if own else f"its table {table}, image clusters, as none of this scenario is at hand"
+    yield (
+        f"The paper's figures: {ARXIV}, {of}, without seeds or error bars, as far as known to us. They can be compared "
+        "only with runs of the same frozen models, pairs and rounds; which metric of a benchmark it is, we do not know."
+    )

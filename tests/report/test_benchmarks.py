@@ -1,0 +1,102 @@
+"""The real benchmarks in a run's report, beside the paper's figures."""
+
+import json
+
+import pytest
+
+from fedcmp.report import load_runs
+from fedcmp.report.benchmarks import benchmarks_table, read_results
+from fedcmp.report.page import render_page
+from fedcmp.report.paper import paper_table_of, paper_tables
+from fedcmp.report.summary import Comparison
+from fedcmp.report.writing import render_markdown
+
+from .fakes import write_run
+
+
+def result(folder, name, score, **more):
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"benchmark": name, "score": score, "asked": 100, "items": 100, "limit": None, "lmms_eval": "0.7.3"}
+    (folder / f"{name}.json").write_text(json.dumps(content | {"prompts": None, "judge": None} | more))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for method in ("fedavg", "fedcmp", "local"):
+        for seed in (0, 1):
+            write_run(tmp_path / f"{method}-{seed}", method, seed=seed, rounds=2, clients=2, samples=False)
+    for seed in (0, 1):
+        result(tmp_path / f"fedavg-{seed}" / "benchmarks", "pope", 60 + 10 * seed)
+        result(tmp_path / f"fedcmp-{seed}" / "benchmarks", "pope", 80.0)
+    judge = {"model": "judge-a", "prompt_sha256": "0123456789abcdef"}
+    result(tmp_path / "fedcmp-0" / "benchmarks", "mm-vet", 30.0, limit=4, judge=judge)
+    for client in (0, 1):
+        result(tmp_path / "local-0" / "benchmarks" / f"client-{client}", "pope", 40.0 + client)
+    return tmp_path
+
+
+def rows(table):
+    return {row.cells[0].text: [cell.plain for cell in row.cells[1:]] for row in table.rows}
+
+
+def test_methods_and_the_papers_rows(folder):
+    table = benchmarks_table(Comparison.of(load_runs(folder)))
+    found = rows(table)
+    assert found["fedavg"] == ["–", "–", "–", "–", "65.0 ± 7.1", "–", "–"]
+    assert found["fedcmp"] == ["30.0", "–", "–", "–", "80.0 ± 0.0", "–", "–"]
+    assert found["local (each client alone)"][4] == "40.5 ± 0.7"
+    paper = found["Fed-CMP, the paper's figures"]
+    assert [cell.replace("\u202f", "") for cell in paper] == ["32.5", "32.7", "30.5", "46.6", "74.5", "1143.2", "33.0"]
+    bold = [(row.cells[0].text, at) for row in table.rows for at, cell in enumerate(row.cells) if cell.bold]
+    assert bold == [("fedcmp", 5)]  # none where one method alone was asked, none of the paper's
+
+
+def test_what_has_to_be_said_is_said(folder):
+    notes = " ".join(benchmarks_table(Comparison.of(load_runs(folder))).notes)
+    assert "Asked by lmms-eval 0.7.3; rows: MM-Vet 100, POPE 100." in notes
+    assert "Not asked of any method: MMBench, SEED, LLaVA-Bench, MME, MMVP." in notes
+    assert "Only the first rows were asked of MM-Vet" in notes
+    assert "MM-Vet: judged by judge-a (prompt 0123456789ab)." in notes
+    assert "its table 1, without seeds" in notes  # the fakes' scenario is image
+    assert "± is the standard deviation over seeds" in notes
+
+
+def test_it_is_in_the_page_and_in_markdown_only_where_something_was_asked(folder, demo):
+    runs = load_runs(folder)
+    assert "The paper's benchmarks, by lmms-eval" in render_markdown(runs)
+    assert 'id="benchmarks"' in render_page(Comparison.of(runs), title="x")
+    assert "Fed-CMP, the paper's figures" not in render_markdown(load_runs(demo))
+
+
+def test_torn_and_foreign_files_are_passed_over(tmp_path):
+    result(tmp_path, "pope", 50.0)
+    (tmp_path / "mme.json").write_text('{"score": 5')
+    (tmp_path / "seed.json").write_text("[]")
+    (tmp_path / "mmvp.json").write_text('{"benchmark": "mmvp", "score": "high"}')
+    (model,) = read_results(tmp_path).models
+    assert list(model) == ["pope"]
+    assert read_results(tmp_path / "none").models == ()
+
+
+def test_the_papers_figures_are_those_that_are_known_and_no_others():
+    tables = paper_tables()
+    assert list(tables) == ["1", "2", "7", "8", "3"]
+    assert [tables[number].rows for number in ("2", "7", "8")] == [(), (), ()]
+    headline = {row.method: list(row.scores.values()) for row in tables["1"].rows}
+    assert headline == {
+        "fedavg": [20.5, 23.7, 26.6, 40.0, 74.3, 1056.4, 33.6],
+        "ties": [28.5, 29.6, 27.2, 41.3, 75.0, 1095.6, 31.4],
+        "fedcmp-published": [32.5, 32.7, 30.5, 46.6, 74.5, 1143.2, 33.0],
+    }
+    ablation = [[row.scores[name] for name in ("llava-bench", "mm-vet", "mmbench")] for row in tables["3"].rows]
+    assert ablation[0] == [40.0, 20.5, 23.7]
+    assert ablation[1:6] == [
+        [43.1, 26.2, 28.2],
+        [43.2, 28.7, 29.0],
+        [40.2, 21.3, 25.0],
+        [45.3, 30.8, 31.6],
+        [44.9, 30.4, 31.0],
+    ]
+    assert ablation[6] == [46.6, 32.5, 32.7]
+    assert all(len(row.scores) == 3 for row in tables["3"].rows)
+    assert paper_table_of("cross") is None
