@@ -33,6 +33,11 @@ def changed(content, place, value):
         ("scenario/image/ablation_seeds", [3], "must be among its seeds"),
         ("scenario/image/trajectory_seeds", [3], "must be among its seeds"),
         ("scenario/image/methods", ["fedavgg"], "no method is named 'fedavgg'; did you mean fedavg"),
+        (
+            "scenario/iid/methods",
+            {"best": 1, "of": "image", "also": ["fedavgg"]},
+            r"scenario\.iid\.methods\.also: no method is named 'fedavgg'",
+        ),
         ("scenario/iid/methods", {"best": 1, "of": "text"}, r"scenario\.iid\.methods\.of: no scenario is named 'text'"),
         ("scenario/image/recipe", {"scenario": {"kind": "picture"}}, "base with scenario.image.recipe: scenario.kind"),
         ("study/suites", ["popes"], "study.suites: no suite is named 'popes'; did you mean pope"),

@@ -90,10 +90,12 @@ class Best(_Section):
     Attributes:
         best: how many federated ones, by caption loss; references are added.
         of: the scenario that decides; its runs must be complete first.
+        also: methods that run wherever they came out, as what the others are measured against.
     """
 
     best: int = Field(ge=1)
     of: str
+    also: list[str] = []
 
 
 class ScenarioSection(_Section):
@@ -169,9 +171,10 @@ class StudyRecipe(_Section):
                 if not set(getattr(scenario, key)) <= set(scenario.seeds):
                     raise ValueError(f"scenario.{name}.{key}: must be among its seeds")
             named = scenario.methods if isinstance(scenario.methods, list) else []
-            for method in named:
+            also = scenario.methods.also if isinstance(scenario.methods, Best) else []
+            for key, method in [*(("methods", m) for m in named), *(("methods.also", m) for m in also)]:
                 if method not in self.method:
-                    raise ValueError(f"scenario.{name}.methods: {unknown('method', method, list(self.method))}")
+                    raise ValueError(f"scenario.{name}.{key}: {unknown('method', method, list(self.method))}")
             if isinstance(scenario.methods, Best) and scenario.methods.of not in self.scenario:
                 raise ValueError(
                     f"scenario.{name}.methods.of: {unknown('scenario', scenario.methods.of, list(self.scenario))}"

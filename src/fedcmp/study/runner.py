@@ -142,7 +142,7 @@ class Study:
         main = [n for n in names if self.recipe.method[n].family in ("baseline", "ours")]
         best = sorted(main, key=lambda n: losses[n])[: chosen.best]
         references = [n for n in names if self.recipe.method[n].family == "reference"]
-        return [n for n in names if n in {*best, *references}]
+        return [n for n in names if n in {*best, *references, *chosen.also}]
 
     def _plan(self, settings: dict[str, Settings], *, deferred: bool) -> list[PlannedRun]:
         """All runs that can be planned now; seed by seed, so that an interrupted study has whole seeds."""
