@@ -28,6 +28,7 @@ def asking(content, tmp_path):
     return content
 
 
+@pytest.mark.slow
 def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, write, world_cache, tmp_path, monkeypatch):
     fake = FakeLmms(tmp_path / "fake")
     monkeypatch.setenv("FEDCMP_LMMS_PYTHON", str(fake.python))

@@ -85,7 +85,9 @@ def test_stopping_us_stops_lmms_eval(fake, tmp_path):
     """Ctrl-C reaches this process only, as the child has a session of its own: it must be ended by hand."""
     fake.python.write_text("#!/bin/sh\necho $$ > pid\nexec sleep 60\n")
     code = (
-        "import sys; from pathlib import Path; from tests.evaluation.lmms.test_command import question\n"
+        "import signal, sys; from pathlib import Path\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell in the background has it ignored
+        "from tests.evaluation.lmms.test_command import question\n"
         "from fedcmp.evaluation.lmms.command import run_lmms\n"
         "from fedcmp.evaluation.lmms.environment import Environment\n"
         f"work = Path({str(tmp_path)!r}); python = Path({str(fake.python)!r})\n"
