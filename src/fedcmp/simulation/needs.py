@@ -14,7 +14,7 @@ from fedcmp.methods import Chosen
 from fedcmp.model.sizes import LanguageSize, VisionSize
 
 ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "auto": 4}  # auto: at most
-PROCESS = 700 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
+PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
 WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
 CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
 MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
