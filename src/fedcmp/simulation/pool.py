@@ -54,6 +54,33 @@ class _Ticket:
     error: BaseException | None = None
 
 
+class WorkerProcesses:
+    """The worker processes of a run; use as a context manager: leaving it ends them.
+
+    They load their libraries as soon as they are started, and what was prepared with their first job: started before a
+    run is prepared, they are ready when it is.
+
+    Args:
+        count: how many; a single worker needs no process.
+        prepared: where the run's `prepared/` folder is, or will be by the first job.
+    """
+
+    def __init__(self, count: int, prepared: Path) -> None:
+        self.all = [_start(prepared) for _ in range(count)] if count > 1 else []
+
+    def __enter__(self) -> "WorkerProcesses":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """End them at once, whatever they do."""
+        for process in self.all:
+            process.kill()
+            process.wait()
+
+
 class Pool:
     """`workers` workers for one run; use as a context manager.
 
@@ -61,26 +88,24 @@ class Pool:
         recipe: the run.
         prepared: the run's `prepared/` folder.
         crew: the ranks that are the one worker, whatever the recipe says of workers.
+        processes: the workers, where they were started ahead; the pool ends them.
     """
 
-    def __init__(self, recipe: Recipe, prepared: Path, *, crew: Crew | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, prepared: Path, *, crew: Crew | None = None, processes: WorkerProcesses | None = None
+    ) -> None:
         write_whole(prepared / WORKER_RECIPE, dump_recipe(recipe).encode())
         self._queue: queue.Queue[_Ticket | None] = queue.Queue()
         self._stopping = threading.Event()
-        self._processes: list[subprocess.Popen[bytes]] = []
         self._threads: list[threading.Thread] = []
         count = recipe.run.workers if crew is None else 0
+        self._processes = processes or WorkerProcesses(count, prepared)
         if crew is not None:
             self._begin(self._serve_by_ranks, crew, prepared)
-        for _ in range(count):
-            serve: Callable[[_Ticket], Answer]
-            if count == 1:
-                serve = _InProcess(recipe, prepared, self._check_stop)
-            else:
-                process = _start(prepared)
-                self._processes.append(process)
-                serve = _Remote(process)
-            self._begin(self._serve, serve)
+        elif count == 1:
+            self._begin(self._serve, _InProcess(recipe, prepared, self._check_stop))
+        for process in self._processes.all:
+            self._begin(self._serve, _Remote(process))
 
     def _begin(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -98,9 +123,7 @@ class Pool:
         self._stopping.set()
         for _ in self._threads:
             self._queue.put(None)
-        for process in self._processes:
-            process.kill()
-            process.wait()
+        self._processes.end()
         for thread in self._threads:  # no thread may be inside torch when the interpreter ends
             thread.join()
 

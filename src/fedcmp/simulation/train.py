@@ -25,7 +25,7 @@ from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
-from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.pool import Pool, Stopped, WorkerProcesses
 from fedcmp.simulation.precision import settle_dtype
 from fedcmp.simulation.preflight import plan_run
 from fedcmp.simulation.prepare import prepare
@@ -99,7 +99,18 @@ def train(
                 if recipe.run.preflight == "refuse":
                     plan.check()
             with crew_of(group, recipe) as crew:
-                return _train(recipe, folder, folders, resume=resume, events=events, progress=progress, crew=crew)
+                count = 0 if crew is not None or all(kept.finished for kept in folders.values()) else recipe.run.workers
+                with WorkerProcesses(count, folder / "prepared") as processes:
+                    return _train(
+                        recipe,
+                        folder,
+                        folders,
+                        resume=resume,
+                        events=events,
+                        progress=progress,
+                        crew=crew,
+                        processes=processes,
+                    )
     except Timeout as error:
         raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
 
@@ -113,6 +124,7 @@ def _train(
     events: Events,
     progress: Progress,
     crew: Crew | None,
+    processes: WorkerProcesses,
 ) -> Path:
     """Prepare beside the run's place: only if that goes well does the new run take an earlier one's place."""
     fresh = folder.with_name(f".{folder.name}.preparing")
@@ -134,10 +146,10 @@ def _train(
             kept.begin(_recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
-    with Tracked(recipe, folders, events) as tracked, Pool(recipe, folder / "prepared", crew=crew) as pool:
+    prepared = folder / "prepared"
+    with Tracked(recipe, folders, events) as tracked, Pool(recipe, prepared, crew=crew, processes=processes) as pool:
         runs = [
-            MethodRun(method, recipe, data, initial, pool, kept, folder / "prepared", tracked)
-            for method, kept in folders.items()
+            MethodRun(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
     return folder
