@@ -102,7 +102,6 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
     from fedcmp.progress import Display
-    from fedcmp.report.writing import write_report
     from fedcmp.simulation.train import run_folder, train
 
     loaded = load_recipe(recipe, option)
@@ -120,6 +119,8 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
             f"\ninterrupted; what is finished is kept in {run_folder(loaded)}. Go on: {again} --resume", err=True
         )
         raise
+    from fedcmp.report.writing import write_report  # what it draws with takes half a second to load
+
     page = write_report(folder)
     _print_table(folder)
     typer.echo(f"report: {page}")
