@@ -1,5 +1,6 @@
 """What every PNG of a report shares: markers, names at the ends of lines, the frame, bytes that are the same twice."""
 
+import textwrap
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from fedcmp.report.scale import place_labels
 MARKS = dict(zip(MARKERS, ("o", "s", "^", "D", "x", "P"), strict=True))
 DASHES = (0, (4, 3))
 _DPI = 200
+_TITLE = 36  # letters a line
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class End:
 
 def frame(axes: Axes, title: str) -> None:
     """Title and dress one picture; the title is plain text, never a formula."""
-    axes.set_title(title, loc="left", fontsize=9.5, parse_math=False)
+    axes.set_title(textwrap.fill(title, _TITLE), loc="left", fontsize=9.5, parse_math=False)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 

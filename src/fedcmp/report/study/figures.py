@@ -94,7 +94,8 @@ def _distances(panels: Sequence[tuple[str, list[Dot]]]) -> bytes:
             colour, value = _light(dot.colour), 100 * dot.value
             if dot.frame:
                 axes.axvline(value, color=colour, linewidth=0.8, linestyle=DASHES)
-            error = 0.0 if dot.spread is None else 100 * dot.spread
+            is_cut = value < low  # its label says where it is; an error bar there would run over the label
+            error = 0.0 if dot.spread is None or is_cut else 100 * dot.spread
             axes.errorbar(
                 max(value, low), place, xerr=error, color=colour, marker=MARKS[dot.marker], markersize=5, clip_on=False
             )
