@@ -93,13 +93,14 @@ def train(
             recipe = settle_dtype(recipe, begun if resume and begun.exists() else None)
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
             events = events or Events()
-            if not all(kept.finished for kept in folders.values()):
-                plan = plan_run(recipe)
-                events.planned(plan.lines, plan.misfits)
-                if recipe.run.preflight == "refuse":
-                    plan.check()
+            finished = all(kept.finished for kept in folders.values())
             with crew_of(group, recipe) as crew:
-                count = 0 if crew is not None or all(kept.finished for kept in folders.values()) else recipe.run.workers
+                if not finished:
+                    plan = plan_run(recipe)
+                    events.planned(plan.lines, plan.misfits)
+                    if recipe.run.preflight == "refuse":
+                        plan.check()
+                count = 0 if crew is not None or finished else recipe.run.workers
                 with WorkerProcesses(count, folder / "prepared") as processes:
                     return _train(
                         recipe,
