@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 
 from fedcmp.config import Recipe, read_dumped
-from fedcmp.model.language import LanguageModel
 from fedcmp.model.precision import prefers_bfloat16, step_seconds
+from fedcmp.simulation.loading import load_language
 
 
 def settle_dtype(recipe: Recipe, begun: Path | None) -> Recipe:
@@ -20,16 +20,20 @@ def settle_dtype(recipe: Recipe, begun: Path | None) -> Recipe:
     if recipe.model.dtype != "auto":
         return recipe
     dtype = read_dumped(begun).model.dtype if begun is not None else _faster(recipe)
+    return _in_dtype(recipe, dtype)
+
+
+def _in_dtype(recipe: Recipe, dtype: str) -> Recipe:
     return recipe.model_copy(update={"model": recipe.model.model_copy(update={"dtype": dtype})})
 
 
 def _faster(recipe: Recipe) -> str:
-    model, threads = recipe.model, torch.get_num_threads()
+    threads = torch.get_num_threads()
     seconds = {}
     torch.set_num_threads(1)
     try:
         for dtype in ("float32", "bfloat16"):
-            language = LanguageModel(model.language, separator=model.separator, dtype=dtype, device=model.device)
+            language = load_language(_in_dtype(recipe, dtype))
             seconds[dtype] = step_seconds(language, recipe.training.batch_size)
             del language
     finally:
