@@ -14,8 +14,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fedcmp.config import Recipe, override
-from fedcmp.config_errors import first_mistake
+from fedcmp.config import Recipe, first_mistake, override
 from fedcmp.errors import UserError
 from fedcmp.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.world.suites import SUITES
