@@ -25,6 +25,17 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
+    content = read_toml(path, overrides)
+    recipe = parse_recipe(content, str(path))
+    return _from_folder(recipe, path.resolve().parent)
+
+
+def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
+    """A recipe's tables before any check of its keys.
+
+    Raises:
+        UserError: no such file, no TOML, or an override of another form than "section.key=value".
+    """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -35,8 +46,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"{path}: not valid TOML: {error}") from error
     for text in overrides or []:
         override(content, text)
-    recipe = parse_recipe(content, str(path))
-    return _from_folder(recipe, path.resolve().parent)
+    return content
 
 
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
