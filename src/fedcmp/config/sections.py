@@ -44,6 +44,11 @@ class Run(Section):
         [], description="where curves are sent while the run works; nothing is imported, written or sent by default"
     )
 
+    @property
+    def place(self) -> Path:
+        """The run's own folder: folder/name."""
+        return self.folder / self.name
+
 
 class Model(Section):
     """Frozen encoder, projector, frozen LLM."""
