@@ -100,8 +100,8 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
         matrix: (M, K) float.
 
     Returns:
-        (M, K) torch.float8_e4m3fn codes, row-major whatever the matrix is, and (M, 1) float32 scales; codes times scales
-        is about the matrix. A row with NaN or infinity comes out as NaN.
+        (M, K) torch.float8_e4m3fn codes, row-major however the matrix lies, and (M, 1) float32 scales; codes times
+        scales is about the matrix. A row with NaN or infinity comes out as NaN.
     """
     wide = matrix.float()
     scales = wide.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny * _LARGEST) / _LARGEST
@@ -135,7 +135,7 @@ def use_float8_linears(model: nn.Module, *, keep: nn.Module | None = None) -> in
         How many layers are in FP8 then, those that were before counted too.
     """
     turned = sum(isinstance(module, Float8Linear) for module in model.modules())
-    # only parents and names are listed: a layer that is replaced must not be kept, or both forms of all are there at once
+    # parents and names are listed, not the layers: one that is replaced must go at once, or both forms of all are there
     for parent in [module for module in model.modules() if any(module.children())]:
         for name in [name for name, _ in parent.named_children()]:
             child = parent.get_submodule(name)
