@@ -18,8 +18,9 @@ from transformers import (
 
 from fedcmp.errors import UserError
 from fedcmp.model.export import export_llava, prompt_text
-from fedcmp.model.language import LanguageModel, TextFormat
+from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.world.scene import make_scenes

@@ -3,7 +3,7 @@
 Shapes: see cohort.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class StepBatches:
         self,
         pairs: PreparedPairs,
         batches: Sequence[Sequence[NDArray[np.int64]]],
-        swapped: Sequence[Mapping[int, int]],
+        swapped: Sequence[dict[int, int]],
         *,
         pad: int,
         device: torch.device,

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from fedcmp.errors import UserError
 from fedcmp.model.export import check_export_folder, check_llava_holds, generation_config, llava_processor, unfinished
-from fedcmp.model.language import KEY, TextFormat
 from fedcmp.model.llava_folder import INDEX, opened, shards_by_tensor
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import activation_of, huggingface_name, llava_projector_tensors
 from fedcmp.model.prompts import IMAGE_TOKEN
+from fedcmp.model.text_format import KEY, TextFormat
 from fedcmp.model.vision import VisionEncoder
 
 # superseded by what the processor writes, or another copy of the weights

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from fedcmp.errors import UserError
-from fedcmp.model.language import KEY as LANGUAGE_KEY
 from fedcmp.model.locations import load, resolve
+from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 
 
