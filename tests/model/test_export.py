@@ -72,6 +72,9 @@ def test_projector_comes_back_bit_for_bit(tmp_path):
     encoder, language = VisionEncoder("world"), LanguageModel("world")
     projector = Projector(encoder.width, language.width, seed=5)
     folder = export_llava(tmp_path / "llava", encoder, projector, language)
+    assert (folder / "model.safetensors").stat().st_mode == (
+        folder / "config.json"
+    ).stat().st_mode  # others may read it
     back = read_projector(folder).tensors
     assert back.keys() == projector.tensors().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in projector.tensors().items())

@@ -5,6 +5,7 @@ A linear projector is written as LLaVA's two layers with the identity in between
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -178,9 +179,13 @@ def unfinished(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        readable = _mode_of_new_files(temporary)
         for path in [*temporary.rglob("*"), temporary]:
             descriptor = os.open(path, os.O_RDONLY)
             try:
+                found = os.fstat(descriptor)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # a link is the base's own file
+                    os.fchmod(descriptor, readable)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -189,6 +194,15 @@ def unfinished(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """What the umask lets a new file be: safetensors alone writes files that only their owner can read."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def prompt_text(language: TextFormat, question: str) -> str:
