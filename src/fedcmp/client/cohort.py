@@ -127,7 +127,8 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """In the dtype that it is stored in, and without waiting where the device is a GPU."""
     if device.type != "cuda":
         return tensor.to(device)
-    return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
+    with torch.cuda.device(device):  # a thread that reads ahead begins on the first GPU, whichever the model is on
+        return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 class Cohort:
