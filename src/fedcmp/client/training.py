@@ -197,6 +197,7 @@ class _Round:
             active = batch.learners_A.tolist()
             rates_A = torch.tensor([rates[learner][step] for learner in active])
             self._optimizer.step(gradients, batch.learners_A, rates_A)
+            del gradients, displacement  # as large as the projectors: not beside the next step's activations
             for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
