@@ -7,7 +7,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.optimizer import Optimisation, StackedAdamW
 from fedcmp.client.training import Learner, train_cohort
 from tests.client.conftest import part_of, start
 
@@ -58,3 +58,15 @@ def test_one_more_client_keeps_four_projectors_beside_the_activations(vlm, pairs
     projector = sum(tensor.nbytes for tensor in start(vlm).values())
     assert peaks[1] > 40 * projector  # what a step keeps for its gradient, as at 7B
     assert 3 < (peaks[5] - peaks[1]) / 4 / projector < 4.5
+
+
+def test_a_step_of_adamw_takes_one_matrix_more_for_a_moment():
+    """67 MB at LLaVA-1.5-7B's size, when the activations are gone."""
+    with Living() as living:
+        parameters = {"weight": torch.randn(5, 64, 64), "bias": torch.randn(5, 64)}
+        gradients = {name: torch.randn_like(tensor) for name, tensor in parameters.items()}
+        optimizer = StackedAdamW(parameters, Optimisation())
+        kept = living.now  # parameters, gradients, two moments
+        optimizer.step(gradients, torch.arange(5), torch.full((5,), 1e-3))
+    assert kept <= living.now < 1.01 * kept
+    assert living.peak - kept < 1.1 * parameters["weight"].nbytes

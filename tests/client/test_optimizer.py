@@ -12,6 +12,11 @@ def draw(learners, generator):
     return {name: torch.randn(learners, *shape, generator=generator) for name, shape in SHAPES.items()}
 
 
+def copied(gradients):
+    """A step uses up what it is given."""
+    return {name: gradient.clone() for name, gradient in gradients.items()}
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 0.1])
 def test_every_learner_steps_as_torch_would(weight_decay):
     generator = torch.Generator().manual_seed(1)
@@ -24,7 +29,7 @@ def test_every_learner_steps_as_torch_would(weight_decay):
         learners = [0, 1, 2] if step % 2 else [0, 2]  # learner 1 skips every other step
         gradients = draw(len(learners), generator)
         rates = [0.01 * (learner + 1) / (step + 1) for learner in learners]
-        ours.step(gradients, torch.tensor(learners), torch.tensor(rates))
+        ours.step(copied(gradients), torch.tensor(learners), torch.tensor(rates))
         for row, (learner, rate) in enumerate(zip(learners, rates, strict=True)):
             optimizers[learner].param_groups[0]["lr"] = rate
             for parameter, gradient in zip(alone[learner], gradients.values(), strict=True):
@@ -49,12 +54,12 @@ def test_a_loaded_state_goes_on_bit_for_bit():
     everyone, rates = torch.arange(2), torch.tensor([0.1, 0.2])
     uninterrupted, begun = StackedAdamW(whole, Optimisation()), StackedAdamW(first, Optimisation())
     for each in gradients:
-        uninterrupted.step(each, everyone, rates)
+        uninterrupted.step(copied(each), everyone, rates)
     for each in gradients[:2]:
-        begun.step(each, everyone, rates)
+        begun.step(copied(each), everyone, rates)
     resumed = StackedAdamW(first, Optimisation())
     for learner in range(2):
         resumed.load(learner, begun.saved(learner))
     for each in gradients[2:]:
-        resumed.step(each, everyone, rates)
+        resumed.step(copied(each), everyone, rates)
     assert all(torch.equal(first[name], whole[name]) for name in whole)

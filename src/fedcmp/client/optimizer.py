@@ -64,13 +64,15 @@ class StackedAdamW:
         """One step of some of the learners; the others stay as they are.
 
         Args:
-            gradients: name -> (A, ...) gradients of those learners; clipped here, each learner by its own norm.
+            gradients: name -> (A, ...) gradients of those learners; clipped here, each learner by its own norm. Their
+                memory is used up: where projectors fill a GPU, there is none for copies.
             learners_A: (A,) which learners.
             rates_A: (A,) their learning rates.
         """
         scale_A = _clipping(gradients, self._settings.max_gradient_norm)
-        clipped = {name: gradient * _beside(scale_A, gradient) for name, gradient in gradients.items()}
-        self._apply(clipped, learners_A, rates_A)
+        for gradient in gradients.values():
+            gradient.mul_(_beside(scale_A, gradient))
+        self._apply(gradients, learners_A, rates_A)
 
     def _apply(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
         settings = self._settings
@@ -87,8 +89,8 @@ class StackedAdamW:
             own.mul_(_beside(1 - rates_A * settings.weight_decay, own))
             own_first.lerp_(gradient, 1 - settings.beta_1)
             own_second.mul_(settings.beta_2).addcmul_(gradient, gradient, value=1 - settings.beta_2)
-            width = own_second.sqrt().div_(_beside(root_A, own)).add_(settings.epsilon)
-            own.sub_((_beside(step_size_A, own) * own_first).div_(width))  # in place: a projector may fill a GPU
+            width = torch.sqrt(own_second, out=gradient).div_(_beside(root_A, own)).add_(settings.epsilon)
+            own.sub_((_beside(step_size_A, own) * own_first).div_(width))
             if not everyone:
                 first[learners_A], second[learners_A], parameter.data[learners_A] = own_first, own_second, own
 
