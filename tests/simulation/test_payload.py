@@ -169,3 +169,15 @@ def test_training_on_features_of_eight_bits(reference, tmp_path, world_cache, dt
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("method", ["moon", "scaffold"])
+def test_a_refused_client_goes_on_from_what_it_knew_before(tmp_path, world_cache, method):
+    """Else the one bad round would spoil all later ones: MOON would compare with a projector of NaN, and SCAFFOLD's
+    server would lack a change of control that the client has made."""
+    going_on = {"on_bad_update": "drop", "payload": "int8"}
+    diverging = {"scenario": {"rate_factors": {"1": 1e30}}, "run": {"methods": [method]}}
+    dropped = run(tmp_path, world_cache, federation=going_on, **diverging)
+    kept = server(dropped, 3)
+    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
+    assert {name.split("/")[0] for name in kept if "/memory." in name} == {f"client_memory.client-{k}" for k in (0, 2)}
