@@ -18,7 +18,7 @@ import typer
 from fedcmp import __version__
 from fedcmp.cli_evaluate import evaluate_command
 from fedcmp.cli_scenario import scenario_app
-from fedcmp.distributed import Group, joined, launched
+from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
 app = typer.Typer(
@@ -79,7 +79,8 @@ def train_command(
     Several GPUs or machines: torchrun --nproc-per-node 4 -m fedcmp train recipe.toml
     """
     if plan:
-        _say_plan(recipe, option or [])
+        if launched()[0] == 0:
+            _say_plan(recipe, option or [])
         return
     with joined() as group:
         if group.rank:
@@ -92,9 +93,10 @@ def train_command(
 
 def _say_plan(recipe: Path, option: list[str]) -> None:
     from fedcmp.config import load_recipe
+    from fedcmp.simulation.demand import Ranks
     from fedcmp.simulation.preflight import plan_run
 
-    planned = plan_run(load_recipe(recipe, option))
+    planned = plan_run(load_recipe(recipe, option), ranks=Ranks(launched()[1], ranks_here()))
     typer.echo("\n".join(planned.lines))
     planned.check()
 

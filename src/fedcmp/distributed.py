@@ -176,6 +176,11 @@ def launched() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
+def ranks_here() -> int:
+    """How many of the launcher's ranks are on this machine; 1 without one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched()[1] > 1 else 1
+
+
 def local_device() -> "torch.device":
     """The GPU of this rank."""
     import torch
