@@ -103,24 +103,34 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
-    from fedcmp.progress import Display
-    from fedcmp.simulation.train import run_folder, train
+    from fedcmp.simulation.processes import WorkerProcesses
 
     loaded = load_recipe(recipe, option)
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
         again = "the same torchrun command,"
         signal.signal(signal.SIGTERM, lambda *_: _stopped_by_launcher(group))
-    try:
-        with Display(loaded) as display:
-            folder = train(
-                loaded, resume=resume, overwrite=overwrite, events=display, progress=display.preparing, group=group
+    # the workers load their libraries while this process loads its own
+    with WorkerProcesses(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
+        from fedcmp.progress import Display
+        from fedcmp.simulation.train import train
+
+        try:
+            with Display(loaded) as display:
+                folder = train(
+                    loaded,
+                    resume=resume,
+                    overwrite=overwrite,
+                    events=display,
+                    progress=display.preparing,
+                    group=group,
+                    processes=processes,
+                )
+        except KeyboardInterrupt:
+            typer.echo(
+                f"\ninterrupted; what is finished is kept in {loaded.run.place}. Go on: {again} --resume", err=True
             )
-    except KeyboardInterrupt:
-        typer.echo(
-            f"\ninterrupted; what is finished is kept in {run_folder(loaded)}. Go on: {again} --resume", err=True
-        )
-        raise
+            raise
     from fedcmp.report.writing import write_report  # what it draws with takes half a second to load
 
     page = write_report(folder)

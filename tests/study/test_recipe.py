@@ -55,7 +55,7 @@ def test_mistakes_are_told_with_their_place(content, write, place, value, messag
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.toml: no such study recipe"):
+    with pytest.raises(UserError, match=r"none\.toml: no such recipe file"):
         load_study(tmp_path / "none.toml")
 
 

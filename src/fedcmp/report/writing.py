@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fedcmp.errors import UserError
@@ -45,15 +45,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         **png_files(comparison),
         "index.html": render_page(comparison, title=title).encode("utf-8"),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(out / name, content)
-        for name in PNG_NAMES:
-            if name not in files:
-                (out / name).unlink(missing_ok=True)  # of an earlier report that still had that metric
-    except OSError as error:
-        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
+    write_files(out, files, formerly=PNG_NAMES)
     return out / "index.html"
 
 
@@ -89,6 +81,28 @@ def _inner_escape(text: str) -> str:
     """Escape a piece of a sentence, keeping the spaces at its ends that part it from its neighbours."""
     inner = escape_markdown(text)
     return f"{' ' if text[:1] == ' ' else ''}{inner}{' ' if text[-1:] == ' ' and inner else ''}"
+
+
+def write_files(out: Path, files: Mapping[str, bytes], *, formerly: Iterable[str] = ()) -> None:
+    """Write a report's files, each whole, and take away those that an earlier report had and this one has not.
+
+    Args:
+        out: the report's folder; made if it is not there.
+        files: name -> content.
+        formerly: names of which those that `files` lacks are removed.
+
+    Raises:
+        UserError: a place that cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            write_whole(out / name, content)
+        for name in formerly:
+            if name not in files:
+                (out / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -4,12 +4,10 @@ With one worker, jobs run in this process. With more, each worker is a process o
 go through pipes (frames.py), nothing is pickled. Ranks that a launcher started are one worker together (crew.py).
 """
 
-import os
 import queue
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.simulation.crew import TOGETHER, Crew
 from fedcmp.simulation.engine import Engine, Job, Tensors
 from fedcmp.simulation.frames import read_frame, write_frame
+from fedcmp.simulation.processes import WorkerPipes, WorkerProcesses
 from fedcmp.simulation.worker import WORKER_RECIPE
 
 
@@ -54,33 +53,6 @@ class _Ticket:
     error: BaseException | None = None
 
 
-class WorkerProcesses:
-    """The worker processes of a run; use as a context manager: leaving it ends them.
-
-    They load their libraries as soon as they are started, and what was prepared with their first job: started before a
-    run is prepared, they are ready when it is.
-
-    Args:
-        count: how many; a single worker needs no process.
-        prepared: where the run's `prepared/` folder is, or will be by the first job.
-    """
-
-    def __init__(self, count: int, prepared: Path) -> None:
-        self.all = [_start(prepared) for _ in range(count)] if count > 1 else []
-
-    def __enter__(self) -> "WorkerProcesses":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.end()
-
-    def end(self) -> None:
-        """End them at once, whatever they do."""
-        for process in self.all:
-            process.kill()
-            process.wait()
-
-
 class Pool:
     """`workers` workers for one run; use as a context manager.
 
@@ -104,8 +76,8 @@ class Pool:
             self._begin(self._serve_by_ranks, crew, prepared)
         elif count == 1:
             self._begin(self._serve, _InProcess(recipe, prepared, self._check_stop))
-        for process in self._processes.all:
-            self._begin(self._serve, _Remote(process))
+        for worker in self._processes.all:
+            self._begin(self._serve, _Remote(worker))
 
     def _begin(self, target: Callable[..., None], *arguments: object) -> None:
         thread = threading.Thread(target=target, args=arguments, daemon=True)
@@ -210,21 +182,18 @@ class _InProcess:
 
 
 class _Remote:
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
+    def __init__(self, worker: WorkerPipes) -> None:
+        self._worker = worker
 
     def __call__(self, ticket: _Ticket) -> Answer:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
+        with suppress(BrokenPipeError):  # the worker has gone: what it left says how
+            write_frame(self._worker.jobs, ticket.job, ticket.tensors)
         try:
-            write_frame(self._process.stdin, ticket.job, ticket.tensors)
-            header, tensors = read_frame(self._process.stdout)
-        except (EOFError, BrokenPipeError) as error:
-            code = self._process.wait()
-            raise WorkerDied(
-                f"a worker ended in the middle of a job (exit code {code}; -9 is often the system running out of "
-                "memory: use fewer workers); the run can be resumed with --resume"
-            ) from error
+            header, tensors = read_frame(self._worker.results)
+        except EOFError as error:
+            raise _died(self._worker.exit_code()) from error
+        if "exit_code" in header:
+            raise _died(header["exit_code"])
         if "user_error" in header:
             raise UserError(header["user_error"])
         if "error" in header:
@@ -232,13 +201,9 @@ class _Remote:
         return Answer(header["result"], tensors)
 
 
-def _start(prepared: Path) -> subprocess.Popen[bytes]:
-    environment = os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    command = [sys.executable, "-m", "fedcmp.simulation.worker", str(prepared)]
-    # a process group of its own: a terminal's Ctrl-C is the run's to handle
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0)
+def _died(code: int | None) -> WorkerDied:
+    told = "unknown" if code is None else code
+    return WorkerDied(
+        f"a worker ended in the middle of a job (exit code {told}; -9 is often the system running out of "
+        "memory: use fewer workers); the run can be resumed with --resume"
+    )

@@ -26,10 +26,11 @@ from fedcmp.simulation.demand import Ranks
 from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
-from fedcmp.simulation.pool import Pool, Stopped, WorkerProcesses
+from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.precision import settle_dtype
 from fedcmp.simulation.preflight import plan_run
 from fedcmp.simulation.prepare import prepare
+from fedcmp.simulation.processes import WorkerProcesses
 from fedcmp.simulation.sources import Progress, cache_folder
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
@@ -43,14 +44,9 @@ NOT_COMPARED = (
 )  # a run may be resumed with other ones: they change no result
 
 
-def run_folder(recipe: Recipe) -> Path:
-    """runs/NAME."""
-    return recipe.run.folder / recipe.run.name
-
-
 def method_folders(recipe: Recipe) -> dict[str, RunFolder]:
     """Where each method's run is kept."""
-    folder = run_folder(recipe)
+    folder = recipe.run.place
     if len(recipe.run.methods) == 1:
         return {recipe.run.methods[0]: RunFolder(folder)}
     return {method: RunFolder(folder / method) for method in recipe.run.methods}
@@ -64,6 +60,7 @@ def train(
     events: Events | None = None,
     progress: Progress,
     group: Group = ALONE,
+    processes: WorkerProcesses | None = None,
 ) -> Path:
     """Run all methods of a recipe to their end.
 
@@ -74,6 +71,7 @@ def train(
         events: receives what learners finish.
         progress: receives what is prepared, how much of it, out of how much.
         group: the ranks that train every client together: this is called on rank 0, `crew.serve` on the others.
+        processes: the recipe's workers, where they were started ahead; they are ended with the run.
 
     Returns:
         The run's folder.
@@ -82,7 +80,7 @@ def train(
         UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models;
             more memory or disk is needed than there is.
     """
-    folder, folders = run_folder(recipe), method_folders(recipe)
+    folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
     # the lock lies in the cache: a mistake leaves nothing where runs are kept
     locks = cache_folder(recipe) / "locks"
@@ -105,7 +103,7 @@ def train(
                     if recipe.run.preflight == "refuse":
                         plan.check()
                 count = 0 if crew is not None or finished else recipe.run.workers
-                with WorkerProcesses(count, folder / "prepared") as processes:
+                with processes or WorkerProcesses(count, folder / "prepared") as started:
                     return _train(
                         recipe,
                         folder,
@@ -114,7 +112,7 @@ def train(
                         events=events,
                         progress=progress,
                         crew=crew,
-                        processes=processes,
+                        processes=started,
                     )
     except Timeout as error:
         raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error

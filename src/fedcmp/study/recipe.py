@@ -8,14 +8,12 @@
 [method.NAME]           title, learning_rates, knob, or `like`: the settings of another method with some replaced
 """
 
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from fedcmp.config import Recipe, override
-from fedcmp.config_errors import first_mistake
+from fedcmp.config import Recipe, first_mistake, read_toml
 from fedcmp.errors import UserError
 from fedcmp.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.world.suites import SUITES
@@ -210,16 +208,7 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
     Raises:
         UserError: no such file, no TOML, or a mistake in it: names the key.
     """
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such study recipe") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path}: not valid TOML: {error}") from error
-    for text in overrides or []:
-        override(content, text)
+    content = read_toml(path, overrides)
     try:
         study = StudyRecipe.model_validate(content)
     except ValidationError as error:

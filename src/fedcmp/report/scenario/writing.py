@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedcmp.errors import UserError
 from fedcmp.report.scenario.figures import PNG_NAMES, scenario_pngs
 from fedcmp.report.scenario.page import render_scenario_page
 from fedcmp.report.scenario.records import Shown
@@ -19,7 +18,7 @@ from fedcmp.report.scenario.tables import (
     sizes_table,
 )
 from fedcmp.report.tables import escape_markdown, table_to_markdown
-from fedcmp.report.writing import CITATION, phrases_to_markdown, write_whole
+from fedcmp.report.writing import CITATION, phrases_to_markdown, write_files
 
 _TABLES = (sizes_table, silhouette_table, heterogeneity_table, clients_table, made_table)
 
@@ -53,15 +52,7 @@ def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, byt
         "numbers.json": (json.dumps(facts, ensure_ascii=False) + "\n").encode("utf-8"),
         **scenario_pngs(shown),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(out / name, content)
-        for name in PNG_NAMES:
-            if name not in files:
-                (out / name).unlink(missing_ok=True)  # of an earlier report that still had that figure
-    except OSError as error:
-        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
+    write_files(out, files, formerly=PNG_NAMES)
     return [out / name for name in files]
 
 

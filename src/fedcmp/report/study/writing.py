@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedcmp.errors import UserError
 from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
@@ -21,7 +20,7 @@ from fedcmp.report.study.saying import verdict
 from fedcmp.report.study.trajectories import oscillation_table
 from fedcmp.report.study.tuning import tuning_table
 from fedcmp.report.tables import Table, escape_markdown, table_to_markdown
-from fedcmp.report.writing import CITATION, phrases_to_markdown, write_whole
+from fedcmp.report.writing import CITATION, phrases_to_markdown, write_files
 
 
 def write_study_report(folder: Path, out: Path | None = None) -> list[Path]:
@@ -48,15 +47,7 @@ def write_study_report(folder: Path, out: Path | None = None) -> list[Path]:
         "numbers.json": (json.dumps(study_numbers(results), indent=1, ensure_ascii=False) + "\n").encode("utf-8"),
         **study_pngs(results),
     }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(out / name, content)
-        for name in PNG_NAMES:
-            if name not in files:
-                (out / name).unlink(missing_ok=True)  # of an earlier report that still had that figure
-    except OSError as error:
-        raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
+    write_files(out, files, formerly=PNG_NAMES)
     return [out / name for name in files]
 
 
