@@ -6,10 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedcmp.config import parse_recipe
+from fedcmp.config import parse_recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.federation.payload import payload_bytes
+from fedcmp.simulation.demand import demand_of
 from fedcmp.simulation.loop import Events
+from fedcmp.simulation.preflight import sizes_of
 from fedcmp.simulation.train import train
 from tests.simulation.runner import last_projector, metrics
 
@@ -129,6 +131,17 @@ def test_residuals_stay_with_their_clients(reference, tmp_path, world_cache):
         if "/residual." in name and f"client-{present}/" not in name:
             assert torch.equal(before[name], after[name])  # an absent client's residual waits for it
     assert any(f"client-{present}/residual." in name for name in after)
+
+
+def test_the_plan_has_room_for_residuals(reference):
+    """Three checkpoints, of which two are kept while the third is written."""
+    loaded = read_dumped(reference / "fedavg" / "recipe.toml")
+    for method in METHODS:
+        alone = loaded.model_copy(update={"run": loaded.run.model_copy(update={"methods": [method]})})
+        planned = demand_of(alone, sizes_of(alone), on_gpu=False)
+        last = sorted((reference / method / "checkpoints").glob("round-*"))[-1]
+        assert 3 * sum(path.stat().st_size for path in last.iterdir()) <= planned.run, method
+        assert planned.wire[method] == metrics(reference / method)[-3]["bytes_sent"]
 
 
 def test_without_feedback_nothing_is_kept(tmp_path, world_cache):

@@ -51,7 +51,7 @@ class Ranks:
     here: int = 1
 
     def processes(self, recipe: Recipe) -> int:
-        """Ranks with a model on this machine."""
+        """Processes with a model on this machine."""
         return self.here if self.size > 1 else recipe.run.workers
 
 
@@ -209,12 +209,17 @@ def _tokens(recipe: Recipe, vision: VisionSize) -> int:
 
 
 def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
-    """Without gradients: one block at a time, and the logits."""
+    """Without gradients: one block at a time, and the logits of captions; questions have few of them."""
     captions = recipe.data.max_caption_tokens + 1
     one_block = LanguageSize(0, 1, language.width, language.queries, language.inner, language.vocabulary)
     item = needs.ITEM[recipe.model.dtype]
-    sample = needs.activation_bytes(one_block, tokens=_tokens(recipe, vision), captions=captions, item=item)
-    return min(needs.JUDGED, recipe.evaluation.captions) * sample
+    sample = needs.activation_bytes(one_block, tokens=_tokens(recipe, vision), captions=0, item=item)
+    samples = min(needs.JUDGED, recipe.evaluation.captions)
+    rows = min(samples * captions, recipe.model.logit_rows or samples * captions)
+    judged = samples * sample + needs.logit_bytes(one_block, rows=rows, item=item)
+    world = recipe.data.format == "world" and recipe.evaluation.questions_per_kind
+    asked = needs.ASKED if world or recipe.evaluation.questions else 0
+    return max(judged, asked * (sample + needs.logit_bytes(one_block, rows=1, item=item)))
 
 
 def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:

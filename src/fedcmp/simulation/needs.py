@@ -18,7 +18,7 @@ PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the rep
 WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
 CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
 MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
-ENCODED, JUDGED = 64, 64  # pictures and captions a pass of the encoder and of the evaluation
+ENCODED, JUDGED, ASKED = 64, 64, 128  # pictures, captions and questions a pass of the encoder and of the evaluation
 # a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
 LEARNER_COPIES = 10
 SERVER_COPIES = 8  # float64 sums and memory of one rule
