@@ -47,7 +47,7 @@ class Follower:
         self._seen = 0  # lines of metrics.jsonl
         self._on_the_way: dict[str, int] = {}  # last step that a tracker was given and may not have yet
         try:
-            for name in trackers:
+            for name in dict.fromkeys(trackers):
                 self._trackers[name] = opener(name, identity)
         except BaseException:
             self.close()
