@@ -16,23 +16,22 @@ from fedcmp.client.cohort import Cohort, JointBatch
 Tensors = dict[str, Tensor]
 
 
-class graphed:  # noqa: N801  # used as a function that keeps something
-    """cohort's loss and gradients for batches shaped like `like`.
+class GraphedStep:
+    """cohort's loss and gradients for batches shaped like `like`; without a GPU computed each time, as it is captured.
 
     Args:
         cohort: of one learner.
         like: a batch of the size that all will have.
-        replays: 0 captures nothing, for `once`.
         longest: tokens that captions are padded to; default: those of `like`.
     """
 
-    def __init__(self, cohort: Cohort, like: JointBatch, *, replays: int, longest: int | None = None) -> None:
+    def __init__(self, cohort: Cohort, like: JointBatch, *, longest: int | None = None) -> None:
         self._cohort = cohort
         language = cohort.vlm.language
         device = language.device
         self._longest = longest or like.ids_ST.shape[1]
         count = len(like.lengths_S)
-        self._features = like.features_ABPV.clone()
+        self._features = like.features_ABPV.float()
         self._ids = torch.zeros(count, self._longest, dtype=torch.long, device=device)
         self._weights = torch.zeros(count, self._longest, device=device)
         with torch.no_grad():
@@ -40,7 +39,7 @@ class graphed:  # noqa: N801  # used as a function that keeps something
             self._between = language.embed(language.separator_ids).expand(count, -1, -1).clone()
         self._fill(like)
         self._graph: torch.cuda.CUDAGraph | None = None
-        if replays:
+        if device.type == "cuda":
             self._capture()
 
     def _fill(self, batch: JointBatch) -> None:
@@ -50,8 +49,8 @@ class graphed:  # noqa: N801  # used as a function that keeps something
         counted = torch.arange(self._longest) < batch.lengths_S[:, None]
         self._weights.copy_(counted / batch.lengths_S.sum())
 
-    def once(self) -> tuple[Tensor, Tensors]:
-        """Computed as it is captured, without a graph: (1,) loss and name -> (1, ...) gradients."""
+    def _compute(self) -> tuple[Tensor, Tensors]:
+        """(1,) loss and name -> (1, ...) gradients, of what is filled in."""
         cohort, language = self._cohort, self._cohort.vlm.language
         own = {name: tensor[0] for name, tensor in cohort.parameters.items()}
         visual = torch.func.functional_call(cohort.vlm.projector, own, (self._features[0],)).to(language.dtype)
@@ -69,16 +68,17 @@ class graphed:  # noqa: N801  # used as a function that keeps something
         side = torch.cuda.Stream()
         side.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(side):
-            for _ in range(2):
-                self.once()
+            for _ in range(3):  # libraries choose their kernels and take their memory outside the graph
+                self._compute()
         torch.cuda.current_stream().wait_stream(side)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._found = self.once()
+            self._found = self._compute()
 
     def __call__(self, batch: JointBatch) -> tuple[Tensor, Tensors]:
-        """Fill the batch in and replay."""
-        assert self._graph is not None
+        """(1,) loss and name -> (1, ...) gradients; what a graph returns is overwritten by the next call."""
         self._fill(batch)
+        if self._graph is None:
+            return self._compute()
         self._graph.replay()
         return self._found

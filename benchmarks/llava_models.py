@@ -1,4 +1,4 @@
-"""What llava_gpu.py measures: LLaVA architectures with random weights, made on the device, and their arithmetic.
+"""What llava_gpu.py measures: LLaVA architectures with random weights, made on the device, and samples for them.
 
 Shapes: N samples, P visual tokens, T caption tokens.
 """
@@ -48,62 +48,39 @@ class Architecture:
         return int((self.vision.image_size // self.vision.patch_size) ** 2)
 
 
-def _large_tower() -> CLIPVisionConfig:
-    """CLIP ViT-L/14 at 336 pixels."""
-    return CLIPVisionConfig(
-        hidden_size=1024,
-        intermediate_size=4096,
-        num_hidden_layers=24,
-        num_attention_heads=16,
-        image_size=336,
-        patch_size=14,
-        projection_dim=768,
-    )
+def _sizes(width: int, inner: int, layers: int, heads: int) -> dict[str, int]:
+    """Under the names that the configs of CLIP, Llama and Qwen2 have in common."""
+    return {
+        "hidden_size": width,
+        "intermediate_size": inner,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+    }
 
 
 def architecture(size: str) -> Architecture:
-    """'7b' (Vicuna-7B's and LLaVA-1.5's), '0.5b' (Qwen2-0.5B's) or 'tiny'."""
-    if size == "7b":
-        text: PreTrainedConfig = LlamaConfig(
-            vocab_size=32064,  # as llava-1.5-7b-hf: 32,000 and room for <image>
-            hidden_size=4096,
-            intermediate_size=11008,
-            num_hidden_layers=32,
-            num_attention_heads=32,
-            max_position_embeddings=4096,
-            rms_norm_eps=1e-5,
-        )
-        return Architecture(text, _large_tower(), batch_size=16)
+    """'7b' (Vicuna-7B's and LLaVA-1.5's), '0.5b' (Qwen2-0.5B's), both with CLIP ViT-L/14 at 336 pixels; or 'tiny'."""
+    if size == "tiny":
+        text: PreTrainedConfig = LlamaConfig(**_sizes(128, 352, 4, 4), vocab_size=512, max_position_embeddings=256)
+        vision = CLIPVisionConfig(**_sizes(128, 512, 4, 4), image_size=48, patch_size=12)
+        return Architecture(text, vision, batch_size=8)
+    vision = CLIPVisionConfig(**_sizes(1024, 4096, 24, 16), image_size=336, patch_size=14)
     if size == "0.5b":
         text = Qwen2Config(
+            **_sizes(896, 4864, 24, 14),
             vocab_size=151936,
-            hidden_size=896,
-            intermediate_size=4864,
-            num_hidden_layers=24,
-            num_attention_heads=14,
             num_key_value_heads=2,
             max_position_embeddings=32768,
             tie_word_embeddings=False,
         )
-        return Architecture(text, _large_tower(), batch_size=32)
+        return Architecture(text, vision, batch_size=32)
     text = LlamaConfig(
-        vocab_size=512,
-        hidden_size=128,
-        intermediate_size=352,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        max_position_embeddings=256,
+        **_sizes(4096, 11008, 32, 32),
+        vocab_size=32064,  # as llava-1.5-7b-hf: 32,000 and room for <image>
+        max_position_embeddings=4096,
+        rms_norm_eps=1e-5,
     )
-    vision = CLIPVisionConfig(
-        hidden_size=128,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        image_size=48,
-        patch_size=12,
-        projection_dim=64,
-    )
-    return Architecture(text, vision, batch_size=8)
+    return Architecture(text, vision, batch_size=16)
 
 
 def build(sizes: Architecture, device: torch.device, dtype: torch.dtype) -> LlavaForConditionalGeneration:
@@ -158,16 +135,21 @@ def own_projector(llava: LlavaForConditionalGeneration) -> Projector:
 
 
 class Pictures:
-    """Features computed in passing: pictures from the CPU's memory through the tower, nothing kept."""
+    """Features computed in passing: pictures from the CPU's memory through the tower, nothing kept.
+
+    As the package does it: in float16, and by way of the CPU's memory.
+    """
+
+    dtype = torch.float16
 
     def __init__(self, pixels: Tensor, tower: nn.Module, device: torch.device) -> None:
-        self.dtype, self._pixels, self._tower, self._device = pixels.dtype, pixels, tower, device
+        self._pixels, self._tower, self._device = pixels, tower, device
 
     @torch.no_grad()
     def features(self, indices: np.ndarray) -> Tensor:
         pixels = self._pixels[torch.as_tensor(indices)].to(self._device)
         out: Tensor = self._tower(pixels).last_hidden_state[:, 1:]
-        return out
+        return out.to("cpu", self.dtype)
 
     def gather(self, indices: np.ndarray) -> tuple[np.ndarray, Tensor]:
         return np.asarray(indices), self.features(indices)
@@ -179,7 +161,7 @@ class Stored:
     dtype = torch.float16
 
     def __init__(self, pictures: Pictures, count: int) -> None:
-        chunks = [pictures.features(part).to("cpu", self.dtype) for part in np.array_split(np.arange(count), count)]
+        chunks = [pictures.features(part) for part in np.array_split(np.arange(count), count)]
         self._features = torch.cat(chunks)
 
     def features(self, indices: np.ndarray) -> Tensor:
@@ -204,72 +186,3 @@ def synthetic(sizes: Architecture, count: int, dtype: torch.dtype) -> tuple[Tens
 def pairs_of(features: Pictures | Stored, captions: Sequence[Sequence[int]]) -> PreparedPairs:
     count = len(captions)
     return PreparedPairs(features, np.arange(count), TokenTable.of(captions), ["all"] * count, END)
-
-
-@dataclass(frozen=True)
-class Work:
-    """Floating point operations of one training step that any implementation has to do.
-
-    Attributes:
-        language: 4 N a token (2 N forward, 2 N for the gradient by the input; no weight has a gradient), N without
-            embeddings and output layer, and 4 V D a caption token for the output layer.
-        tower: 2 N a patch, N of the layers below the one that is read; 0 where features are cached.
-        attention: of both, apart: 6 L^2 D a layer in the LLM (causal: half of the square; forward 2, backward 4),
-            4 L^2 D in the tower.
-    """
-
-    language: float
-    tower: float
-    attention: float
-
-    @property
-    def useful(self) -> float:
-        """Without attention, as the goals count it."""
-        return self.language + self.tower
-
-
-@dataclass(frozen=True)
-class Counts:
-    """What work is computed from: weights by part, and widths.
-
-    Attributes:
-        blocks: N of the LLM's layers.
-        head: V D, of the output layer.
-        attention: heads times their width, summed over the LLM's layers.
-        tower: N of the tower's layers that are read.
-        patching: of the tower's convolution.
-        tower_attention: the tower's width, summed over the layers that are read.
-    """
-
-    blocks: int
-    head: int
-    attention: int
-    tower: int
-    patching: int
-    tower_attention: int
-
-    @classmethod
-    def of(cls, llava: LlavaForConditionalGeneration) -> "Counts":
-        """Before any layer is turned into FP8."""
-        text, vision, tower = llava.config.text_config, llava.config.vision_config, llava.model.vision_tower
-        read = vision.num_hidden_layers - 1
-        head_width = text.hidden_size // text.num_attention_heads
-        return cls(
-            blocks=sum(p.numel() for p in llava.model.language_model.layers.parameters()),
-            head=text.vocab_size * text.hidden_size,
-            attention=text.num_attention_heads * head_width * text.num_hidden_layers,
-            tower=read * sum(p.numel() for p in tower.encoder.layers[0].parameters()),
-            patching=tower.embeddings.patch_embedding.weight.numel(),
-            tower_attention=read * vision.hidden_size,
-        )
-
-    def work(self, lengths: Sequence[int], patches: int, *, cached: bool) -> Work:
-        """Of samples with captions of these lengths, padding not counted."""
-        tokens = [2 + patches + length - 1 for length in lengths]  # <s>, picture, separator, caption without its end
-        language = 4 * self.blocks * sum(tokens) + 4 * self.head * sum(lengths)
-        attention = 6 * self.attention * sum(length**2 for length in tokens)
-        if cached:
-            return Work(float(language), 0.0, float(attention))
-        tower = 2 * len(lengths) * ((patches + 1) * self.tower + patches * self.patching)
-        attention += 4 * len(lengths) * (patches + 1) ** 2 * self.tower_attention
-        return Work(float(language), float(tower), float(attention))

@@ -130,10 +130,10 @@ def table(records: dict[tuple[str, str], dict[int, Record]]) -> str:
         paired = [loss - usual[seed]["final"]["caption_loss"] for seed, loss in losses.items() if seed in usual]
         error = spread(paired) / math.sqrt(len(paired)) if paired else math.nan
         against = "–" if arm == "float32" or not paired else f"{statistics.mean(paired):+.4f}{more_or_less(error)}"
-        one = next(iter(found.values()))
+        one, seeds = next(iter(found.values())), f"{len(losses)} seed{'s' if len(losses) > 1 else ''}"
         lines.append(
             f"| {ARMS[arm].title} | {TITLES[method]} | {statistics.mean(losses.values()):.4f}"
-            f"{more_or_less(spread(list(losses.values())))} ({len(losses)} seed{'s' if len(losses) > 1 else ''}) | {against} "
+            f"{more_or_less(spread(list(losses.values())))} ({seeds}) | {against} "
             f"| {one['bytes_a_round'] / one['clients'] / 1e3:,.0f} kB | {one['store_bytes'] / 1e6:.1f} MB |"
         )
     return "\n".join(lines)

@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
-from fedcmp.model.language import TextFormat
+from fedcmp.model.text_format import TextFormat
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.loading import Prepared

@@ -28,7 +28,8 @@ from fedcmp.data.captions import tokenize_captions
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import PairSource
 from fedcmp.model.export import export_llava, prompt_text
-from fedcmp.model.language import LanguageModel, TextFormat
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.pool import Pool

@@ -1,13 +1,15 @@
 """Many learners on one backbone end where each would end alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from fedcmp.client import training
 from fedcmp.client.cohort import Cohort, JointBatch
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.steps import StepBatches
 from fedcmp.client.training import Learner, Part, train_cohort
 from tests.client.conftest import part_of, start
 
@@ -68,6 +70,32 @@ def test_pieces_of_a_step_add_up_to_it(vlm, pairs, name):
         assert_equal_to_rounding(one, other)
 
 
+@pytest.mark.parametrize("name", available_objectives())
+def test_nothing_sees_more_samples_at_once_than_a_piece_has(vlm, pairs, name, monkeypatch):
+    """Gradients, the objective's sums and the alignment errors: memory is that of a micro-batch in all of them."""
+    seen = []
+    for method in ("project", "_inputs_of_layers"):
+        own = getattr(Cohort, method)
+
+        def counting(self, active, batch, own=own):
+            features = batch if isinstance(batch, torch.Tensor) else batch.features_ABPV
+            seen.append(features.shape[:2].numel())
+            return own(self, active, batch)
+
+        monkeypatch.setattr(Cohort, method, counting)
+    learners = [Learner(PARTS[0], start(vlm))]
+    train_cohort(vlm, pairs, learners, Optimisation(), objective=create_objective(name), micro_batch=3)
+    assert max(seen) == 3
+
+
+def test_features_stay_as_small_as_they_are_stored(vlm, pairs):
+    half = dataclasses.replace(pairs.batch(np.arange(4)), features=pairs.batch(np.arange(4)).features.bfloat16())
+    batch = JointBatch.of({0: half}, pad=vlm.language.pad, device=torch.device("cpu"))
+    assert batch.features_ABPV.dtype == torch.bfloat16
+    cohort = Cohort(vlm, [start(vlm)])
+    assert cohort.project(cohort.parameters, batch).dtype == torch.float32
+
+
 def test_pieces_are_the_batch_in_order(vlm, pairs):
     batches = {0: pairs.batch(np.arange(4)), 2: pairs.batch(np.arange(9, 10)), 1: pairs.batch(np.arange(20, 23))}
     batch = JointBatch.of(batches, pad=vlm.language.pad, device=torch.device("cpu"))
@@ -85,7 +113,7 @@ def test_pieces_are_the_batch_in_order(vlm, pairs):
 def test_reading_ahead_changes_nothing(vlm, pairs, monkeypatch):
     """As for a GPU, where a thread makes the batches."""
     (plain,) = train_cohort(vlm, pairs, [Learner(PARTS[0], start(vlm))], Optimisation())
-    monkeypatch.setattr(training._Round, "_read_ahead", lambda _self: 2)
+    monkeypatch.setattr(StepBatches, "_read_ahead", lambda _self: 2)
     (ahead,) = train_cohort(vlm, pairs, [Learner(PARTS[0], start(vlm))], Optimisation())
     assert all(torch.equal(ahead.update.state[name], tensor) for name, tensor in plain.update.state.items())
     assert ahead.losses == plain.losses

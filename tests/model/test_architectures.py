@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import sentencepiece
 import torch
 from PIL import Image
 from transformers import (
@@ -18,13 +19,14 @@ from transformers import (
 
 from fedcmp.errors import UserError
 from fedcmp.model.export import export_llava, prompt_text
-from fedcmp.model.language import LanguageModel, TextFormat
+from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.world.scene import make_scenes
 from tests.model.dual_encoders import naflex_folder
-from tests.model.tiny_models import CAPTIONS, LLMS, llm_folder, tower_folder
+from tests.model.tiny_models import CAPTIONS, LLMS, llm_folder, tower_folder, vicuna_folder
 
 TOWERS = ("clip", "clip-vision", "siglip", "siglip2", "dinov2", "dinov2-registers")
 PROMPTS = ["", "What is it?", "a cat or a dog?", ""]
@@ -113,6 +115,17 @@ def test_every_tower(tmp_path, kind, llama):
 @pytest.mark.parametrize("kind", [kind for kind in LLMS if kind != "phi"])
 def test_every_llm(tmp_path, kind, clip):
     round_trip(tmp_path, clip, llm_folder(tmp_path / "llm", kind))
+
+
+def test_vicuna_as_it_lies_on_the_hub(tmp_path, clip):
+    """The large recipe's LLM: its tokens are SentencePiece's own, its weights come out of pickled shards."""
+    folder = vicuna_folder(tmp_path / "llm")
+    text = TextFormat(str(folder))
+    own = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+    for caption in CAPTIONS:
+        assert text.tokenizer(caption)["input_ids"] == [own.bos_id(), *own.encode(caption)]
+    assert (text.start_ids, text.separator_ids) == ([own.bos_id()], [own.piece_to_id("<0x0A>")])
+    round_trip(tmp_path, clip, folder)
 
 
 @pytest.mark.parametrize("kind", ["llama", "qwen2", "gemma", "phi3"])

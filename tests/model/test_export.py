@@ -10,6 +10,7 @@ from fedcmp.model.export import check_export_folder, export_llava, prompt_text
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import read_projector
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.world.scene import make_scenes
@@ -71,6 +72,9 @@ def test_projector_comes_back_bit_for_bit(tmp_path):
     encoder, language = VisionEncoder("world"), LanguageModel("world")
     projector = Projector(encoder.width, language.width, seed=5)
     folder = export_llava(tmp_path / "llava", encoder, projector, language)
+    assert (folder / "model.safetensors").stat().st_mode == (
+        folder / "config.json"
+    ).stat().st_mode  # others may read it
     back = read_projector(folder).tensors
     assert back.keys() == projector.tensors().keys()
     assert all(torch.equal(back[name], tensor) for name, tensor in projector.tensors().items())
@@ -89,6 +93,23 @@ def test_other_families_export_as_well(tmp_path, kind, siglip_folder, byte_level
     ours = VLM(language, projector, encoder).answer(pictures, prompts, max_new_tokens=8)
     folder = export_llava(tmp_path / "llava", encoder, projector, language)
     assert ours == their_answers(folder, language, pictures, prompts, 8)
+
+
+def test_the_llm_is_in_memory_once(tmp_path, monkeypatch):
+    """At 7B: 14 GB, not 14 for training's own copy, 14 for the checkpoint's and 28 for random weights."""
+    text, loaded, saved = TextFormat("world"), [], []
+    load, save = TextFormat.load_weights, LlavaForConditionalGeneration.save_pretrained
+    monkeypatch.setattr(TextFormat, "load_weights", lambda self, dtype: loaded.append(load(self, dtype)) or loaded[-1])
+    monkeypatch.setattr(
+        LlavaForConditionalGeneration, "save_pretrained", lambda self, new: saved.append(self) or save(self, new)
+    )
+    folder = export_llava(tmp_path / "llava", VisionEncoder("world"), Projector(128, 128), text, dtype=torch.bfloat16)
+    assert len(loaded) == 1
+    theirs = dict(loaded[0].named_parameters())
+    for name, parameter in saved[0].model.language_model.named_parameters():
+        assert parameter is theirs[f"model.{name}"]
+    assert all(parameter.dtype == torch.bfloat16 for parameter in saved[0].parameters())
+    assert LlavaForConditionalGeneration.from_pretrained(folder).dtype == torch.bfloat16
 
 
 def test_a_folder_with_a_model_is_left_alone(tmp_path):

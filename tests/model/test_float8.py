@@ -1,6 +1,7 @@
 """FP8 frozen layers, emulated: against an oracle that rounds number by number."""
 
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from fedcmp.errors import UserError
+from fedcmp.model import float8
 from fedcmp.model.float8 import Float8Linear, is_native, quantise, use_float8_linears
 from fedcmp.model.language import LanguageModel
 from fedcmp.world.scene import make_scenes
@@ -82,6 +84,73 @@ def test_the_output_layer_and_odd_sides_stay(linear):
     assert isinstance(model[0], Float8Linear)
     assert [type(layer) for layer in model[1:]] == [nn.Linear, nn.Linear]
     assert use_float8_linears(model, keep=model[2]) == 1  # again: nothing is rounded twice
+
+
+class Hardware:
+    """torch._scaled_mm as a GPU has it: torch's own checks of layouts and scales, then the product."""
+
+    def __init__(self):
+        self.checked, self.calls = torch._scaled_mm, []
+
+    def __call__(self, left, right, *, scale_a, scale_b, out_dtype, use_fast_accum):
+        tensors = {"scale_a": scale_a.to("meta"), "scale_b": scale_b.to("meta")}
+        self.checked(left.to("meta"), right.to("meta"), **tensors, out_dtype=out_dtype, use_fast_accum=use_fast_accum)
+        self.calls.append((left.shape[0], use_fast_accum))
+        return ((left.float() @ right.float()) * scale_a * scale_b).to(out_dtype)
+
+
+@pytest.fixture
+def hardware(monkeypatch):
+    found = Hardware()
+    monkeypatch.setattr(torch, "_scaled_mm", found)
+    monkeypatch.setattr(float8, "is_native", lambda _device: True)
+    return found
+
+
+def test_the_hardware_is_given_what_it_asks_for(hardware, linear):
+    """Row-major times column-major, contiguous scales a row; a gradient may come transposed or expanded."""
+    inputs = torch.randn(6, 32, generator=torch.Generator().manual_seed(5)).bfloat16().requires_grad_()
+    layer = Float8Linear(linear.bfloat16())
+    assert layer.rows_OI.dtype == layer.columns_IO.dtype == torch.float8_e4m3fn
+    output = layer(inputs)
+    torch.testing.assert_close(output.float(), linear(inputs).float(), rtol=0.1, atol=0.1)
+    behind = torch.randn(48, 6, generator=torch.Generator().manual_seed(6)).bfloat16()
+    (gradient,) = torch.autograd.grad(output, inputs, behind.t())
+    torch.testing.assert_close(gradient.float(), behind.t().float() @ linear.weight.float(), rtol=0.1, atol=0.3)
+    layer(torch.ones(32, 6).bfloat16().t())
+    layer(inputs).sum().backward()
+    assert [fast for _, fast in hardware.calls] == [True, False, True, True, False]
+
+
+def test_a_whole_llm_runs_on_the_hardwares_terms(hardware):
+    plain = LanguageModel("world", dtype="bfloat16")
+    rounded_llm = LanguageModel("world", dtype="bfloat16", frozen_precision="float8")
+    visual = torch.randn(3, 4, plain.width, generator=torch.Generator().manual_seed(7)).requires_grad_()
+    ids, lengths = torch.randint(5, 100, (3, 9), generator=torch.Generator().manual_seed(8)), torch.tensor([9, 2, 6])
+    both = []
+    for language in (plain, rounded_llm):
+        loss = language.caption_losses(visual, ids, lengths).mean()
+        both.append((loss.detach(), torch.autograd.grad(loss, visual)[0]))
+    (expected, wanted), (found, gradient) = both
+    assert hardware.calls
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0.05)
+    assert torch.nn.functional.cosine_similarity(gradient.flatten(), wanted.flatten(), dim=0) > 0.95
+
+
+def test_weights_are_let_go_one_after_the_other(monkeypatch):
+    """Both forms of a whole LLM at once would not fit where one fits."""
+    model = nn.Sequential(*(nn.Linear(16, 16) for _ in range(3))).requires_grad_(False)
+    weights = [weakref.ref(layer.weight) for layer in model]
+    alive = []
+    made = Float8Linear.__init__
+
+    def counting(self, linear):
+        alive.append(sum(weight() is not None for weight in weights))
+        made(self, linear)
+
+    monkeypatch.setattr(Float8Linear, "__init__", counting)
+    assert use_float8_linears(model) == 3
+    assert alive == [3, 2, 1]
 
 
 def test_the_cpu_emulates():

@@ -91,6 +91,16 @@ def test_a_missing_weight_is_named(tmp_path, parts):
     VisionEncoder(str(folder))
 
 
+@pytest.mark.parametrize(
+    "index", ["{ half", "[]", '"text"', '{"weight_map": []}', '{"weight_map": {"lm_head.weight": 3}}']
+)
+def test_a_damaged_index_is_named(tmp_path, parts, index):
+    folder = shutil.copytree(parts[0], tmp_path / "llava")
+    (folder / "model.safetensors.index.json").write_text(index)
+    with pytest.raises(UserError, match=r"index\.json: is not a readable index of shards"):
+        LanguageModel(str(folder))
+
+
 def test_llavas_original_layout_is_named(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "llava", "mm_vision_tower": "openai/clip"}')
     with pytest.raises(UserError, match=r"model\.language = .*LLaVA's original layout"):

@@ -1,6 +1,7 @@
 """A projector alone, in the namings of Hugging Face and of LLaVA."""
 
 import io
+import json
 import os
 
 import pytest
@@ -113,20 +114,46 @@ def test_a_pickle_of_more_than_tensors_is_refused_and_never_run(tmp_path, monkey
     path = tmp_path / "mm_projector.bin"
     buffer = io.BytesIO()
     torch.save({"model.mm_projector.weight": Malicious()}, buffer)
-    for content in (buffer.getvalue(), b"", b"no pickle at all"):
+    legacy = io.BytesIO()
+    torch.save({"model.mm_projector.weight": torch.ones(4, 4)}, legacy, _use_new_zipfile_serialization=False)
+    halves = [legacy.getvalue()[:length] for length in range(40, 400, 9)]  # each breaks the reader in a way of its own
+    for content in (buffer.getvalue(), b"", b"no pickle at all", *halves):
         path.write_bytes(content)
         with pytest.raises(UserError, match="weights-only loading accepts") as caught:
             read_projector(path)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "pickle-was-run").exists()
-    torch.save([torch.ones(2)], path)
-    with pytest.raises(UserError, match="holds no dictionary of tensors"):
-        read_projector(path)
+    for content in ([torch.ones(2)], {0: torch.ones(2)}, {"state_dict": {"model.mm_projector.weight": torch.ones(2)}}):
+        torch.save(content, path)
+        with pytest.raises(UserError, match="holds no dictionary of tensors"):
+            read_projector(path)
     torch.save({"lm_head.weight": torch.ones(2)}, path)
     with pytest.raises(UserError, match="holds no projector"):
         read_projector(path)
     with pytest.raises(UserError, match="no such file or folder"):
         read_projector(tmp_path / "none.safetensors")
+
+
+@pytest.mark.parametrize("weight", [torch.ones(4, 4, dtype=torch.int64), torch.ones(4, 4).to_sparse()])
+def test_tensors_that_are_no_plain_numbers_are_named(tmp_path, weight):
+    path = tmp_path / "mm_projector.bin"
+    torch.save({"model.mm_projector.weight": weight, "model.mm_projector.bias": torch.ones(4)}, path)
+    with pytest.raises(UserError, match=r"linear_1\.weight is no plain tensor of floating"):
+        start_from(Projector(4, 4, kind="linear"), read_projector(path))
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "model.safetensors.index.json"])
+def test_a_whole_checkpoint_goes_before_a_projector_beside_it(tmp_path, weights):
+    """In one file or sharded: mm_projector.bin beside it is what it was made of, or what it was before tuning."""
+    whole, alone = Projector(6, 8, seed=3), Projector(6, 8, seed=4)
+    (tmp_path / "mm_projector.bin").write_bytes(projector_file(alone, "llava"))
+    shard = weights.replace(".index.json", "") if "index" not in weights else "model-00001-of-00001.safetensors"
+    (tmp_path / shard).write_bytes(projector_file(whole, "huggingface"))
+    if "index" in weights:
+        listed = dict.fromkeys(load_file(tmp_path / shard), shard)
+        (tmp_path / weights).write_text(json.dumps({"weight_map": listed}))
+    found = start_from(Projector(6, 8), read_projector(tmp_path)).tensors()
+    assert all(torch.equal(found[name], tensor) for name, tensor in whole.tensors().items())
 
 
 def test_where_the_file_goes(tmp_path):

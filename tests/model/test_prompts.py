@@ -3,8 +3,8 @@
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.model.language import TextFormat
 from fedcmp.model.prompts import BehindPicture, ChatFormat
+from fedcmp.model.text_format import TextFormat
 from tests.model.tiny_models import CHATML, DATED, GEMMA, LLAMA_2, byte_level, llm_folder, sentencepiece_like
 
 ENDS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")

@@ -1,6 +1,7 @@
 """Export beside an existing LLaVA: one shard anew, the rest linked, and the same model as a whole export."""
 
 import json
+import os
 import shutil
 
 import pytest
@@ -36,9 +37,13 @@ def base(tmp_path_factory):
 def test_one_shard_is_written_anew(tmp_path, base, prompt):
     encoder, language = VisionEncoder(str(base)), LanguageModel(str(base), prompt=prompt)
     projector = Projector(32, 32, seed=9)
+    for path in base.iterdir():
+        path.chmod(0o640)
     before = {path.name: path.read_bytes() for path in base.iterdir()}
     assert base_folder(encoder, projector, language) == base
+    mask = os.umask(0o027)
     folder = rewrite_projector(tmp_path / "out", base, encoder, projector, language, dtype=torch.float32, card="mine")
+    os.umask(mask)
     assert {path.name: path.read_bytes() for path in base.iterdir()} == before  # a link must not be written through
     index = json.loads((folder / "model.safetensors.index.json").read_text())
     holders = {file for name, file in index["weight_map"].items() if "multi_modal_projector" in name}
@@ -52,6 +57,7 @@ def test_one_shard_is_written_anew(tmp_path, base, prompt):
         assert all(torch.equal(new[key], old[key]) for key in old if "multi_modal_projector" not in key)
     sizes = sum(tensor.nbytes for name in shards for tensor in load_file(folder / name).values())
     assert index["metadata"]["total_size"] == sizes
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o640}
     names = {path.name for path in folder.iterdir()}
     assert "LICENSE.txt" in names
     assert not names & {"pytorch_model-00001-of-00002.bin", "chat_template.json"}
@@ -73,6 +79,12 @@ def test_what_the_bases_config_does_not_say_is_exported_whole(tmp_path, base):
     assert base_folder(VisionEncoder(str(base), layer=-1), Projector(32, 32), language) is None
     assert base_folder(VisionEncoder(str(base), strategy="full"), Projector(32, 32), language) is None
     assert base_folder(encoder, Projector(32, 32, kind="linear"), language) is None
+    bare = shutil.copytree(base, tmp_path / "bare")
+    index = json.loads((bare / "model.safetensors.index.json").read_text())
+    index["weight_map"] = {name: file for name, file in index["weight_map"].items() if "projector" not in name}
+    (bare / "model.safetensors.index.json").write_text(json.dumps(index))
+    halves = VisionEncoder(str(bare)), Projector(32, 32), LanguageModel(str(bare))
+    assert base_folder(*halves) is None  # a tower and an LLM in one folder, without a projector to replace
     other = shutil.copytree(base, tmp_path / "other")
     assert base_folder(VisionEncoder(str(other)), Projector(32, 32), language) is None
     assert base_folder(VisionEncoder("world"), Projector(32, 32), language) is None

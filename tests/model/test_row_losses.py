@@ -72,14 +72,14 @@ def test_a_models_losses_are_the_same(which, byte_level_llm):
     torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
 
 
-def test_logits_that_are_capped_afterwards_are_refused():
+@pytest.mark.parametrize("cap", [0.1, 30.0])
+def test_logits_that_are_capped_afterwards_are_refused(cap):
+    """Also where the cap is far above the logits that a probe sees: Gemma 2's own is 30."""
     from transformers import Gemma2Config, Gemma2ForCausalLM
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = Gemma2Config(
-        vocab_size=64, num_key_value_heads=1, head_dim=16, final_logit_softcapping=0.1, initializer_range=1.0, **sizes
-    )
+    config = Gemma2Config(vocab_size=64, num_key_value_heads=1, head_dim=16, final_logit_softcapping=cap, **sizes)
     with pytest.raises(UserError, match=r"model\.logit_rows: the logits of"):
         LanguageModel.from_model(
             Gemma2ForCausalLM(config), start_ids=[2], separator_ids=[3], end=1, pad=0, logit_rows=4

@@ -27,6 +27,13 @@ def test_an_encoders_size_is_that_of_the_loaded_one(siglip_folder, layer, strate
         assert size.loaded == count(AutoModel.from_pretrained(encoder.location))
 
 
+@pytest.mark.parametrize("strategy", ["auto", "full"])
+@pytest.mark.parametrize("kind", ["clip", "dinov2", "dinov2-registers"])
+def test_what_comes_before_the_patches_is_counted(tmp_path, kind, strategy):
+    folder = str(tower_folder(tmp_path / "tower", kind))
+    assert vision_size(folder, strategy=strategy).patches == VisionEncoder(folder, strategy=strategy).num_patches
+
+
 def test_an_llms_size_is_that_of_the_loaded_one(byte_level_llm):
     for name in ("world", str(byte_level_llm)):
         language = LanguageModel(name)

@@ -1,9 +1,12 @@
 """Towers and LLMs of the real architectures, tiny and random, saved as the hub has them."""
 
+import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import sentencepiece
 import torch
 import transformers as hf
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -159,13 +162,70 @@ def llm_folder(folder: Path, kind: str) -> Path:
     folder.mkdir()
     config_class, model_class, options, tokenizer = LLMS[kind]
     fast = tokenizer()
-    torch.manual_seed(12)
     ids = {"bos_token_id": fast.bos_token_id, "eos_token_id": fast.eos_token_id, "pad_token_id": fast.pad_token_id}
     config = config_class(vocab_size=len(fast), max_position_embeddings=256, **ids, **options)
-    model = model_class(config)
-    for name, parameter in model.named_parameters():  # louder than new ones: answers that depend on what was read
-        if parameter.ndim > 1:
-            parameter.data.mul_(2 if "embed" in name else 12)
-    model.save_pretrained(folder)
+    _loud(model_class, config).save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder
+
+
+def vicuna_folder(folder: Path) -> Path:
+    """As lmsys/vicuna-7b-v1.5 lies on the hub: a SentencePiece model without tokenizer.json, weights in pickles."""
+    folder.mkdir()
+    written = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter((TEXT + CAPTIONS) * 30),
+        model_writer=written,
+        model_type="bpe",
+        vocab_size=340,
+        hard_vocab_limit=False,
+        byte_fallback=True,
+        character_coverage=1.0,
+        normalization_rule_name="identity",
+        remove_extra_whitespaces=False,
+        minloglevel=2,
+    )
+    (folder / "tokenizer.model").write_bytes(written.getvalue())
+    tokens = {
+        name: {
+            "__type": "AddedToken",
+            "content": text,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "single_word": False,
+        }
+        for name, text in (("bos_token", "<s>"), ("eos_token", "</s>"), ("unk_token", "<unk>"))
+    }
+    settings = {
+        "tokenizer_class": "LlamaTokenizer",
+        "legacy": False,
+        "add_bos_token": True,
+        "add_eos_token": False,
+        "model_max_length": 4096,
+        "pad_token": None,
+        "sp_model_kwargs": {},
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(tokens | settings))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<unk>", "unk_token": "<unk>"}
+    (folder / "special_tokens_map.json").write_text(json.dumps(names))
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=written.getvalue()).get_piece_size()
+    model = _loud(hf.LlamaForCausalLM, hf.LlamaConfig(**SMALL, vocab_size=pieces, max_position_embeddings=256))
+    model.config.save_pretrained(folder)
+    weights, listed = {name: tensor.half() for name, tensor in model.state_dict().items()}, {}
+    for number, part in ((1, sorted(weights)[:10]), (2, sorted(weights)[10:])):
+        shard = f"pytorch_model-0000{number}-of-00002.bin"
+        torch.save({name: weights[name] for name in part}, folder / shard)
+        listed |= dict.fromkeys(part, shard)
+    (folder / "pytorch_model.bin.index.json").write_text(json.dumps({"metadata": {}, "weight_map": listed}))
+    return folder
+
+
+def _loud(model_class: Any, config: Any) -> Any:
+    """Louder weights than new ones: answers that depend on what was read."""
+    torch.manual_seed(12)
+    model = model_class(config)
+    for name, parameter in model.named_parameters():
+        if parameter.ndim > 1:
+            parameter.data.mul_(2 if "embed" in name else 12)
+    return model

@@ -31,7 +31,8 @@ class JointBatch:
 
     Attributes:
         learners_A: (A,) which learners they are.
-        features_ABPV: (A, B, P, V) their features, zeros where one brings fewer than B.
+        features_ABPV: (A, B, P, V) their features in the dtype that they are stored in, zeros where one brings fewer
+            than B; projectors read them as float32.
         present_AB: (A, B) which of these are samples.
         ids_ST: (S, T) caption tokens of the samples, padded on the right.
         lengths_S: (S,) how many of them count.
@@ -66,7 +67,7 @@ class JointBatch:
         parts = list(batches.values())
         sizes_A = torch.tensor([len(batch.lengths) for batch in parts])
         rows = [row for batch in parts for row in batch.ids]
-        features = [_to_device(batch.features, device).float() for batch in parts]
+        features = [_to_device(batch.features, device) for batch in parts]
         return cls(
             learners_A=torch.tensor(list(batches)),
             features_ABPV=features[0][None] if len(features) == 1 else pad_sequence(features, batch_first=True),
@@ -107,6 +108,10 @@ class JointBatch:
             )
         return out
 
+    def rows_of(self, piece: "JointBatch") -> Tensor:
+        """Where the learners of a piece of this batch stand among its own."""
+        return (piece.learners_A[:, None] == self.learners_A).nonzero()[:, 1]
+
     def count_tokens(self) -> Tensor:
         """(A,) counted caption tokens of each active learner's samples here, float32, on the CPU."""
         owner_S = torch.repeat_interleave(torch.arange(len(self.sizes_A)), self.sizes_A)
@@ -122,7 +127,8 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """In the dtype that it is stored in, and without waiting where the device is a GPU."""
     if device.type != "cuda":
         return tensor.to(device)
-    return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
+    with torch.cuda.device(device):  # a thread that reads ahead begins on the first GPU, whichever the model is on
+        return (tensor if tensor.is_cuda else tensor.pin_memory()).to(device, non_blocking=True)
 
 
 class Cohort:
@@ -131,14 +137,15 @@ class Cohort:
     Args:
         vlm: the frozen backbone; its projector says of what kind theirs are, and is left alone.
         starts: each learner's projector at the start, name -> tensor.
+        at_once: most samples that go through projectors and LLM together; None: all of a batch.
 
     Attributes:
         parameters: name -> (C, ...), what is trained.
         starts: name -> (C, ...), as they began; one copy in memory where all began alike. Read only.
     """
 
-    def __init__(self, vlm: "VLM", starts: Sequence[Mapping[str, Tensor]]) -> None:
-        self.vlm = vlm
+    def __init__(self, vlm: "VLM", starts: Sequence[Mapping[str, Tensor]], *, at_once: int | None = None) -> None:
+        self.vlm, self.at_once = vlm, at_once
         device = vlm.language.device
         # in the module's order: sums over tensors must not depend on how a state has travelled
         names = [name for name, _ in vlm.projector.named_parameters()]
@@ -160,12 +167,12 @@ class Cohort:
         projector = self.vlm.projector
         if len(batch.learners_A) == 1:
             own = {name: tensor[batch.learners_A[0]] for name, tensor in parameters.items()}
-            alone: Tensor = functional_call(projector, own, (batch.features_ABPV[0],))
+            alone: Tensor = functional_call(projector, own, (batch.features_ABPV[0].float(),))
             return alone[None]
         active = parameters if len(batch.learners_A) == len(self) else pick(parameters, batch.learners_A)
         # samples and patches as one axis: with two, the batched product copies every weight once a sample
         tokens: Tensor = vmap(lambda own, features: functional_call(projector, own, (features,)))(
-            active, batch.features_ABPV.flatten(1, 2)
+            active, batch.features_ABPV.flatten(1, 2).float()
         )
         return tokens.view(*batch.features_ABPV.shape[:3], -1)
 
@@ -176,14 +183,17 @@ class Cohort:
         Returns:
             Weight's name -> (A, I, I), I inputs and the one for the bias; and (A,) visual tokens that were summed.
         """
-        active = pick(self.parameters, batch.learners_A)
-        fed = self._inputs_of_layers(active, batch.features_ABPV)
-        present_AB11 = batch.present_AB[:, :, None, None].to(batch.features_ABPV)
-        grams = {}
-        for name, inputs_ABPI in fed.items():
-            ones = torch.ones_like(inputs_ABPI[..., :1])
-            counted = (torch.cat([inputs_ABPI, ones], -1) * present_AB11).flatten(1, 2)
-            grams[name] = counted.transpose(1, 2) @ counted
+        grams: Stacked = {}
+        for piece in batch.pieces(self.at_once):
+            rows, active = batch.rows_of(piece), pick(self.parameters, piece.learners_A)
+            present_AB11 = piece.present_AB[:, :, None, None].float()
+            for name, inputs_ABPI in self._inputs_of_layers(active, piece.features_ABPV.float()).items():
+                ones = torch.ones_like(inputs_ABPI[..., :1])
+                counted = (torch.cat([inputs_ABPI, ones], -1) * present_AB11).flatten(1, 2)
+                gram = counted.transpose(1, 2) @ counted
+                if name not in grams:
+                    grams[name] = gram.new_zeros(len(batch.learners_A), *gram.shape[1:])
+                grams[name][rows] += gram
         return grams, batch.sizes_A * batch.features_ABPV.shape[2]
 
     def _inputs_of_layers(self, active: Stacked, features_ABPV: Tensor) -> Stacked:
@@ -209,10 +219,12 @@ class Cohort:
     @torch.no_grad()
     def alignment_errors(self, batch: JointBatch) -> list[Tensor]:
         """Of each active learner, 1 - cos(mean visual token, mean caption embedding) of its samples."""
-        visual_SD = batch.samples(self.project(self.parameters, batch)).mean(1)
-        text_SD = self.vlm.language.mean_embeddings(batch.ids_ST, batch.lengths_S).float()
-        errors_S = (1 - torch.nn.functional.cosine_similarity(visual_SD, text_SD, dim=-1)).cpu()
-        return list(errors_S.split(batch.sizes_A.tolist()))
+        errors = []
+        for piece in batch.pieces(self.at_once):
+            visual_SD = piece.samples(self.project(self.parameters, piece)).mean(1)
+            text_SD = self.vlm.language.mean_embeddings(piece.ids_ST, piece.lengths_S).float()
+            errors.append(1 - torch.nn.functional.cosine_similarity(visual_SD, text_SD, dim=-1))
+        return list(torch.cat(errors).cpu().split(batch.sizes_A.tolist()))
 
     def gradients(self, losses_A: Tensor, learners_A: Tensor) -> Stacked:
         """name -> (A, ...) gradients of each active learner's loss by its own projector."""

@@ -5,7 +5,7 @@ local-only learners keep theirs over the whole pass). Several ranks may share ev
 part of the loss, gradients are added up, and all take the step that one process would take. Shapes: see cohort.py.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,8 +17,8 @@ from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.prefetch import Ahead
-from fedcmp.data.prepared import Batch, PreparedPairs
+from fedcmp.client.steps import StepBatches
+from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
@@ -120,8 +120,9 @@ def train_cohort(
         broadcast: what the server sent beside the projector: label -> name -> tensor.
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
         measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
-        micro_batch: samples that go through the LLM at once, their gradients summed; None: all of a step. The result
-            is the same to rounding; memory is bounded by so many samples, whatever the cohort.
+        micro_batch: samples that go through projector and LLM at once, their gradients summed; None: all of a step.
+            The result is the same to rounding; memory is bounded by so many samples and the step's features, whatever
+            the cohort.
         on_step: called with the step's number and its mean loss; may raise to stop.
         group: the ranks that call this with the same arguments and divide every batch between them.
 
@@ -156,10 +157,17 @@ class _Round:
         micro_batch: int | None,
         group: Group,
     ) -> None:
-        self._pairs, self._learners, self._objective = pairs, learners, objective
-        self._micro_batch, self._group = micro_batch, group
-        self._pad, self._device = vlm.language.pad, vlm.language.device
-        self._cohort = Cohort(vlm, [learner.start for learner in learners])
+        self._learners, self._objective, self._group = learners, objective, group
+        self._device = vlm.language.device
+        self._cohort = Cohort(vlm, [learner.start for learner in learners], at_once=micro_batch)
+        self._batches = StepBatches(
+            pairs,
+            [learner.part.batches for learner in learners],
+            [learner.part.swapped for learner in learners],
+            pad=vlm.language.pad,
+            device=self._device,
+            group=group,
+        )
         self._losses: list[list[float]] = [[] for _ in learners]
         self._examples = [0] * len(learners)
         self._local = LocalRound(
@@ -179,7 +187,7 @@ class _Round:
         objective, local = self._objective, self._local
         objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
-        for step, batch in self._all_batches():
+        for step, batch in self._batches:
             objective.observe(local, batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
@@ -189,6 +197,7 @@ class _Round:
             active = batch.learners_A.tolist()
             rates_A = torch.tensor([rates[learner][step] for learner in active])
             self._optimizer.step(gradients, batch.learners_A, rates_A)
+            del gradients, displacement  # as large as the projectors: not beside the next step's activations
             for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
@@ -200,7 +209,7 @@ class _Round:
 
     def measure(self) -> None:
         objective, local = self._objective, self._local
-        for _, batch in self._all_batches():
+        for _, batch in self._batches:
             objective.observe(local, batch)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
@@ -223,40 +232,6 @@ class _Round:
             out.append(Trained(update, self._losses[number], self._optimizer.saved(number), change**0.5, memory))
         return out
 
-    def _batches(self, step: int) -> dict[int, Batch]:
-        """This rank's samples of each learner that has a step left."""
-        own = positions_of_rank([learner.part.batches for learner in self._learners], step, self._group)
-        return {number: self._pairs.batch(mine, self._learners[number].part.swapped) for number, mine in own.items()}
-
-    def _all_batches(self) -> Iterator[tuple[int, JointBatch]]:
-        """Every step's number and joint batch, but for those of which every picture turned out bad while it was read.
-
-        For a GPU the next one is read while the last is computed.
-        """
-        steps = max(len(learner.part.batches) for learner in self._learners)
-        with Ahead(self._joint, steps, depth=self._read_ahead()) as batches:
-            for step, batch in enumerate(batches):
-                if batch is not None:
-                    yield step, batch
-
-    def _read_ahead(self) -> int:
-        """Batches that are read ahead: one for a GPU. None for a CPU, which a loader would only slow down, nor where
-        ranks tell each other what they could read: what they say must stay in order.
-        """
-        return 1 if self._device.type == "cuda" and self._group.size == 1 else 0
-
-    def _joint(self, step: int) -> JointBatch | None:
-        batches = self._batches(step)
-        counts_C2 = torch.zeros(len(self._learners), 2, dtype=torch.int64)
-        for number, batch in batches.items():
-            counts_C2[number, 0], counts_C2[number, 1] = len(batch.lengths), batch.lengths.sum()
-        (counts_C2,) = self._group.sums([counts_C2])  # what a rank could not read is known only now
-        usable = {number: batch for number, batch in batches.items() if counts_C2[number, 0]}
-        if not usable:
-            return None
-        samples_A, tokens_A = counts_C2[list(usable)].unbind(1)
-        return JointBatch.of(usable, pad=self._pad, device=self._device, samples_A=samples_A, tokens_A=tokens_A)
-
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
         """(A,) caption losses, and the gradients of these with the objective's penalty: of all ranks' samples."""
         losses_A, gradients = self._own_gradients(batch, self._objective.penalty)
@@ -265,16 +240,17 @@ class _Round:
 
     def _own_gradients(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
         """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
-        pieces = batch.pieces(self._micro_batch) if len(batch.lengths_S) else []  # perhaps no sample fell to this rank
+        pieces = (
+            batch.pieces(self._cohort.at_once) if len(batch.lengths_S) else []
+        )  # perhaps no sample fell to this rank
         if len(pieces) == self._group.size == 1:
             losses_A, penalty_A = self._losses_of(batch, penalty)
             total_A = losses_A if penalty_A is None else losses_A + penalty_A
             return losses_A.detach(), self._cohort.gradients(total_A, batch.learners_A)
         sums_A = torch.zeros(len(batch.learners_A), device=self._device)
         gradients = {name: torch.zeros_like(t[batch.learners_A]) for name, t in self._cohort.starts.items()}
-        row_of = {learner: row for row, learner in enumerate(batch.learners_A.tolist())}
         for piece in pieces:
-            rows = torch.tensor([row_of[learner] for learner in piece.learners_A.tolist()])
+            rows = batch.rows_of(piece)
             # the loss is a mean over a learner's tokens, a penalty one over its samples (or over neither)
             losses_A, penalty_A = self._losses_of(piece, penalty)
             losses_A = losses_A * (piece.count_tokens() / piece.tokens_A).to(losses_A)
@@ -306,7 +282,7 @@ class _Round:
         """The mean over a part's batches of the caption loss's gradient, without a step."""
         sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
         counts_C = torch.zeros(len(self._learners))
-        for _, batch in self._all_batches():
+        for _, batch in self._batches:
             for name, gradient in self._own_gradients(batch, None)[1].items():
                 sums[name][batch.learners_A] += gradient
             counts_C[batch.learners_A] += 1
@@ -316,7 +292,7 @@ class _Round:
     def _alignment_errors(self) -> list[float]:
         """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
         errors: list[list[Tensor]] = [[] for _ in self._learners]
-        for _, batch in self._all_batches():
+        for _, batch in self._batches:
             active = batch.learners_A.tolist()
             for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
                 errors[learner].append(own)
@@ -325,30 +301,6 @@ class _Round:
         sums_C, counts_C = self._group.sums([sums_C, counts_C])
         mean_C: list[float] = (sums_C / counts_C).tolist()
         return mean_C
-
-
-def positions_of_rank(
-    batches_of_learners: Sequence[Sequence[NDArray[np.int64]]], step: int, group: Group
-) -> dict[int, NDArray[np.int64]]:
-    """Which pairs of a step one rank takes.
-
-    Pairs are dealt one by one, as captions of a batch lie by length: ranks get like amounts of work, and their numbers
-    of pairs in a step differ by at most one. Who is dealt the first changes from step to step.
-
-    Args:
-        batches_of_learners: each learner's batches of its part.
-        step: from 0.
-        group: the rank, and how many there are.
-
-    Returns:
-        Learner with a batch left -> this rank's positions of that batch, perhaps none.
-    """
-    own, dealt = {}, step
-    for number, batches in enumerate(batches_of_learners):
-        if step < len(batches):
-            own[number] = batches[step][(group.rank - dealt) % group.size :: group.size]
-            dealt += len(batches[step])
-    return own
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:

@@ -22,13 +22,12 @@ class CompiledBlocks:
     Args:
         model: its longest list of modules are its blocks.
         device: that it computes on.
-        mode: as in torch.compile.
 
     Attributes:
         blocks: how many run compiled; 0 without a compiler, which is told once, as a warning.
     """
 
-    def __init__(self, model: nn.Module, device: torch.device, *, mode: str | None = None) -> None:
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
         lists = [list(module) for module in model.modules() if isinstance(module, nn.ModuleList)]
         blocks = max(lists, key=len, default=[])
         reason = why_not(device) if blocks else "the model has no list of blocks"
@@ -38,7 +37,7 @@ class CompiledBlocks:
         self.blocks = len(blocks)
         self._calls: list[tuple[nn.Module, Any]] = []
         for block in blocks:
-            block.compile(mode=mode)
+            block.compile()
             self._calls.append((block, block._compiled_call_impl))
             block._compiled_call_impl = None
 

@@ -5,35 +5,51 @@ A linear projector is written as LLaVA's two layers with the identity in between
 
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import GenerationConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor, PreTrainedModel
+from transformers import (
+    AutoModel,
+    GenerationConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    LlavaProcessor,
+    PreTrainedModel,
+)
 
 from fedcmp.errors import UserError
-from fedcmp.model.language import LanguageModel, TextFormat
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import activation_of, llava_projector_tensors
 from fedcmp.model.prompts import IMAGE_TOKEN, add_image_token
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 
 
 def export_llava(
-    folder: Path, encoder: VisionEncoder, projector: Projector, language: LanguageModel, *, card: str | None = None
+    folder: Path,
+    encoder: VisionEncoder,
+    projector: Projector,
+    text: TextFormat,
+    *,
+    dtype: torch.dtype = torch.float32,
+    card: str | None = None,
 ) -> Path:
     """Write model, tokenizer and processor as one LLaVA folder, whole or not at all.
 
-    The folder holds one dtype, the LLM's. Where that is bfloat16 or float16, the projector is exported in it too, while
-    ours computes in float32: in rare near-ties of two tokens the exported model's greedy answer can be another one.
+    The LLM is read from its checkpoint and is in memory once. The folder holds one dtype. Where that is bfloat16 or
+    float16, the projector is exported in it too, while ours computes in float32: in rare near-ties of two tokens the
+    exported model's greedy answer can be another one.
 
     Args:
         folder: created; must not exist yet, or be empty.
         encoder: with any layer or layers.
         projector: "mlp" or "linear".
-        language: its tokenizer gains an `<image>` token if it has none; the vocabulary grows only if it must.
+        text: the LLM's; its tokenizer gains an `<image>` token if it has none; the vocabulary grows only if it must.
+        dtype: of all weights.
         card: the text of README.md.
 
     Returns:
@@ -45,19 +61,32 @@ def export_llava(
     """
     check_export_folder(folder)
     check_llava_holds(encoder)
-    tokenizer = language.tokenizer
-    add_image_token(tokenizer)
-    image_token_id = int(tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
-
-    llm = language.load_weights()
+    add_image_token(text.tokenizer)
+    image_token_id = int(text.tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+    llm = text.load_weights(dtype)
     if getattr(llm.get_output_embeddings(), "bias", None) is not None:
-        raise UserError(f"model.language = {language.name!r}: its output layer has a bias, which LLaVA's has not")
+        raise UserError(f"model.language = {text.name!r}: its output layer has a bias, which LLaVA's has not")
     if image_token_id >= llm.get_input_embeddings().weight.shape[0]:
         # the new row is the mean of the others: its logit can never be the largest
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
         for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
             table.data[image_token_id] = table.data[:image_token_id].mean(0)
+    model = _assembled(encoder, projector, llm, image_token_id, dtype)
+    _check_same_words(model, llm, text.name)
+    model.generation_config = generation_config(text)
+    processor = llava_processor(encoder, text)
+    with unfinished(folder) as new:
+        processor.save_pretrained(new)
+        model.save_pretrained(new)
+        if card is not None:
+            (new / "README.md").write_text(card, encoding="utf-8")
+    return folder
 
+
+def _assembled(
+    encoder: VisionEncoder, projector: Projector, llm: PreTrainedModel, image_token_id: int, dtype: torch.dtype
+) -> LlavaForConditionalGeneration:
+    """A LLaVA around the LLM's own modules: at 7B a copy, or random weights first, would take as much memory again."""
     config = LlavaConfig(
         vision_config=encoder.config,
         text_config=llm.config,
@@ -68,21 +97,14 @@ def export_llava(
         image_seq_length=encoder.num_patches,
         tie_word_embeddings=bool(llm.config.tie_word_embeddings),
     )
-    model = LlavaForConditionalGeneration(config).to(language.dtype)
-    model.model.vision_tower.load_state_dict(encoder.load_weights().state_dict())
-    model.model.language_model.load_state_dict(llm.base_model.state_dict())
-    model.lm_head.weight.data.copy_(llm.get_output_embeddings().weight)
-    model.model.multi_modal_projector.load_state_dict(llava_projector_tensors(projector))
-    model.tie_weights()
-    _check_same_words(model, llm, language.name)
-    model.generation_config = generation_config(language)
-    processor = llava_processor(encoder, language)
-    with unfinished(folder) as new:
-        processor.save_pretrained(new)
-        model.save_pretrained(new)
-        if card is not None:
-            (new / "README.md").write_text(card, encoding="utf-8")
-    return folder
+    with torch.device("meta"):
+        model = LlavaForConditionalGeneration(config).to(dtype)
+    tower = AutoModel.from_config(encoder.config).to(dtype)
+    tower.load_state_dict(encoder.load_weights().state_dict())
+    model.model.vision_tower = tower
+    model.model.language_model, model.lm_head = llm.base_model, llm.get_output_embeddings()
+    model.model.multi_modal_projector.to_empty(device="cpu").load_state_dict(llava_projector_tensors(projector))
+    return model
 
 
 def check_llava_holds(encoder: VisionEncoder) -> None:
@@ -157,9 +179,13 @@ def unfinished(folder: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
+        readable = _mode_of_new_files(temporary)
         for path in [*temporary.rglob("*"), temporary]:
             descriptor = os.open(path, os.O_RDONLY)
             try:
+                found = os.fstat(descriptor)
+                if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:  # a link is the base's own file
+                    os.fchmod(descriptor, readable)
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -168,6 +194,15 @@ def unfinished(folder: Path) -> Iterator[Path]:
         raise UserError(f"{folder}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _mode_of_new_files(folder: Path) -> int:
+    """What the umask lets a new file be: safetensors alone writes files that only their owner can read."""
+    probe = folder / ".mode"
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode
 
 
 def prompt_text(language: TextFormat, question: str) -> str:

@@ -44,7 +44,7 @@ class Float8Linear(nn.Module):
         for name, matrix in (("row", weight), ("column", weight.t())):
             codes, scales = quantise(matrix)
             other = "OI" if name == "row" else "IO"
-            self.register_buffer(f"{name}s_{other}", codes.contiguous().to(carry), persistent=False)
+            self.register_buffer(f"{name}s_{other}", codes.to(carry), persistent=False)
             self.register_buffer(f"{name}_scales_1{other[0]}", scales.t().contiguous(), persistent=False)
         bias = None if linear.bias is None else linear.bias.detach()
         self.register_buffer("bias", bias, persistent=False)
@@ -100,12 +100,12 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
         matrix: (M, K) float.
 
     Returns:
-        (M, K) torch.float8_e4m3fn codes and (M, 1) float32 scales; codes times scales is about the matrix. A row with
-        NaN or infinity comes out as NaN.
+        (M, K) torch.float8_e4m3fn codes, row-major however the matrix lies, and (M, 1) float32 scales; codes times
+        scales is about the matrix. A row with NaN or infinity comes out as NaN.
     """
     wide = matrix.float()
     scales = wide.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny * _LARGEST) / _LARGEST
-    return (wide / scales).to(torch.float8_e4m3fn), scales
+    return (wide / scales).to(torch.float8_e4m3fn).contiguous(), scales
 
 
 @functools.cache
@@ -113,10 +113,11 @@ def is_native(device: torch.device) -> bool:
     """Whether torch multiplies FP8 matrices with a scale a row on this device (Hopper and later, some before)."""
     if device.type != "cuda":
         return False
-    codes = torch.zeros(_MULTIPLE, _MULTIPLE, device=device).to(torch.float8_e4m3fn)
-    ones = torch.ones(_MULTIPLE, 1, device=device)
+    some = torch.ones(_MULTIPLE, _MULTIPLE, dtype=torch.bfloat16, device=device)
+    codes, scales = quantise(some)
     try:
-        torch._scaled_mm(codes, codes.t(), scale_a=ones, scale_b=ones.t().contiguous(), out_dtype=torch.bfloat16)
+        for fast in (True, False):  # the forward product and the gradient's
+            _times(some, codes, scales.t().contiguous(), fast=fast)
     except (RuntimeError, NotImplementedError, TypeError, ValueError):
         return False
     return True
@@ -134,8 +135,10 @@ def use_float8_linears(model: nn.Module, *, keep: nn.Module | None = None) -> in
         How many layers are in FP8 then, those that were before counted too.
     """
     turned = sum(isinstance(module, Float8Linear) for module in model.modules())
-    for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+    # parents and names are listed, not the layers: one that is replaced must go at once, or both forms of all are there
+    for parent in [module for module in model.modules() if any(module.children())]:
+        for name in [name for name, _ in parent.named_children()]:
+            child = parent.get_submodule(name)
             if type(child) not in (nn.Linear, FrozenLinear) or child is keep:
                 continue
             assert isinstance(child, nn.Linear)

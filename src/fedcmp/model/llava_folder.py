@@ -118,15 +118,15 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
         key: the recipe key or command-line option, for errors.
 
     Raises:
-        UserError: no safetensors files, or a file that is damaged.
+        UserError: no safetensors files, or an index or a file that is damaged.
     """
     index = folder / INDEX
     if index.is_file():
         try:
             listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(f"{index}: is not a readable index of shards ({error})") from error
-        return {name: folder / file for name, file in listed.items()}
+            return {name: folder / file for name, file in listed.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{index}: is not a readable index of shards ({error}); get the file again") from error
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):
         with opened(path) as file:

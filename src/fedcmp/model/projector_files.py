@@ -10,8 +10,8 @@ pickle, written on request only, and read with weights-only loading. Weights are
 
 import io
 import json
-import pickle
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedcmp.errors import UserError
-from fedcmp.model.llava_folder import opened, shards_by_tensor
+from fedcmp.model.llava_folder import INDEX, opened, shards_by_tensor
 from fedcmp.model.projector import Projector
 
 KEY = "model.projector_from"
@@ -104,7 +104,8 @@ def read_projector(path: Path, *, key: str = KEY) -> StoredProjector:
     """Find a projector.
 
     Args:
-        path: a LLaVA folder, a folder with mm_projector.bin or projector.safetensors, or one such file.
+        path: a LLaVA folder (whose weights go before an mm_projector.bin in it), a folder with mm_projector.bin or
+            projector.safetensors, or one such file.
         key: the recipe key, for errors.
 
     Raises:
@@ -125,8 +126,9 @@ def read_projector(path: Path, *, key: str = KEY) -> StoredProjector:
 
 
 def _from_folder(folder: Path, key: str) -> StoredProjector:
+    whole = any((folder / name).is_file() for name in ("model.safetensors", INDEX))
     for name in FILE_NAMES.values():
-        if (folder / name).is_file() and not (folder / "model.safetensors").is_file():
+        if (folder / name).is_file() and not whole:
             return read_projector(folder / name, key=key)
     tensors: dict[str, Tensor] = {}
     for name, shard in shards_by_tensor(folder, key).items():
@@ -136,19 +138,23 @@ def _from_folder(folder: Path, key: str) -> StoredProjector:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        config = {}
-    return _stored(folder, tensors, config.get(_ACTIVATION), key)
+        config = None
+    return _stored(folder, tensors, config.get(_ACTIVATION) if isinstance(config, dict) else None, key)
 
 
 def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as error:
+        with warnings.catch_warnings(action="ignore"):  # of pickle protocols: an error follows, or the tensors are read
+            content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can break the reader in any way
         raise UserError(
             f"{key} = {str(path)!r}: is no dictionary of tensors that weights-only loading accepts; "
             "save it again with torch.save({name: tensor}), or as safetensors"
         ) from error
-    if not isinstance(content, Mapping) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+    named = isinstance(content, Mapping) and all(
+        isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in content.items()
+    )
+    if not named:
         raise UserError(f"{key} = {str(path)!r}: holds no dictionary of tensors; give LLaVA's mm_projector.bin")
     return dict(content)
 
@@ -209,6 +215,8 @@ def start_from(projector: Projector, stored: StoredProjector, *, key: str = KEY)
                 f"{place}: {name} is {tuple(found.shape)}, but model.vision and model.language need "
                 f"{tuple(tensor.shape)}; it was trained for another encoder or LLM"
             )
+        if not found.is_floating_point() or found.layout != torch.strided:
+            raise UserError(f"{place}: {name} is no plain tensor of floating-point numbers ({found.dtype})")
         if not found.isfinite().all():
             raise UserError(f"{place}: {name} holds NaN or infinity")
     projector.load_state_dict({name: tensors[name].float() for name in wanted})

@@ -7,6 +7,7 @@ Tokenizer, processor and generation settings are written anew, for they hold the
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from fedcmp.errors import UserError
 from fedcmp.model.export import check_export_folder, check_llava_holds, generation_config, llava_processor, unfinished
-from fedcmp.model.language import KEY, TextFormat
 from fedcmp.model.llava_folder import INDEX, opened, shards_by_tensor
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import activation_of, huggingface_name, llava_projector_tensors
 from fedcmp.model.prompts import IMAGE_TOKEN
+from fedcmp.model.text_format import KEY, TextFormat
 from fedcmp.model.vision import VisionEncoder
 
 # superseded by what the processor writes, or another copy of the weights
@@ -29,7 +29,10 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
 
 
 def base_folder(encoder: VisionEncoder, projector: Projector, text: TextFormat) -> Path | None:
-    """The LLaVA folder that both frozen parts are from, if its config.json holds for the trained model as it is."""
+    """The LLaVA folder that both frozen parts are from, if it has a place for the trained projector.
+
+    That is, its config.json holds for the trained model as it is, and its shards hold a projector.
+    """
     if not (encoder.in_llava and text.in_llava and Path(encoder.location).samefile(text.location)):
         return None
     folder = Path(text.location)
@@ -52,7 +55,13 @@ def base_folder(encoder: VisionEncoder, projector: Projector, text: TextFormat) 
     if "image_token_id" in config:
         config["image_token_index"] = config["image_token_id"]
     same = all(config.get(key, usual[key]) == value for key, value in trained.items())
-    return folder if same else None
+    wanted = sorted(llava_projector_tensors(projector))
+    return folder if same and sorted(_replaced(shards_by_tensor(folder, KEY)).values()) == wanted else None
+
+
+def _replaced(names: Iterable[str]) -> dict[str, str]:
+    """Of a checkpoint's tensors those of the projector -> their names in transformers' module."""
+    return {name: own for name in names if (own := huggingface_name(name)) is not None}
 
 
 def rewrite_projector(
@@ -80,15 +89,13 @@ def rewrite_projector(
         The folder.
 
     Raises:
-        UserError: the folder holds something, the base has no projector of this shape, or a file cannot be written.
+        UserError: the folder holds something, or a file cannot be written.
     """
     check_export_folder(folder)
     check_llava_holds(encoder)
     shards = shards_by_tensor(base, KEY)
-    mine = {name: own for name in shards if (own := huggingface_name(name)) is not None}
+    mine = _replaced(shards)
     trained = {name: tensor.to(dtype) for name, tensor in llava_projector_tensors(projector).items()}
-    if sorted(mine.values()) != sorted(trained):
-        raise UserError(f"{KEY} = {str(base)!r}: lacks some of the projector's four tensors; is it a whole checkpoint?")
     rewritten = {shards[name].name for name in mine}
     with unfinished(folder) as new:
         llava_processor(encoder, text).save_pretrained(new)

@@ -14,8 +14,8 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from fedcmp.errors import UserError
-from fedcmp.model.language import KEY as LANGUAGE_KEY
 from fedcmp.model.locations import load, resolve
+from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 
 
@@ -94,8 +94,13 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
     layers = getattr(encoder, "layers", getattr(encoder, "layer", None))
     if isinstance(layers, nn.ModuleList) and len(layers) == count:
         del layers[max(each if each >= 0 else count + 1 + each for each in wanted) :]
-    has_class_token = any("class_embedding" in n or "cls_token" in n for n, _ in tower.named_parameters())
-    patches = grid + 1 if strategy == "full" and has_class_token else grid
+    before = 0
+    for tensor, parameter in tower.named_parameters():
+        if tensor.endswith(("class_embedding", "cls_token")):
+            before += 1
+        elif tensor.endswith("register_tokens"):  # (1, how many, V)
+            before += parameter.shape[1]
+    patches = grid + before if strategy == "full" else grid
     return VisionSize(loaded, _parameters(tower), patches, width * len(wanted), inner, heads)
 
 

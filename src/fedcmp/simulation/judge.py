@@ -128,10 +128,10 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
     recipe = run_recipe(folder)
     module = _trained(folder, recipe, client)
     encoder, text, card = load_encoder(recipe, device="cpu"), load_text(recipe), model_card(folder, client=client)
-    base = base_folder(encoder, module, text)
+    base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
     if base is not None:
-        return rewrite_projector(out, base, encoder, module, text, dtype=dtype_of(recipe.model.dtype), card=card)
-    return export_llava(out, encoder, module, load_language(recipe, device="cpu"), card=card)
+        return rewrite_projector(out, base, encoder, module, text, dtype=dtype, card=card)
+    return export_llava(out, encoder, module, text, dtype=dtype, card=card)
 
 
 def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
@@ -173,7 +173,8 @@ def _projector(folder: Path, recipe: Recipe, client: int | None) -> Tensors:
         name = f"client-{client}"
         if name not in projectors:
             raise UserError(
-                f"--client {client}: a local-only run has one projector a client; give 0 to {len(projectors) - 1}"
+                f"--client{'' if client is None else f' {client}'}: a local-only run has one projector a client; "
+                f"give 0 to {len(projectors) - 1}"
             )
         return projectors[name]
     if client is not None:

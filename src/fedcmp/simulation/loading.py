@@ -12,7 +12,8 @@ from fedcmp.data.features import FeatureSource
 from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.data.store import open_feature_store
 from fedcmp.evaluation.questions import QuestionItem, question_ids
-from fedcmp.model.language import LanguageModel, TextFormat
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.simulation.sources import (

@@ -24,7 +24,7 @@ from fedcmp.data.writing import write_whole
 from fedcmp.distributed import Group
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
-from fedcmp.model.language import TextFormat, check_length
+from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
 from fedcmp.simulation.assigned import Assigned, assigned_pairs, check_built

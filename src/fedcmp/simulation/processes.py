@@ -1,7 +1,7 @@
 """The worker processes of a run, started before their libraries are needed.
 
-Loading torch and transformers takes a worker seconds of one core. Where a process may be split in two, one process loads
-them once and splits into the workers, which then share that memory; elsewhere each worker loads them for itself.
+Loading torch and transformers takes a worker seconds of one core. Where a process may be split, one process loads them
+once and splits into the workers, which then share that memory; elsewhere each worker loads them for itself.
 """
 
 import os
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-# where a driver is present, a library may have asked it something while it was loaded: a split process cannot use it then
+# a library may ask a GPU's driver something while it is loaded; a process that is split after that cannot use the GPU
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/accel")
 
 

@@ -1,6 +1,6 @@
 """Workers: `python -m fedcmp.simulation.worker PREPARED JOBS:RESULTS ...`, a pair of open pipes for each.
 
-With one pair the process is the worker; with several it loads the libraries and splits into a worker for each, and tells
+With one pair the process is the worker; with several it loads the libraries, splits into a worker for each, and tells
 with what exit code one ended. A worker ends when its jobs end, hence also when the run is killed.
 """
 

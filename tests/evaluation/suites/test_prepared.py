@@ -6,7 +6,7 @@ from transformers import AutoTokenizer
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation
 from fedcmp.evaluation.suites.prepared import open_suites, prepare_suites
-from fedcmp.model.language import TextFormat
+from fedcmp.model.text_format import TextFormat
 from tests.world.suites.shared import built
 
 

@@ -26,7 +26,7 @@ from fedcmp.data.features import ImageEncoder, encode_pictures, torch_dtype
 from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation
-from fedcmp.model.language import TextFormat
+from fedcmp.model.text_format import TextFormat
 from fedcmp.world.suites import SUITES, build_suite
 from fedcmp.world.suites.frozen import FROZEN
 from fedcmp.world.suites.items import Item
