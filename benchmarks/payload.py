@@ -113,6 +113,11 @@ def spread(values: list[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else math.nan
 
 
+def more_or_less(value: float) -> str:
+    """Nothing where one seed tells no spread."""
+    return "" if math.isnan(value) else f" ± {value:.4f}"
+
+
 def table(records: dict[tuple[str, str], dict[int, Record]]) -> str:
     """A row a form and method."""
     lines = [
@@ -124,11 +129,11 @@ def table(records: dict[tuple[str, str], dict[int, Record]]) -> str:
         usual = records.get(("float32", method), {})
         paired = [loss - usual[seed]["final"]["caption_loss"] for seed, loss in losses.items() if seed in usual]
         error = spread(paired) / math.sqrt(len(paired)) if paired else math.nan
-        against = "–" if arm == "float32" else f"{statistics.mean(paired):+.4f} ± {error:.4f}" if paired else "–"
-        one = next(iter(found.values()))
+        against = "–" if arm == "float32" or not paired else f"{statistics.mean(paired):+.4f}{more_or_less(error)}"
+        one, seeds = next(iter(found.values())), f"{len(losses)} seed{'s' if len(losses) > 1 else ''}"
         lines.append(
-            f"| {ARMS[arm].title} | {TITLES[method]} | {statistics.mean(losses.values()):.4f} "
-            f"± {spread(list(losses.values())):.4f} ({len(losses)} seed{'s' if len(losses) > 1 else ''}) | {against} "
+            f"| {ARMS[arm].title} | {TITLES[method]} | {statistics.mean(losses.values()):.4f}"
+            f"{more_or_less(spread(list(losses.values())))} ({seeds}) | {against} "
             f"| {one['bytes_a_round'] / one['clients'] / 1e3:,.0f} kB | {one['store_bytes'] / 1e6:.1f} MB |"
         )
     return "\n".join(lines)

@@ -151,3 +151,21 @@ def test_a_rank_that_hangs_is_waited_for_no_longer_than_a_step_may_take(monkeypa
             return time.monotonic() - begun
 
     assert 0.9 < in_processes(2, work)[0] < 3.5
+
+
+@pytest.mark.parametrize("dead", [0, 2])
+def test_one_rank_tells_people_also_where_the_first_has_died(monkeypatch, dead):
+    monkeypatch.setattr(distributed, "_REASON_SECONDS", 0.2)
+    monkeypatch.setattr(distributed, "_VOICE_SECONDS", 1.0)
+
+    def work(group):
+        if group.rank == dead:
+            os._exit(9)
+        try:
+            group.sums([torch.ones(2)])
+        except WorkerDied:
+            return group.speaks()
+
+    found = in_processes(3, work)
+    assert len(found) == 2
+    assert sum(bool(speaks) for speaks in found.values()) == 1

@@ -84,6 +84,29 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
         run.resume()
 
 
+def test_damaged_records_are_named(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    run.log([{"kind": "round", "text": "a\u2028b"}, {"kind": "round"}])
+    whole = run.metrics.read_bytes()
+    run.metrics.write_bytes(whole + b'{"kind": "rou')  # a kill
+    assert len(run.lines()) == 2
+    run.metrics.write_bytes(whole + b'{"kind": bro\n')
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 3: damaged .*--overwrite"):
+        run.lines()
+
+
+def test_records_that_a_checkpoint_knows_of_must_be_there(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    run.log([{"kind": "round", "round": 1}])
+    run.save(checkpoint(1))
+    run.metrics.write_bytes(b"")
+    with pytest.raises(UserError, match=r"metrics\.jsonl: holds less than round 1 had written"):
+        run.resume()
+    assert run.metrics.read_bytes() == b""
+
+
 def test_files_can_be_read_without_fedcmp(tmp_path):
     from safetensors.torch import load_file
 

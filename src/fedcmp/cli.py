@@ -7,18 +7,18 @@ Ctrl-C.
 import logging
 import os
 import shlex
-import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, Literal
 
 import typer
 
 from fedcmp import __version__
 from fedcmp.cli_evaluate import evaluate_command
+from fedcmp.cli_ranks import listen_to_launcher, serve_rank
 from fedcmp.cli_scenario import scenario_app
-from fedcmp.distributed import Group, joined, launched
+from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
 app = typer.Typer(
@@ -79,22 +79,24 @@ def train_command(
     Several GPUs or machines: torchrun --nproc-per-node 4 -m fedcmp train recipe.toml
     """
     if plan:
-        _say_plan(recipe, option or [])
+        if launched()[0] == 0:
+            _say_plan(recipe, option or [])
         return
     with joined() as group:
+        if group.size > 1:
+            listen_to_launcher(group)
         if group.rank:
-            from fedcmp.simulation.crew import serve
-
-            serve(group)
+            serve_rank(group)
         else:
             _train(recipe, option or [], resume=resume, overwrite=overwrite, group=group)
 
 
 def _say_plan(recipe: Path, option: list[str]) -> None:
     from fedcmp.config import load_recipe
+    from fedcmp.simulation.demand import Ranks
     from fedcmp.simulation.preflight import plan_run
 
-    planned = plan_run(load_recipe(recipe, option))
+    planned = plan_run(load_recipe(recipe, option), ranks=Ranks(launched()[1], ranks_here()))
     typer.echo("\n".join(planned.lines))
     planned.check()
 
@@ -107,7 +109,6 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
         again = "the same torchrun command,"
-        signal.signal(signal.SIGTERM, lambda *_: _stopped_by_launcher(group))
     # the workers load their libraries while this process loads its own
     with WorkerProcesses(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
         from fedcmp.progress import Display
@@ -284,16 +285,6 @@ def world_pretrain_command(
 
     pretrain(folder, part=part, steps=steps, log=lambda line: typer.echo(line, err=True))
     typer.echo(f"pretrained: {folder}")
-
-
-def _stopped_by_launcher(group: Group) -> NoReturn:
-    """torchrun ends the other ranks when one has died: tell why, at once, for a thread may wait for the dead one."""
-    error = group.reason() or WorkerDied(
-        "stopped by the launcher: another process of the run died (the launcher's report says which), or the launcher "
-        "was stopped; what is finished is kept: give the same command with --resume"
-    )
-    os.write(sys.stderr.fileno(), f"fedcmp: {error}\n".encode())  # a signal may come in the middle of a print
-    os._exit(2 if isinstance(error, UserError) else 1)
 
 
 def _print_table(folder: Path) -> None:

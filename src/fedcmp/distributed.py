@@ -5,7 +5,8 @@ MASTER_PORT. Sums of tensors go through NCCL between GPUs and through gloo else;
 Without a launcher there is one process, and every operation here is none.
 
 A rank that fails leaves its reason in the group's store. Whoever then waits for it in vain raises that reason; a rank
-that dies without a word is noticed by its closed connection, and torchrun ends the others.
+that dies without a word is noticed by its closed connection, and torchrun ends the others. One rank tells people: the
+first, or, where that one has died, whichever of the others takes its voice in the store.
 """
 
 import json
@@ -26,7 +27,8 @@ if TYPE_CHECKING:  # the command line asks who it is before it knows whether it 
 STEP_TIMEOUT = timedelta(minutes=10)  # for one sum: a rank that is still reading its pictures is waited for so long
 JOB_TIMEOUT = timedelta(days=30)  # for the next job: one rank divides or judges pairs for hours while the others wait
 _REASON_SECONDS = 3.0  # how long a reason is waited for after a connection has closed
-_FAILURE = "failure"
+_VOICE_SECONDS = 5.0  # how long rank 0 is given to say why a run ends, before another rank does
+_FAILURE, _VOICE = "failure", "voice"
 
 
 class Group:
@@ -63,6 +65,10 @@ class Group:
     def reason(self) -> Exception | None:
         """The failure that another rank left word of, if one did."""
         return None
+
+    def speaks(self) -> bool:
+        """Whether this is the rank that tells people why the run ends: the first, or another if that one is gone."""
+        return True
 
 
 ALONE = Group()
@@ -147,6 +153,18 @@ class ProcessGroup(Group):
             return UserError(word["text"])
         return WorkerFailed(f"rank {word['rank']} of {self.size} failed:\n{word['text']}")
 
+    def speaks(self) -> bool:
+        """See `Group.speaks`; rank 0 must be asked when it is going to tell, the others wait for that."""
+        try:
+            deadline = time.monotonic() + (_VOICE_SECONDS if self.rank else 0.0)
+            while time.monotonic() < deadline:
+                if self._store.check([_VOICE]):
+                    return False
+                time.sleep(0.05)
+            return bool(self._store.compare_set(_VOICE, "", str(self.rank)) == str(self.rank).encode())
+        except RuntimeError:  # the store has gone, with rank 0's machine or with the launcher
+            return self.rank == 0
+
     def leave(self) -> None:
         """At the end, when no rank needs another any more."""
         self._distributed.destroy_process_group()
@@ -176,6 +194,11 @@ def launched() -> tuple[int, int]:
     return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
 
 
+def ranks_here() -> int:
+    """How many of the launcher's ranks are on this machine; 1 without one."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1")) if launched()[1] > 1 else 1
+
+
 def local_device() -> "torch.device":
     """The GPU of this rank."""
     import torch
@@ -198,6 +221,8 @@ def joined() -> Iterator[Group]:
     except BaseException as error:
         if isinstance(error, Exception):
             group.failed(error)
+        if group.rank == 0:
+            group.speaks()
         raise
     group.leave()
 

@@ -96,15 +96,21 @@ class RunFolder:
         """The last complete checkpoint, metrics.jsonl cut back to it; None, and nothing in it, where there is none.
 
         Raises:
-            UserError: a checkpoint whose files cannot be read.
+            UserError: a checkpoint whose files cannot be read, or that knows of more records than there are.
         """
         complete = self._complete()
         if not complete:
             write_whole(self.metrics, b"")
             return None
         checkpoint = self.read(complete[-1])
+        known = int(checkpoint.state["metrics_bytes"])
+        if self.metrics.stat().st_size < known:
+            raise UserError(
+                f"{self.metrics}: holds less than round {checkpoint.round} had written; restore the file, or start the "
+                "run again with --overwrite"
+            )
         with self.metrics.open("r+b") as file:
-            file.truncate(int(checkpoint.state["metrics_bytes"]))
+            file.truncate(known)
         return checkpoint
 
     def last(self) -> Checkpoint:
@@ -142,11 +148,24 @@ class RunFolder:
         return Checkpoint(int(state["round"]), projectors, server, state)
 
     def lines(self) -> list[dict[str, Any]]:
-        """All complete records of metrics.jsonl."""
+        """All complete records of metrics.jsonl.
+
+        Raises:
+            UserError: a line that is complete is no record.
+        """
         if not self.metrics.exists():
             return []
-        content = self.metrics.read_text(encoding="utf-8")
-        return [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith("\n")]
+        complete = self.metrics.read_bytes().split(b"\n")[:-1]  # a killed run may leave a part of a line
+        out: list[dict[str, Any]] = []
+        for number, line in enumerate(complete, start=1):
+            try:
+                out.append(json.loads(line))
+            except ValueError as error:
+                raise UserError(
+                    f"{self.metrics}: line {number}: damaged ({error}); restore the file, or start the run again with "
+                    "--overwrite"
+                ) from None
+        return out
 
     @property
     def finished(self) -> bool:

@@ -1,4 +1,4 @@
-"""The feature store: built, resumed, torn in every way, shared by processes."""
+"""The feature store: built, resumed, shared by processes."""
 
 import json
 import logging
@@ -8,7 +8,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +27,7 @@ from fedcmp.data.store import (
 from fedcmp.errors import UserError
 
 from .helpers import FakeEncoder, list_source
-
-MISSING = (4, 11)
-
-
-def built(folder: Path, **options: object) -> FeatureStore:
-    return build_feature_store(
-        list_source(20, missing=MISSING), FakeEncoder(), folder, shard_size=6, max_bad_fraction=0.2, **options
-    )
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    """All of a store's files but the lock."""
-    return {path.name: path.read_bytes() for path in sorted(folder.rglob("*.*")) if path.suffix != ".lock"}
+from .stores import MISSING, built, files
 
 
 def test_a_complete_store(tmp_path: Path) -> None:
@@ -99,112 +86,6 @@ def test_a_second_build_encodes_nothing(tmp_path: Path) -> None:
     assert (source.reads, encoder.seen) == ([], 1)  # the blank picture that tells the shape
     with pytest.raises(UserError, match="2 of 20 pairs are bad"):
         ensure_feature_store(source, encoder, tmp_path, max_bad_fraction=0.05)
-
-
-def cut(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-7])
-
-
-def lengthen(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\0\0\0\0")
-
-
-def garble_header(path: Path) -> None:
-    data = path.read_bytes()
-    path.write_bytes(data[:20] + b"\xff" + data[21:])
-
-
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
-
-
-def other_rows(path: Path) -> None:
-    path.write_bytes(path.with_name("shard-00000.safetensors").read_bytes())
-
-
-def other_checksum(path: Path) -> None:
-    data = path.read_bytes()
-    at = data.index(b"sha256") + 12
-    path.write_bytes(data[:at] + (b"0" if data[at : at + 1] != b"0" else b"1") + data[at + 1 :])
-
-
-@pytest.mark.parametrize("damage", [Path.unlink, cut, lengthen, garble_header, empty, other_rows, other_checksum])
-def test_torn_shards_are_named_and_mended(
-    tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
-) -> None:
-    store = built(tmp_path)
-    target = store_folder(tmp_path, store.key)
-    before = files(target)
-    torn = target / "shard-00001.safetensors"
-    damage(torn)
-    with pytest.raises(UserError, match=r"shard-00001\.safetensors: .*: delete the folder") as caught:
-        open_feature_store(tmp_path, store.key)
-    assert "\n" not in str(caught.value)
-    source = list_source(20, missing=MISSING)
-    with caplog.at_level(logging.WARNING, "fedcmp.data"):
-        ensure_feature_store(source, FakeEncoder(), tmp_path, max_bad_fraction=0.2)
-    assert "shard-00001.safetensors" in caplog.text
-    assert source.reads == list(range(6, 12))
-    assert files(target) == before
-
-
-def test_a_flipped_bit_is_found_on_request(tmp_path: Path) -> None:
-    store = built(tmp_path)
-    path = store_folder(tmp_path, store.key) / "shard-00002.safetensors"
-    before, data = path.read_bytes(), bytearray(path.read_bytes())
-    data[-100] ^= 1
-    path.write_bytes(data)
-    open_feature_store(tmp_path, store.key)
-    with pytest.raises(UserError, match=r"shard-00002.* other bytes than its checksum says"):
-        open_feature_store(tmp_path, store.key, verify=True)
-    source = list_source(20, missing=MISSING)
-    build_feature_store(source, FakeEncoder(), tmp_path, max_bad_fraction=0.2)
-    assert source.reads == list(range(12, 18))
-    assert path.read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda index: index.update(key="0" * 64), "stale"),
-        (lambda index: index.update(format=0), "stale"),
-        (lambda index: index.pop("dtype"), "damaged"),
-        (lambda index: index["shards"].pop(), "do not cover all pairs"),
-        (lambda index: index["shards"][0].update(rows=1), "differs from index.json"),
-        (lambda index: index.update(width=5), r"not \(n, P, D\)"),
-        (lambda index: index.update(dtype="bfloat16"), r"not \(n, P, D\)"),
-    ],
-)
-def test_a_stale_or_damaged_index(tmp_path: Path, change: Callable[[dict], object], message: str) -> None:
-    store = built(tmp_path)
-    path = store_folder(tmp_path, store.key) / "index.json"
-    before = path.read_bytes()
-    index = json.loads(before)
-    change(index)
-    path.write_text(json.dumps(index))
-    with pytest.raises(UserError, match=message):
-        open_feature_store(tmp_path, store.key)
-    source, encoder = list_source(20, missing=MISSING), FakeEncoder()
-    ensure_feature_store(source, encoder, tmp_path, max_bad_fraction=0.2)
-    assert source.reads == []  # the shards were whole
-    assert path.read_bytes() == before
-    path.write_text("{")
-    with pytest.raises(UserError, match=r"index\.json: damaged"):
-        open_feature_store(tmp_path, store.key)
-
-
-def test_shards_of_another_store_are_not_taken(tmp_path: Path) -> None:
-    ours, theirs = built(tmp_path), build_feature_store(list_source(20), FakeEncoder(scale=2), tmp_path, shard_size=6)
-    assert ours.key != theirs.key
-    target = store_folder(tmp_path, ours.key)
-    for path in store_folder(tmp_path, theirs.key).glob("*.safetensors"):
-        (target / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(UserError, match="belongs to another store"):
-        open_feature_store(tmp_path, ours.key)
-    before = ours.features(ours.indices)  # the old mapping stays what it was until it is closed
-    mended = ensure_feature_store(list_source(20, missing=MISSING), FakeEncoder(), tmp_path, max_bad_fraction=0.2)
-    assert torch.equal(mended.features(mended.indices) * 2, theirs.features(mended.indices))
-    assert before.shape == (18, 4, 3)
 
 
 def test_the_key_names_all_that_matters() -> None:

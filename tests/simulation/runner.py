@@ -68,7 +68,12 @@ def environment(folder: Path, cache: Path) -> dict[str, str]:
     guard.mkdir(parents=True, exist_ok=True)
     (guard / "sitecustomize.py").write_text(GUARD)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    own = {"PYTHONPATH": str(guard), "NETWORK_GUARD_LOG": str(guard_log(folder)), "FEDCMP_CACHE": str(cache)}
+    sources = [str(guard), *filter(None, [os.environ.get("PYTHONPATH")])]  # the sources that the test itself runs
+    own = {
+        "PYTHONPATH": os.pathsep.join(sources),
+        "NETWORK_GUARD_LOG": str(guard_log(folder)),
+        "FEDCMP_CACHE": str(cache),
+    }
     return kept | own | {"OMP_NUM_THREADS": "1"}
 
 

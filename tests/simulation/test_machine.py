@@ -35,6 +35,25 @@ def test_version_1_of_control_groups(tmp_path):
     assert available_memory(meminfo=path, cgroup=tmp_path) == 9_000 * 1024
 
 
+def test_a_jobs_own_limit_lies_in_a_group_of_its_own(tmp_path):
+    """As batch systems and systemd set them: below the mount, where /proc/self/cgroup says."""
+    path, own = meminfo(tmp_path), tmp_path / "own"
+    own.write_text("0::/slurm/job_7/step_0\n")
+    for name, limit in (("slurm", "max"), ("slurm/job_7", "5000000"), ("slurm/job_7/step_0", "6000000")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "memory.max").write_text(limit)
+        (folder / "memory.current").write_text("1000000")
+        (folder / "memory.stat").write_text("inactive_file 0\n")
+    assert available_memory(meminfo=path, cgroup=tmp_path, own=own) == 4_000_000
+    own.write_text("12:cpu:/\n4:blkio,memory:/job\n")
+    (tmp_path / "memory" / "job").mkdir(parents=True)
+    (tmp_path / "memory" / "job" / "memory.limit_in_bytes").write_text("3000000")
+    (tmp_path / "memory" / "job" / "memory.usage_in_bytes").write_text("1000000")
+    (tmp_path / "memory" / "job" / "memory.stat").write_text("total_inactive_file 0\n")
+    assert available_memory(meminfo=path, cgroup=tmp_path, own=own) == 2_000_000
+
+
 def test_a_system_that_says_nothing(tmp_path):
     assert available_memory(meminfo=tmp_path / "none", cgroup=tmp_path) is None
 

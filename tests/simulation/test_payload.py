@@ -6,10 +6,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedcmp.config import parse_recipe
+from fedcmp.config import parse_recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.federation.payload import payload_bytes
+from fedcmp.simulation.demand import demand_of
 from fedcmp.simulation.loop import Events
+from fedcmp.simulation.preflight import sizes_of
 from fedcmp.simulation.train import train
 from tests.simulation.runner import last_projector, metrics
 
@@ -131,6 +133,17 @@ def test_residuals_stay_with_their_clients(reference, tmp_path, world_cache):
     assert any(f"client-{present}/residual." in name for name in after)
 
 
+def test_the_plan_has_room_for_residuals(reference):
+    """Three checkpoints, of which two are kept while the third is written."""
+    loaded = read_dumped(reference / "fedavg" / "recipe.toml")
+    for method in METHODS:
+        alone = loaded.model_copy(update={"run": loaded.run.model_copy(update={"methods": [method]})})
+        planned = demand_of(alone, sizes_of(alone), on_gpu=False)
+        last = sorted((reference / method / "checkpoints").glob("round-*"))[-1]
+        assert 3 * sum(path.stat().st_size for path in last.iterdir()) <= planned.run, method
+        assert planned.wire[method] == metrics(reference / method)[-3]["bytes_sent"]
+
+
 def test_without_feedback_nothing_is_kept(tmp_path, world_cache):
     plain = run(tmp_path, world_cache, run={"methods": ["fedavg"]}, federation={"error_feedback": False})
     assert not any("residual" in name for name in server(plain, 3))
@@ -169,3 +182,15 @@ def test_training_on_features_of_eight_bits(reference, tmp_path, world_cache, dt
     ]
     assert losses[0] == pytest.approx(losses[1], abs=0.02)
     assert losses[0] != losses[1]
+
+
+@pytest.mark.parametrize("method", ["moon", "scaffold"])
+def test_a_refused_client_goes_on_from_what_it_knew_before(tmp_path, world_cache, method):
+    """Else the one bad round would spoil all later ones: MOON would compare with a projector of NaN, and SCAFFOLD's
+    server would lack a change of control that the client has made."""
+    going_on = {"on_bad_update": "drop", "payload": "int8"}
+    diverging = {"scenario": {"rate_factors": {"1": 1e30}}, "run": {"methods": [method]}}
+    dropped = run(tmp_path, world_cache, federation=going_on, **diverging)
+    kept = server(dropped, 3)
+    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
+    assert {name.split("/")[0] for name in kept if "/memory." in name} == {f"client_memory.client-{k}" for k in (0, 2)}

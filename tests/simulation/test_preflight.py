@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,22 +17,18 @@ from fedcmp.errors import UserError
 from fedcmp.methods import NOT_FEDERATED, available_methods
 from fedcmp.model.locations import resolve
 from fedcmp.simulation import preflight
+from fedcmp.simulation.demand import Ranks, Sizes, demand_of
+from fedcmp.simulation.loop import Events
 from fedcmp.simulation.machine import Machine
-from fedcmp.simulation.preflight import Sizes, demand_of, plan_run, show, sizes_of
+from fedcmp.simulation.needs import all_bytes, projector_shapes
+from fedcmp.simulation.preflight import plan_run, show, sizes_of
+from fedcmp.simulation.train import train
+from fedcmp.world.export import export_world
+from tests.simulation.plans import PLENTY, has, silent, world
 from tests.simulation.runner import command, environment, fedcmp, metrics, recipe
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-PLENTY = Machine(memory=10**15, gpu=None, cache_disk=10**15, run_disk=10**15)
 KINDS = ["fedavg", "fedcmp-parameters", "scaffold", "fedcmp"]  # one of each kind of message
-
-
-def world(**sections: dict[str, object]) -> Recipe:
-    content = {"data": {"num_pairs": 240}, "scenario": {"clients": 3}}
-    return Recipe.model_validate({key: content.get(key, {}) | sections.get(key, {}) for key in content | sections})
-
-
-def has(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
-    monkeypatch.setattr(preflight, "read_machine", lambda device, cache, runs: machine)
 
 
 OPTIONS = ["federation.rounds=2", "data.num_pairs=60", "evaluation.captions=8", "evaluation.questions_per_kind=0"]
@@ -109,6 +106,41 @@ def test_features_that_are_there_are_not_needed_again(short, monkeypatch):
     assert "data.feature_store = false" in plan_run(loaded).misfits[0]
 
 
+def test_features_are_looked_for_collection_by_collection(tmp_path, monkeypatch, capsys):
+    """Organisations have a store each; a bad picture has no features, and is no reason to say that some are missing."""
+    for name, count in (("a", 30), ("b", 12)):
+        export_world(tmp_path / name, split="train", count=count)
+    broken = next((tmp_path / "a" / "images").rglob("*.png"))
+    broken.write_bytes(broken.read_bytes()[:40])
+    clients = [{"name": n, "pairs": f"{tmp_path / n}/pairs.json", "images": f"{tmp_path / n}/images"} for n in "ab"]
+    content = {
+        "run": {
+            "methods": ["fedavg"],
+            "workers": 1,
+            "folder": str(tmp_path / "runs"),
+            "cache": str(tmp_path / "cache"),
+        },
+        "data": {"format": "llava", "clients": clients, "max_bad_fraction": 0.2},
+        "scenario": {"kind": "given"},
+        "federation": {"rounds": 1},
+        "evaluation": {"questions_per_kind": 0, "samples": 0},
+    }
+    loaded = Recipe.model_validate(content)
+    assert "there already" not in plan_run(loaded).lines[1]
+    train(loaded, progress=silent)
+    assert "there already" in plan_run(loaded).lines[1]
+    index = next((tmp_path / "cache" / "features").glob("*/index.json"))
+    other = index.parent.with_name("another")
+    shutil.copytree(index.parent, other)
+    (other / "index.json").unlink()  # begun, and perhaps this run's
+    index.write_text("{")
+    assert "there already" in plan_run(loaded).lines[1]
+    wider = {"feature_dtype": "float32"}
+    assert "there already" not in plan_run(Recipe.model_validate(content | {"data": content["data"] | wider})).lines[1]
+    half = plan_run(Recipe.model_validate(content | {"data": content["data"] | {"feature_dtype": "bfloat16"}}))
+    assert "still to be written" not in half.lines[1]  # nothing of that form is there
+
+
 @pytest.fixture(scope="module")
 def middling(tmp_path_factory):
     """A Llama of 19 million parameters that reads the world's words, so that a run's memory is not all libraries."""
@@ -166,56 +198,76 @@ def test_more_of_what_costs_needs_more():
     assert demand_of(narrow, sizes, on_gpu=False).store > 1.9 * least.store
 
 
-@pytest.mark.parametrize(
-    ("machine", "options", "message"),
-    [
-        ({"memory": 10**8}, {}, r"memory: needs up to .* GB, 100 MB available: set run\.workers = 1 or model\.dtype"),
-        ({"memory": 16 * 10**8}, {"training": {"batch_size": 4096}}, r"training\.micro_batch = \d+ or"),
-        (
-            {"cache_disk": 10**4},
-            {},
-            r"frozen features need .*, 10\.0 kB free: set data\.feature_dtype = .float8_e4m3., run\.cache to",
-        ),
-        ({"run_disk": 10**4}, {}, r"runs: the run needs .* set run\.folder to one on a larger disk"),
-    ],
-)
-def test_what_cannot_fit_is_refused_with_its_mend(tmp_path, monkeypatch, machine, options, message):
-    monkeypatch.setenv("FEDCMP_CACHE", str(tmp_path))
-    has(monkeypatch, Machine(**(PLENTY.__dict__ | machine)))
-    plan = plan_run(world(**options))
-    with pytest.raises(UserError, match=message) as refused:
-        plan.check()
-    assert "\n" not in str(refused.value)
-    has(monkeypatch, PLENTY)
-    plan_run(world(**options)).check()
+def test_ranks_have_a_model_each_and_share_the_batch(monkeypatch, tmp_path):
+    """run.workers does not count; on GPUs each rank has its own, on a CPU this machine holds all that run here."""
+    sizes, two = sizes_of(world()), world(run={"workers": 2}, training={"batch_size": 512})
+    one, four, far = (
+        demand_of(two, sizes, on_gpu=False, ranks=ranks) for ranks in (Ranks(), Ranks(4, here=4), Ranks(4, here=1))
+    )
+    assert four.batch < 0.3 * one.batch
+    assert four.batch == far.batch
+    assert four.memory - far.memory == 3 * four.worker
+    on_gpus = demand_of(two, sizes, on_gpu=True, ranks=Ranks(4, here=4))
+    assert on_gpus.gpu < demand_of(two, sizes, on_gpu=True).gpu / 2
+
+    variables = {"RANK": "0", "WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "9"}
+    path, here = recipe(tmp_path, methods=["fedavg"]), ["-o", f"run.cache={tmp_path}", "-o", f"run.folder={tmp_path}"]
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    said = CliRunner().invoke(app, ["train", str(path), "--plan", *here])
+    assert "(2 processes on this machine, each with frozen parts" in said.output
+    monkeypatch.setenv("RANK", "1")
+    assert CliRunner().invoke(app, ["train", str(path), "--plan", *here]).output == ""
 
 
-def test_the_micro_batch_that_is_named_fits(monkeypatch, tmp_path):
-    monkeypatch.setenv("FEDCMP_CACHE", str(tmp_path))
-    has(monkeypatch, Machine(16 * 10**8, None, 10**12, 10**12))
-    said = plan_run(world(training={"batch_size": 4096})).misfits[0]
-    size = int(said.split("training.micro_batch = ")[1].split()[0])
-    plan_run(world(run={"workers": 1}, training={"batch_size": 4096, "micro_batch": size})).check()
-    assert plan_run(world(run={"workers": 1}, training={"batch_size": 4096, "micro_batch": 2 * size})).misfits
+def test_options_of_the_llm_count():
+    sizes = sizes_of(world())
+    small = {"captions": 1, "questions_per_kind": 0}
+    plain, rows, chat, asked = (
+        demand_of(world(model=model, evaluation=small | judged), sizes, on_gpu=False).batch
+        for model, judged in (
+            ({}, {}),
+            ({"logit_rows": 8}, {}),
+            ({"prompt": "chat"}, {}),
+            ({"logit_rows": 8}, {"questions_per_kind": 1}),
+        )
+    )
+    assert rows < plain < chat
+    assert rows < asked  # 128 questions a pass
+    plain = demand_of(world(), sizes, on_gpu=False)
+    emulated = demand_of(world(model={"frozen_precision": "float8"}), sizes, on_gpu=False)
+    assert 1.9 * plain.frozen < emulated.frozen < 2 * plain.frozen  # two float32 copies, but of the embeddings
+    narrow = world(model={"frozen_precision": "float8", "dtype": "bfloat16"})
+    native = demand_of(narrow, sizes, on_gpu=True, native_float8=True)
+    assert native.frozen == demand_of(world(model={"dtype": "bfloat16"}), sizes, on_gpu=True).frozen
 
 
-def test_a_run_that_may_not_fit_can_be_run_all_the_same(tmp_path, world_cache, monkeypatch, capsys):
-    """Refused before anything is prepared; with run.preflight = "warn" it is only told."""
-    from fedcmp.progress import Display
-    from fedcmp.simulation.train import train
+def test_learners_without_a_server_are_counted():
+    sizes = sizes_of(world())
+    apart, pooled = (demand_of(world(run={"methods": [m]}), sizes, on_gpu=False) for m in ("local", "centralized"))
+    assert apart.memory - pooled.memory == 2 * 3 * all_bytes(projector_shapes("mlp", 128, 128))
 
-    has(monkeypatch, Machine(10**8, None, 10**12, 10**12))
-    places = [f"run.folder={tmp_path / 'runs'}", f"run.cache={world_cache}", "federation.rounds=1", "run.workers=1"]
-    path = recipe(tmp_path, methods=["fedavg"])
-    refused = load_recipe(path, places)
-    with pytest.raises(UserError, match=r'run\.preflight = "warn"'), Display(refused) as display:
-        train(refused, events=display, progress=display.preparing)
-    assert not (tmp_path / "runs").exists()
-    capsys.readouterr()
-    warned = load_recipe(path, [*places, "run.preflight=warn", "data.num_pairs=24", "evaluation.captions=8"])
-    with Display(warned) as display:
-        train(warned, events=display, progress=display.preparing)
-    assert "may not fit: memory: needs up to" in capsys.readouterr().err
+
+class Planned(Events):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def planned(self, lines, misfits):
+        self.lines = lines
+
+
+def test_a_finished_run_that_is_overwritten_is_planned_like_a_new_one(tmp_path, world_cache):
+    options = [*OPTIONS, "federation.rounds=1", f"run.folder={tmp_path}", f"run.cache={world_cache}"]
+    loaded = load_recipe(recipe(tmp_path, methods=["fedavg"]), options)
+    for overwrite in (False, True):
+        told = Planned()
+        train(loaded, overwrite=overwrite, events=told, progress=silent)
+        assert told.lines, overwrite
+    two = loaded.model_copy(update={"run": loaded.run.model_copy(update={"workers": 2})})
+    train(two, overwrite=True, progress=silent)  # it has workers, or it would never end
+    again = Planned()
+    train(two, resume=True, events=again, progress=silent)
+    assert again.lines == []  # finished: nothing is needed
 
 
 def test_a_plan_runs_nothing(tmp_path):

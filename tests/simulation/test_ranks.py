@@ -151,6 +151,19 @@ def test_a_users_mistake_is_one_line_whoever_finds_it(tmp_path, world_cache):
 
 
 @pytest.mark.slow
+def test_a_first_rank_that_is_killed_is_told_of_by_another(tmp_path, world_cache):
+    path = recipe(tmp_path, methods=["fedavg"])
+    three, longer = ["--standalone", "--nproc-per-node", "3"], ["-o", "federation.rounds=40"]
+    launcher = launch(tmp_path, world_cache, three, "train", path, *longer)
+    while not list(tmp_path.glob("runs/small/checkpoints/round-0001")):
+        assert launcher.poll() is None, launcher.communicate()
+        time.sleep(0.01)
+    os.kill(rank_process(launcher.pid, 0), signal.SIGKILL)
+    (line,) = mistakes(finished(launcher, code=1))
+    assert "--resume" in line
+
+
+@pytest.mark.slow
 def test_ctrl_c_at_the_launcher_leaves_a_run_that_can_be_resumed(alone, tmp_path, world_cache):
     path, two = recipe(tmp_path, methods=METHODS), ["--standalone", "--nproc-per-node", "2"]
     launcher = launch(tmp_path, world_cache, two, "train", path)

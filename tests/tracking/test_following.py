@@ -1,5 +1,6 @@
 """Curves from metrics.jsonl: written once however often a run is interrupted, and read back by TensorBoard itself."""
 
+import functools
 import json
 import sys
 import types
@@ -69,7 +70,9 @@ class Remote:
     def __init__(self, name: str) -> None:
         self.name = name
         self.opened: list[dict[str, object]] = []
-        self.logged: list[tuple[int, dict[str, float]]] = []
+        self.logged: list[tuple[int, dict[str, float]]] = []  # on its way
+        self.arrived: list[tuple[int, dict[str, float]]] = []
+        self.known: set[tuple[object, int]] = set()
         self.finished = 0
         self.broken = False
 
@@ -77,15 +80,24 @@ class Remote:
         if self.broken:
             raise RuntimeError("api_key not configured")
         self.opened.append(options)
-        return types.SimpleNamespace(log=self.log, finish=self.finish)
+        log = functools.partial(self.log, options.get("id"))
+        return types.SimpleNamespace(log=log, finish=self.finish)
 
-    def log(self, values: dict[str, float], step: int) -> None:
+    def log(self, run: object, values: dict[str, float], step: int, **options: object) -> None:
         if self.broken:
-            raise ConnectionError("no route to host")
-        self.logged.append((step, values))
+            raise ConnectionError("no route to host\nat line 1")
+        assert options == ({"commit": True} if self.name == "wandb" else {})
+        if self.name == "trackio" or (run, step) not in self.known:
+            self.logged.append((step, values))  # Weights & Biases leaves out a step of a run that it has
+            self.known.add((run, step))
 
     def finish(self) -> None:
         self.finished += 1
+        self.arrived, self.logged = self.arrived + self.logged, []
+
+    def killed(self) -> None:
+        """What was on its way is gone with the process."""
+        self.logged, self.known = [], set()
 
 
 @pytest.fixture(params=["wandb", "trackio"])
@@ -110,13 +122,49 @@ def test_a_remote_tracker_gets_each_step_once_over_a_resume(tmp_path, remote):
     run.log(round_lines(3, 1.25))
     resumed.update()
     resumed.close()
-    assert [step for step, _ in remote.logged] == [1, 2, 3]
-    assert remote.logged[0][1] == {"train_loss/a": 2.0, "eval/caption_loss": 1.0}
-    assert remote.opened[0] == remote.opened[1]  # the same run, under the same id
+    assert [step for step, _ in remote.arrived] == [1, 2, 3]
+    assert remote.arrived[0][1] == {"train_loss/a": 2.0, "eval/caption_loss": 1.0}
+    assert all(opened == remote.opened[0] for opened in remote.opened)  # the same run, under the same id
     assert remote.opened[0]["resume"] == "allow"
-    assert remote.finished == 2
+    assert remote.finished == (2 if remote.name == "wandb" else 3)  # trackio after every round
     assert track_run(tmp_path, [remote.name]) == [tmp_path]
-    assert len(remote.logged) == 3
+    assert len(remote.arrived) == 3
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_killed_run_neither_doubles_nor_loses_points(tmp_path, remote, rounds):
+    """What a killed process had not handed over is sent by the resumed run, the rest not again."""
+    run = begun(tmp_path)
+    killed = Follower(run, [remote.name])
+    for number in range(1, rounds + 1):
+        run.log(round_lines(number, 2.0))
+        killed.update()
+    remote.killed()
+    resumed = Follower(run, [remote.name])
+    for number in range(rounds + 1, 4):
+        run.log(round_lines(number, 1.0))
+        resumed.update()
+    resumed.close()
+    assert [step for step, _ in remote.arrived] == [1, 2, 3]
+
+
+def test_a_command_that_could_not_send_says_so(tmp_path, remote):
+    run = begun(tmp_path)
+    run.log(round_lines(1, 2.0))
+    broken = remote.log
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise ConnectionError("no route to host\nat line 1")
+
+    remote.log = fails
+    with pytest.raises(
+        UserError, match=rf"{remote.name} did not take all points \(no route to host\): give the"
+    ) as told:
+        track_run(tmp_path, [remote.name])
+    assert "\n" not in str(told.value)
+    remote.log = broken
+    track_run(tmp_path, [remote.name])
+    assert [step for step, _ in remote.arrived] == [1]
 
 
 def test_a_new_run_of_the_same_name_has_curves_of_its_own(tmp_path, remote):
@@ -125,7 +173,7 @@ def test_a_new_run_of_the_same_name_has_curves_of_its_own(tmp_path, remote):
         track_run(tmp_path / folder, [remote.name])
     one, two = (json.loads((tmp_path / folder / "tracking.json").read_text())["id"] for folder in ("one", "two"))
     assert one != two
-    assert len(remote.logged) == 2
+    assert len(remote.arrived) == 2
 
 
 def test_no_path_of_data_is_sent(tmp_path, remote):
@@ -153,7 +201,7 @@ def test_a_tracker_that_fails_on_the_way_does_not_stop_the_run(tmp_path, remote,
     assert [step for step, _ in curve(tmp_path, "train_loss/a")] == [1, 2, 3]
     remote.broken = False
     track_run(tmp_path, [remote.name])
-    assert [step for step, _ in remote.logged] == [1, 2, 3]
+    assert [step for step, _ in remote.arrived] == [1, 2, 3]
 
 
 def test_a_tracker_that_cannot_start_is_the_users_to_mend(tmp_path, remote):

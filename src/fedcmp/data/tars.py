@@ -265,6 +265,7 @@ def expand_shards(paths: Sequence[Path]) -> list[Path]:
             matches = glob.glob(name) if glob.has_magic(name) else [name]  # noqa: PTH207 - Path.glob takes no absolute ones
             found = [Path(match) for match in sorted(matches)]
             if not found or not found[0].is_file():
-                raise UserError(f"{path}: {name}: no such shard: check the path and the braces")
+                which = f"{path}" if name == str(path) else f"{path}: {name}"
+                raise UserError(f"{which}: no such shard: check the path and the braces")
             shards.extend(found)
     return shards

@@ -13,7 +13,6 @@ serve frames (frames.py) that rank 0 sends to all:
 """
 
 import io
-import os
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ import torch
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
 from fedcmp.data.sharing import build_share
-from fedcmp.distributed import Group, local_device
+from fedcmp.distributed import Group, local_device, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.model.locations import fingerprint
 from fedcmp.model.vision import VisionEncoder
@@ -216,7 +215,7 @@ def _with_own_device(recipe: Recipe, group: Group) -> Recipe:
     """The recipe with this rank's GPU, where GPUs are used."""
     if recipe.model.device == "cpu" or not torch.cuda.is_available():
         return recipe
-    local, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    local, gpus = ranks_here(), torch.cuda.device_count()
     if local > gpus:
         raise UserError(
             f"rank {group.rank}: {local} processes on a machine with {gpus} GPUs: start as many as there are GPUs, or "

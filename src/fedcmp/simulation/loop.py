@@ -12,17 +12,15 @@ from typing import Any
 from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import Recipe
 from fedcmp.errors import UserError
-from fedcmp.evaluation.captions import caption_metrics, merge_sums
-from fedcmp.evaluation.questions import question_metrics
 from fedcmp.federation.payload import decode, encode, forms, moved, wire_bytes
 from fedcmp.methods import NOT_FEDERATED, Chosen
 from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.scenarios.participation import participants
-from fedcmp.simulation.engine import EVALUATION_CHUNK, Job, Tensors, by_label, flat, owner, pooled_client
+from fedcmp.simulation.engine import Job, Tensors, by_label, flat, owner, pooled_client
+from fedcmp.simulation.figures import caption_samples, projector_figures
 from fedcmp.simulation.frames import under
 from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.pool import Answer, Pool
-from fedcmp.simulation.samples import sample_positions, write_samples
 
 Line = dict[str, Any]
 _MEMORY = "client_memory."  # in a checkpoint: what clients keep between rounds
@@ -109,7 +107,7 @@ class MethodRun:
             self.folder.log(lines)
             self.folder.save(Checkpoint(number, self.projectors, self._server(), {"method": self.method}))
             self.events.round_done(self.method, number, rounds, judged)
-        self._write_samples()
+        caption_samples(self.pool, self.recipe, self.prepared, self.folder.path, self._named_projectors())
         self.folder.log([{"kind": "finished", "seconds": self._seconds()}])
 
     def _first_lines(self, *, references: bool) -> None:
@@ -117,8 +115,8 @@ class MethodRun:
         self.projectors = dict.fromkeys(names, self.initial)
         judged = []
         if references:
-            blind = self.judged(None, blind=True) | {"model": "blind"}
-            judged = [blind, self.judged(self.initial) | {"model": "initial"}]
+            blind = self._figures(None, blind=True) | {"model": "blind"}
+            judged = [blind, self._figures(self.initial) | {"model": "initial"}]
         self.folder.log([*self.data.data_lines, *({"round": 0, "client": None} | line for line in judged)])
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -232,16 +230,17 @@ class MethodRun:
         for learner, answer in answers:
             line = self._client_line(number, learner, answer, len(learners))
             kept = {name: tensor for name, tensor in answer.tensors.items() if name.startswith(_KEPT)}
-            self.memory |= {f"{owner(learner)}{name}": tensor for name, tensor in kept.items()}
             up = wire_bytes(answer.tensors) - wire_bytes(kept)
             line |= {"bytes_up": up, "bytes_down": down, "weight": 0.0}
             sent, seconds = sent + up + down, seconds + answer.seconds
             lines.append(line)
             try:
                 aggregator.add(_received(answer, before))
-                accepted.append(line)
             except ValueError as error:
                 self._refused(number, learner, error, line)
+                continue  # the client goes on from what it knew before, as if it had been absent
+            accepted.append(line)
+            self.memory |= {f"{owner(learner)}{name}": tensor for name, tensor in kept.items()}
         try:
             self.projectors = {"global": aggregator.finish()}
         except ValueError as error:
@@ -277,62 +276,15 @@ class MethodRun:
         for learner in self.learners:
             alone = self.method == "local"
             who = {"model": "client" if alone else "global", "client": learner if alone else None}
-            yield {"round": number} | self.judged(self._projector(learner), suites=suites) | who
+            yield {"round": number} | self._figures(self._projector(learner), suites=suites) | who
             if not alone:
                 return
 
-    def judged(self, projector: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Line:
-        """Figures of one projector on the held-out pairs, as metrics.jsonl has them.
+    def _figures(self, projector: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Line:
+        return projector_figures(self.pool, self.recipe, self.data, projector, blind=blind, suites=suites)
 
-        Chunks of fixed size are summed in order: the result does not depend on the number of workers.
-
-        Args:
-            projector: None for the blind LLM.
-            blind: without the picture.
-            suites: names of the suites to ask.
-        """
-        tensors = {f"projector.{name}": tensor for name, tensor in (projector or {}).items()}
-        jobs: list[tuple[Job, Tensors]] = []
-        counts = {"captions": len(self.data.evaluation), "questions": len(self.data.questions)}
-        counts["captions"] = min(counts["captions"], self.recipe.evaluation.captions)
-        for what, count in counts.items():
-            for start in range(0, count, EVALUATION_CHUNK):
-                stop = min(start + EVALUATION_CHUNK, count)
-                jobs.append(({"op": "evaluate", "what": what, "start": start, "stop": stop, "blind": blind}, tensors))
-        jobs += [({"op": "suite", "name": name, "blind": blind}, tensors) for name in suites]
-        sums, right, seconds = [], [], 0.0
-        scores: dict[str, Line] = {}
-        for answer in self.pool.map(jobs):
-            seconds += answer.seconds
-            if "sums" in answer.result:
-                sums.append({group: (float(a), int(b)) for group, (a, b) in answer.result["sums"].items()})
-            elif "suite" in answer.result:
-                scores[answer.result["suite"]] = answer.result["score"]
-            else:
-                right += answer.result["right"]
-        world = self.recipe.data.format == "world"
-        return {
-            "kind": "evaluation",
-            "split": self.recipe.evaluation.split if world else "held out",
-            **caption_metrics(merge_sums(sums)),
-            **question_metrics(self.data.questions, right),
-            **({"suites": scores} if suites else {}),
-            "seconds": seconds,
-        }
-
-    def _write_samples(self) -> None:
-        positions = sample_positions(self.prepared)
-        job = {"op": "caption", "positions": positions, "max_new_tokens": self.recipe.evaluation.sample_tokens}
-        jobs: list[tuple[Job, Tensors]] = [
-            (job, {f"projector.{name}": tensor for name, tensor in projector.items()})
-            for projector in self.projectors.values()
-        ]
-        said = {
-            self.method if who == "global" else who: answer.result["captions"]
-            for who, answer in zip(self.projectors, self.pool.map(jobs), strict=True)
-        }
-        captions = [{who: texts[i] for who, texts in said.items()} for i in range(len(positions))]
-        write_samples(self.prepared, self.folder.path, captions)
+    def _named_projectors(self) -> dict[str, Tensors]:
+        return {self.method if who == "global" else who: projector for who, projector in self.projectors.items()}
 
     def _seconds(self) -> float:
         """Of training, all workers together; judging and loading are not counted."""

@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 
 _CGROUP = Path("/sys/fs/cgroup")
+_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
 _NO_LIMIT = 2**60  # version 1 of cgroups writes an absurd number for "none"
 
 
@@ -39,14 +41,18 @@ def read_machine(device: torch.device, cache: Path, runs: Path) -> Machine:
     return Machine(available_memory(), gpu, free_disk(cache), free_disk(runs))
 
 
-def available_memory(*, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP) -> int | None:
-    """Memory that new processes can have without swapping, in bytes: the system's, or the container's if that is less.
+def available_memory(
+    *, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """Memory that new processes can have without swapping, in bytes: the system's, or less in a container or a job.
 
     Args:
         meminfo: Linux's file.
         cgroup: where control groups (version 2 or 1) are mounted.
+        own: says in which group this process is; groups above it, the container's at the top, limit it too.
     """
-    known = [value for value in (_from_meminfo(meminfo), _from_cgroup(cgroup)) if value is not None]
+    groups = [_from_cgroup(folder, limits) for folder, limits in _groups(cgroup, own)]
+    known = [value for value in (_from_meminfo(meminfo), *groups) if value is not None]
     return min(known) if known else None
 
 
@@ -72,21 +78,29 @@ def _from_meminfo(path: Path) -> int | None:
     return None
 
 
-def _from_cgroup(folder: Path) -> int | None:
+def _groups(mount: Path, own: Path) -> list[tuple[Path, tuple[str, str, str]]]:
+    """Folders of this process's control group and of those above it, with the names of a version's files."""
+    try:
+        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        lines = []
+    out = []
+    for folder, controller, names in ((mount, "", _VERSION_2), (mount / "memory", "memory", _VERSION_1)):
+        inside = next((parts[2] for parts in lines if len(parts) == 3 and controller in parts[1].split(",")), "/")
+        place = folder / inside.strip("/")
+        out += [(above, names) for above in (place, *place.parents) if above.is_relative_to(folder)]
+    return out
+
+
+def _from_cgroup(folder: Path, names: tuple[str, str, str]) -> int | None:
     """Limit minus use; the page cache of files counts as use there, but gives way."""
-    for limit, used, cache in (
-        ("memory.max", "memory.current", "inactive_file"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "total_inactive_file"),
-    ):
-        try:
-            most = (folder / limit).read_text().strip()
-            if most == "max" or int(most) >= _NO_LIMIT:
-                return None
-            now = int((folder / used).read_text())
-            statistics = dict(
-                line.split() for line in (folder / used).with_name("memory.stat").read_text().splitlines()
-            )
-        except (OSError, ValueError):
-            continue
+    limit, used, cache = names
+    try:
+        most = (folder / limit).read_text().strip()
+        if most == "max" or int(most) >= _NO_LIMIT:
+            return None
+        now = int((folder / used).read_text())
+        statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return max(0, int(most) - now + int(statistics.get(cache, 0)))
-    return None
+    except (OSError, ValueError):  # not mounted, or another version
+        return None

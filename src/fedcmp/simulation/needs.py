@@ -18,10 +18,13 @@ PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the rep
 WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
 CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
 MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
-ENCODED, JUDGED = 64, 64  # pictures and captions a pass of the encoder and of the evaluation
+ENCODED, JUDGED, ASKED = 64, 64, 128  # pictures, captions and questions a pass of the encoder and of the evaluation
 # a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
 LEARNER_COPIES = 10
 SERVER_COPIES = 8  # float64 sums and memory of one rule
+APART_COPIES = 3  # a learner without a server: its projector and AdamW's two moments
+LAUNCHER = 300 * 10**6  # torchrun itself
+CHAT_TOKENS = 256  # around picture and caption: a system prompt, roles, the instruction
 Shape = tuple[int, ...]
 FLOAT32 = forms("float32")
 KEEPS_A_PROJECTOR = ("moon", "scaffold")  # objectives that remember one for every client
@@ -98,22 +101,44 @@ def _grams(projector: Mapping[str, Shape]) -> list[Shape]:
     return [(inputs, inputs) for _, inputs in _canonical(projector)]
 
 
+def frozen_bytes(language: LanguageSize, item: int, precision: str, *, native_float8: bool) -> int:
+    """The LLM's weights, as they are while it trains.
+
+    Args:
+        language: the LLM.
+        item: bytes of one number of its dtype.
+        precision: model.frozen_precision; of "float8" two copies are kept of every weight but the input embeddings':
+            from above, for the output layer has only one.
+        native_float8: whether a copy takes 1 byte, or 4 where FP8 is emulated.
+    """
+    loaded = language.parameters * item
+    if precision == "same":
+        return loaded
+    embeddings = language.vocabulary * language.width
+    copies = 2 * (1 if native_float8 else 4)
+    return max(loaded, embeddings * item + (language.parameters - embeddings) * copies)
+
+
 def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item: int) -> int:
     """What one sample's forward pass through a frozen LLM keeps for the gradient by its input.
 
     Frozen linear layers keep nothing. A block keeps two norms' inputs in float32, queries, keys, values and the
-    attention's output, and three inner MLP tensors; the output layer keeps float32 logits twice beside its own.
+    attention's output, and three inner MLP tensors.
 
     Args:
         language: the LLM.
         tokens: of the whole sequence.
-        captions: of them with a loss.
+        captions: of them with a loss, whose logits are all held; 0 leaves logits out.
         item: bytes of one number.
     """
     block = 2 * 4 * language.width + item * (4 * language.queries + 3 * language.inner)
-    logits = captions * language.vocabulary * (item + 2 * 4)
     passing = 4 * (language.width + language.inner) * max(item, 4)  # of one block while it is computed
-    return tokens * (language.layers * block + passing) + logits
+    return tokens * (language.layers * block + passing) + logit_bytes(language, rows=captions, item=item)
+
+
+def logit_bytes(language: LanguageSize, *, rows: int, item: int) -> int:
+    """Logits of so many caption tokens: the output layer's own, and float32 twice."""
+    return rows * language.vocabulary * (item + 2 * 4)
 
 
 def projector_activation_bytes(vision: VisionSize, text_width: int) -> int:

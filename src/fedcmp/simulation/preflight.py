@@ -1,77 +1,31 @@
 """Before a run starts: what it will need, against what the machine has; a run that cannot fit is refused with the mend.
 
-The figures come from needs.py, the machine's from machine.py; here they are put together for a recipe.
+What it needs comes from demand.py, what there is from machine.py.
 """
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+
+from safetensors import SafetensorError, safe_open
 
 from fedcmp.config import Recipe
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.errors import UserError
-from fedcmp.federation.payload import forms
-from fedcmp.methods import NOT_FEDERATED
+from fedcmp.model.float8 import is_native
 from fedcmp.model.locations import device_of
-from fedcmp.model.sizes import LanguageSize, UnknownSizeError, VisionSize, language_size, vision_size
+from fedcmp.model.sizes import UnknownSizeError, VisionSize, language_size, vision_size
 from fedcmp.scenarios.built import BuiltScenario
-from fedcmp.simulation import needs
+from fedcmp.simulation.demand import ALONE, Demand, Ranks, Sizes, demand_of
 from fedcmp.simulation.machine import Machine, read_machine
-from fedcmp.simulation.sources import cache_folder, training_collections
+from fedcmp.simulation.sources import cache_folder, held_out_scenes, training_collections
 
+# as safetensors' headers name the types of feature_forms.py
+_STORED_AS = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float8_e4m3": "F8_E4M3", "int8": "I8"}
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Sizes:
-    """What a recipe's parts come to; None where it cannot be told.
-
-    Attributes:
-        vision: the encoder.
-        language: the LLM.
-        pairs: pairs to train on.
-        judged: held-out pairs that are not among them (embedded world).
-        clients: K.
-        unknown: why something is None.
-    """
-
-    vision: VisionSize | None
-    language: LanguageSize | None
-    pairs: int | None
-    judged: int
-    clients: int
-    unknown: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Demand:
-    """Bytes that a run needs; None where it cannot be told.
-
-    Attributes:
-        memory: of the host, at the highest moment.
-        worker: of one of the workers.
-        frozen: of that, the frozen parts.
-        batch: of that, what one batch keeps.
-        gpu: of the GPU; None on a CPU too.
-        store: features that are still to be written.
-        store_whole: all features.
-        run: folder of the run, at the most.
-        export: one exported checkpoint.
-        wire: method -> bytes a round, both ways, all clients that take part.
-    """
-
-    memory: int | None = None
-    worker: int | None = None
-    frozen: int = 0
-    batch: int = 0
-    gpu: int | None = None
-    store: int | None = None
-    store_whole: int | None = None
-    run: int | None = None
-    export: int | None = None
-    wire: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -96,8 +50,12 @@ class Plan:
             raise UserError(f'{self.misfits[0]} (run.preflight = "warn" runs it all the same)')
 
 
-def plan_run(recipe: Recipe) -> Plan:
+def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE) -> Plan:
     """What the run will need, and whether this machine has it. Reads configs and the pairs' index, loads no model.
+
+    Args:
+        recipe: the run.
+        ranks: those that a launcher started, if one did; the others' machines are not asked.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not.
@@ -105,19 +63,68 @@ def plan_run(recipe: Recipe) -> Plan:
     device = device_of(recipe.model.device)
     sizes = sizes_of(recipe)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
-    on_gpu = device.type == "cuda"
-    demand = demand_of(recipe, sizes, on_gpu=on_gpu, stored=_stored(recipe, sizes))
-    smallest = recipe.model_copy(update={"run": recipe.run.model_copy(update={"workers": 1})})
-    now = recipe.training.micro_batch or recipe.training.batch_size * recipe.run.cohort
-    pieces = [size for size in _halves(now) if size < now]
+    stored = _stored(recipe, sizes)
+    native = recipe.model.frozen_precision == "float8" and is_native(device)
 
-    def fits(size: int) -> bool:
-        training = recipe.training.model_copy(update={"micro_batch": size})
-        less = demand_of(smallest.model_copy(update={"training": training}), sizes, on_gpu=on_gpu)
+    def demand(changed: Recipe) -> Demand:
+        return demand_of(
+            changed,
+            sizes,
+            on_gpu=device.type == "cuda",
+            stored=stored,
+            ranks=ranks,
+            native_float8=native,
+        )
+
+    def fits(changed: Recipe) -> bool:
+        less = demand(changed)
         return not _too_much(less.memory, machine.memory) and not _too_much(less.gpu, machine.gpu)
 
-    mend = next((size for size in pieces if fits(size)), None)
-    return Plan(_lines(recipe, sizes, demand, machine), _misfits(recipe, demand, machine, mend))
+    needed = demand(recipe)
+    mend = "" if fits(recipe) else memory_mend(recipe, ranks, fits)
+    return Plan(_lines(recipe, sizes, needed, machine, ranks), _misfits(recipe, needed, machine, mend))
+
+
+def memory_mend(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> str:
+    """What to do about memory that is not enough: keys that are enough alone, else those that are together.
+
+    Args:
+        recipe: the run.
+        ranks: that work together, if a launcher started them.
+        fits: whether a changed recipe does.
+    """
+    alone = [text for text, changed in _changes(recipe, ranks, fits) if fits(changed)]
+    if alone:
+        return f"set {' or '.join(alone)}"
+    texts: list[str] = []
+    while changes := [(text, changed) for text, changed in _changes(recipe, ranks, fits) if changed != recipe]:
+        text, recipe = changes[0]
+        texts.append(text)
+        if fits(recipe):
+            return f"set {' and '.join(texts)}"
+    fewer = "start fewer processes, or take" if ranks.here > 1 else "no key of the recipe is enough: take"
+    return f"{fewer} a smaller model.language or model.vision, or a machine with more"
+
+
+def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> Iterator[tuple[str, Recipe]]:
+    """What costs memory and changes no result but by rounding, made less: as a person types it, and the recipe."""
+
+    def changed(section: str, **values: object) -> Recipe:
+        own = getattr(recipe, section).model_copy(update=values)
+        return recipe.model_copy(update={section: own})
+
+    if recipe.run.workers > 1 and ranks.size == 1:
+        yield "run.workers = 1", changed("run", workers=1)
+    now = recipe.training.micro_batch or recipe.training.batch_size * recipe.run.cohort
+    pieces = [size for size in _halves(now) if size < now]
+    if pieces:
+        enough = (size for size in pieces if fits(changed("training", micro_batch=size)))
+        size = next(enough, pieces[-1])
+        yield f"training.micro_batch = {size}", changed("training", micro_batch=size)
+    if recipe.run.cohort > 1:
+        yield "run.cohort = 1", changed("run", cohort=1)
+    if recipe.model.dtype in ("float32", "auto"):
+        yield 'model.dtype = "bfloat16"', changed("model", dtype="bfloat16")
 
 
 def sizes_of(recipe: Recipe) -> Sizes:
@@ -135,166 +142,72 @@ def sizes_of(recipe: Recipe) -> Sizes:
     vision = known(lambda: vision_size(model.vision, layer=model.vision_layer, strategy=model.vision_strategy))
     language = known(lambda: language_size(model.language))
     clients = len(recipe.data.clients) or recipe.scenario.clients
-    pairs, judged = recipe.data.num_pairs, 0
+    pairs, judged, collections = recipe.data.num_pairs, 0, list[int]()
     if recipe.data.format == "world":
-        judged = max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
+        judged = held_out_scenes(recipe)
+        collections = [pairs or 0, judged]
     else:
         try:
             if recipe.scenario.manifest is not None:
                 built = BuiltScenario.read(recipe.scenario.manifest)
                 clients = len(built.clients)
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
+                collections = [pairs] if pairs else []
             if pairs is None:
                 opened = training_collections(recipe, lambda _what, _done, _total: None)
-                pairs = sum(len(collection.source) for collection in opened)
+                collections = [len(collection.source) for collection in opened]
+                pairs = sum(collections)
         except UserError as error:
             unknown.append(f"the number of pairs ({error})")
-    return Sizes(vision, language, pairs, judged, clients, unknown)
-
-
-def demand_of(recipe: Recipe, sizes: Sizes, *, on_gpu: bool, stored: int = 0) -> Demand:
-    """What a recipe needs.
-
-    Args:
-        recipe: the run.
-        sizes: of its parts.
-        on_gpu: whether the frozen parts are on a GPU.
-        stored: bytes of features that are in the cache already.
-    """
-    vision, language = sizes.vision, sizes.language
-    item = needs.ITEM[recipe.model.dtype]
-    store_whole = None
-    if vision is not None and sizes.pairs is not None and recipe.data.feature_store:
-        everything = sizes.pairs + sizes.judged
-        dtype = recipe.data.feature_dtype
-        store_whole = store_bytes(everything, vision.patches, vision.width, dtype)
-    store = None if store_whole is None else max(0, store_whole - stored)
-    if vision is None or language is None:
-        return Demand(store=store, store_whole=store_whole)
-    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
-    memory, worker, frozen, batch, gpu = _memory(recipe, vision, language, sizes, on_gpu=on_gpu)
-    return Demand(
-        memory=memory,
-        worker=worker,
-        frozen=frozen,
-        batch=batch,
-        gpu=gpu,
-        store=store,
-        store_whole=store_whole,
-        run=_run_folder(recipe, sizes, projector),
-        export=(vision.loaded + language.parameters) * item + needs.all_bytes(projector, recipe.model.dtype),
-        wire=_wire(recipe, sizes, projector),
-    )
-
-
-def _memory(
-    recipe: Recipe, vision: VisionSize, language: LanguageSize, sizes: Sizes, *, on_gpu: bool
-) -> tuple[int, int, int, int, int | None]:
-    """Host, one worker, its frozen parts, its batch, the GPU."""
-    item = needs.ITEM[recipe.model.dtype]
-    in_passing = not recipe.data.feature_store
-    pairs = (sizes.pairs or 0) + sizes.judged
-    frozen = language.parameters * item + (vision.tower * item if in_passing else 0)
-    batch = max(_training_batch(recipe, vision, language), _judged_batch(recipe, vision, language))
-    if in_passing:
-        batch += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
-    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
-    rules = [recipe.chosen(method) for method in recipe.run.methods if method not in NOT_FEDERATED]
-    canonical = any(rule.objective == "canonical" for rule in rules)
-    learners = recipe.run.cohort * needs.learner_bytes(projector, canonical=canonical)
-    work = batch + learners
-    # loading goes through the host; the text half of a dual encoder goes again
-    loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
-    held = loading if on_gpu else frozen + work
-    server = sum(
-        needs.server_bytes(
-            projector,
-            canonical=rule.aggregator == "fedcmp",
-            kept=sizes.clients if rule.objective in needs.KEEPS_A_PROJECTOR else 0,
-        )
-        for rule in rules
-    )
-    count = recipe.run.workers
-    main = needs.PROCESS + needs.MAIN_PAIR * pairs
-    preparing = main + vision.loaded * item
-    if not on_gpu:
-        preparing += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
-    worker = held + needs.WORKER_PAIR * pairs + (needs.WORKER_PROCESS if count > 1 else 0)
-    memory = max(preparing, main + server + count * worker)
-    gpu = count * (needs.CUDA_PROCESS + frozen + work) if on_gpu else None
-    return memory, worker, frozen, batch, gpu
-
-
-def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
-    captions = recipe.data.max_caption_tokens + 1
-    tokens = vision.patches + captions + 2  # <bos> and a separator
-    item = needs.ITEM[recipe.model.dtype]
-    sample = needs.activation_bytes(language, tokens=tokens, captions=captions, item=item)
-    sample += needs.projector_activation_bytes(vision, language.width)
-    together = recipe.training.batch_size * recipe.run.cohort
-    return min(together, recipe.training.micro_batch or together) * sample
-
-
-def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
-    """Without gradients: one block at a time, and the logits."""
-    captions = recipe.data.max_caption_tokens + 1
-    one_block = LanguageSize(0, 1, language.width, language.queries, language.inner, language.vocabulary)
-    item = needs.ITEM[recipe.model.dtype]
-    tokens = vision.patches + captions + 2
-    sample = needs.activation_bytes(one_block, tokens=tokens, captions=captions, item=item)
-    return min(needs.JUDGED, recipe.evaluation.captions) * sample
-
-
-def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
-    """Three checkpoints a method (two are kept while the next is written), and what is prepared."""
-    total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
-    for method in recipe.run.methods:
-        rule = None if method in NOT_FEDERATED else recipe.chosen(method)
-        one = needs.checkpoint_bytes(
-            projector,
-            learners=sizes.clients if method == "local" else 1,
-            canonical=rule is not None and rule.aggregator == "fedcmp",
-            kept=sizes.clients if rule is not None and rule.objective in needs.KEEPS_A_PROJECTOR else 0,
-            apart=rule is None,
-        )
-        total += 3 * one
-    return total
-
-
-def _wire(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> dict[str, int]:
-    taking_part = max(1, round(recipe.federation.participation * sizes.clients))
-    federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
-    sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
-    return {method: needs.wire(recipe.chosen(method), projector, sent).of(taking_part) for method in federated}
+    return Sizes(vision, language, pairs, judged, clients, unknown, tuple(collections))
 
 
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
-    """Bytes of features in the cache that look like this run's: of its shape and type, of as many pairs or unfinished.
+    """Bytes of features in the cache that look like this run's: of its shape and form, of as many pairs or unfinished.
 
-    Which features they are only the encoder's own weights would tell; they are not read for this.
+    Which features they are only the encoder's own weights would tell; they are not read for this. Stores that look
+    alike are counted once a collection, and bad pairs, which have no features, as if they had.
     """
-    if sizes.vision is None or sizes.pairs is None or not recipe.data.feature_store:
+    vision = sizes.vision
+    if vision is None or not recipe.data.feature_store:
         return 0
-    expected = {"patches": sizes.vision.patches, "width": sizes.vision.width, "dtype": recipe.data.feature_dtype}
-    total = 0
+    form = recipe.data.feature_dtype
+    expected = {"patches": vision.patches, "width": vision.width, "dtype": form}
+    whole, begun = Counter[int](), 0
     for folder in (cache_folder(recipe) / "features").glob("*"):
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            index = None  # a build that was interrupted, and goes on
-        counts = (sizes.pairs, sizes.judged)
-        if index is None or (expected.items() <= index.items() and index.get("num_pairs") in counts):
-            total += sum(path.stat().st_size for path in folder.glob("shard-*.safetensors"))
-    return total
+        except (OSError, ValueError):  # a build that was interrupted, and goes on
+            begun += sum(_rows(shard, recipe, vision) for shard in folder.glob("shard-*.safetensors"))
+            continue
+        if expected.items() <= index.items():
+            whole[index.get("num_pairs")] += 1
+    missing = Counter(sizes.collections) - whole
+    still = max(0, sum(missing.elements()) - begun)
+    return store_bytes(sum(sizes.collections) - still, vision.patches, vision.width, form)
 
 
-def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine) -> list[str]:
+def _rows(shard: Path, recipe: Recipe, vision: VisionSize) -> int:
+    """Rows of a shard of an unfinished store, if they are of the run's shape and form; its header alone is read."""
+    try:
+        with safe_open(shard, framework="pt") as file:
+            features = file.get_slice("features")
+            count, *shape = features.get_shape()
+            stored = features.get_dtype()
+    except (OSError, SafetensorError):
+        return 0
+    fits = shape == [vision.patches, vision.width] and stored == _STORED_AS[recipe.data.feature_dtype]
+    return int(count) if fits else 0
+
+
+def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine, ranks: Ranks) -> list[str]:
     lines = []
     if demand.memory is not None and demand.worker is not None:
-        workers = recipe.run.workers
+        workers = ranks.processes(recipe)
         place = "the GPU" if demand.gpu is not None else "memory"
         parts = f"frozen parts {show(demand.frozen)}, a batch {show(demand.batch)}"
-        each = f"{workers} workers, each with {parts}" if workers > 1 else parts
+        who = "workers" if ranks.size == 1 else "processes on this machine"
+        each = f"{workers} {who}, each with {parts}" if workers > 1 else parts
         lines.append(f"memory: at most {show(demand.memory)}, {show(machine.memory)} available")
         if demand.gpu is not None:
             lines.append(f"GPU memory: about {show(demand.gpu)}, {show(machine.gpu)} free")
@@ -322,17 +235,12 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine) -> li
     return lines
 
 
-def _misfits(recipe: Recipe, demand: Demand, machine: Machine, piece_that_fits: int | None) -> list[str]:
-    fewer = "run.workers = 1" if recipe.run.workers > 1 else ""
-    smaller = f"training.micro_batch = {piece_that_fits}" if piece_that_fits else ""
-    narrower = 'model.dtype = "bfloat16"' if recipe.model.dtype == "float32" else ""
-    mends = [mend for mend in (fewer, smaller, narrower) if mend] or ["a smaller model.language or model.vision"]
-    mend = " or ".join(mends)
+def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> list[str]:
     out = []
     if _too_much(demand.gpu, machine.gpu):
-        out.append(f"GPU memory: needs about {show(demand.gpu)}, {show(machine.gpu)} free: set {mend}")
+        out.append(f"GPU memory: needs about {show(demand.gpu)}, {show(machine.gpu)} free: {mend}")
     if _too_much(demand.memory, machine.memory):
-        out.append(f"memory: needs up to {show(demand.memory)}, {show(machine.memory)} available: set {mend}")
+        out.append(f"memory: needs up to {show(demand.memory)}, {show(machine.memory)} available: {mend}")
     cache, runs = cache_folder(recipe), recipe.run.folder
     if _too_much(demand.store, machine.cache_disk):
         half = "" if recipe.data.feature_dtype in ("int8", "float8_e4m3") else 'data.feature_dtype = "float8_e4m3", '

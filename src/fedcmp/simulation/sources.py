@@ -72,9 +72,15 @@ def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | No
     """The embedded world's held-out scenes; one's own data are held out from the training collections instead."""
     if recipe.data.format != "world":
         return None
-    # questions need more pictures than the caption loss: rare answers must be there often enough
-    scenes = max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
-    return _world(recipe, recipe.evaluation.split, scenes, progress)
+    return _world(recipe, recipe.evaluation.split, held_out_scenes(recipe), progress)
+
+
+def held_out_scenes(recipe: Recipe) -> int:
+    """How many scenes of the embedded world are held out.
+
+    Questions need more pictures than the caption loss: rare answers must be there often enough.
+    """
+    return max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
 
 
 def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Collection:

@@ -18,10 +18,11 @@ from filelock import FileLock, Timeout
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, read_dumped
 from fedcmp.data.writing import write_whole
-from fedcmp.distributed import ALONE, Group
+from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.crew import Crew, crew_of
+from fedcmp.simulation.demand import Ranks
 from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
@@ -87,14 +88,17 @@ def train(
     lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
     try:
         with lock.acquire(timeout=0):
-            begun = folder / "recipe.toml"
-            recipe = settle_dtype(recipe, begun if resume and begun.exists() else None)
+            ranks = Ranks(group.size, ranks_here())
+            begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
+            if recipe.model.dtype == "auto" and begun is None and recipe.run.preflight == "refuse":
+                plan_run(recipe, ranks=ranks).check()  # the probe loads the LLM in float32
+            recipe = settle_dtype(recipe, begun)
             _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
             events = events or Events()
-            finished = all(kept.finished for kept in folders.values())
+            finished = resume and all(kept.finished for kept in folders.values())
             with crew_of(group, recipe) as crew:
                 if not finished:
-                    plan = plan_run(recipe)
+                    plan = plan_run(recipe, ranks=ranks)
                     events.planned(plan.lines, plan.misfits)
                     if recipe.run.preflight == "refuse":
                         plan.check()

@@ -17,6 +17,7 @@ from fedcmp.config import Recipe, dump_recipe
 from fedcmp.methods import NOT_FEDERATED
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.engine import initial_projector
+from fedcmp.simulation.figures import projector_figures
 from fedcmp.simulation.loading import Prepared, load_prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool
@@ -76,10 +77,8 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
     """Figures of the LLM without the picture: what every suite and caption loss is compared with."""
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
-    with tempfile.TemporaryDirectory() as name, Pool(recipe, prepared) as pool:
-        folder = RunFolder(Path(name) / "run")
-        run = MethodRun(recipe.run.methods[0], recipe, data, {}, pool, folder, prepared, Events())
-        judged = run.judged(None, blind=True, suites=suites)
+    with Pool(recipe, prepared) as pool:
+        judged = projector_figures(pool, recipe, data, None, blind=True, suites=suites)
     kept = {
         name: {key: score[key] for key in ("score", "chance", "noise", "highest", "units")}
         for name, score in judged.get("suites", {}).items()

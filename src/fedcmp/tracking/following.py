@@ -1,7 +1,7 @@
 """Following a run's metrics.jsonl: what is new there becomes points, and goes to the trackers.
 
-Only complete lines are read, so a tracker never knows more than the run's own folder. What was sent
-to trackers that keep it is remembered in RUN/tracking.json: {"id": ..., "sent": {tracker: last step}}.
+Only complete lines are read, so a tracker never knows more than the run's own folder. What trackers have for certain
+is remembered in RUN/tracking.json: {"id": ..., "sent": {tracker: last step}}.
 """
 
 import json
@@ -16,7 +16,7 @@ from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.runs import RunFolder
 from fedcmp.tracking.points import points
-from fedcmp.tracking.trackers import Identity, Tracker, open_tracker
+from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker
 
 logger = logging.getLogger("fedcmp.tracking")
 STATE = "tracking.json"
@@ -31,19 +31,23 @@ class Follower:
         folder: the method's run.
         trackers: names of the trackers.
         opener: opens one.
+        forgiving: whether a tracker that fails is only told of, and left out from then on.
 
     Raises:
         UserError: a tracker cannot start.
     """
 
-    def __init__(self, folder: RunFolder, trackers: list[str], *, opener: Opener = open_tracker) -> None:
-        self._folder = folder
+    def __init__(
+        self, folder: RunFolder, trackers: list[str], *, opener: Opener = open_tracker, forgiving: bool = True
+    ) -> None:
+        self._folder, self._forgiving = folder, forgiving
         self._state: dict[str, Any] = _read_state(folder.path / STATE)
         identity = _identity(folder.path, self._state["id"])
         self._trackers: dict[str, Tracker] = {}
         self._seen = 0  # lines of metrics.jsonl
+        self._on_the_way: dict[str, int] = {}  # last step that a tracker was given and may not have yet
         try:
-            for name in trackers:
+            for name in dict.fromkeys(trackers):
                 self._trackers[name] = opener(name, identity)
         except BaseException:
             self.close()
@@ -51,7 +55,11 @@ class Follower:
         self._write_state()
 
     def update(self) -> None:
-        """Send what metrics.jsonl has gained; a tracker that fails is told of and left out from then on."""
+        """Send what metrics.jsonl has gained.
+
+        Raises:
+            UserError: a tracker failed, and the follower is not forgiving.
+        """
         lines = self._folder.lines()
         by_step: dict[int, dict[str, float]] = {}
         for line in lines[self._seen :]:
@@ -65,28 +73,39 @@ class Follower:
                 self._send(name, self._trackers[name], by_step)
             except Exception as error:  # a network that is down must not end a run of days
                 self._give_up(name, error)
-        self._write_state()
 
     def close(self) -> None:
-        """End all trackers."""
+        """End all trackers; raises as `update` does."""
         for name, tracker in list(self._trackers.items()):
             try:
                 tracker.close()
+                self._arrived(name)
             except Exception as error:
                 self._give_up(name, error)
+        self._trackers = {}
 
     def _send(self, name: str, tracker: Tracker, by_step: dict[int, dict[str, float]]) -> None:
         sent = -1 if tracker.starts_over else int(self._state["sent"].get(name, -1))
-        for step in sorted(step for step in by_step if step > sent):
+        steps = sorted(step for step in by_step if step > sent)
+        for step in steps:
             tracker.write(step, by_step[step])
-            if not tracker.starts_over:
-                self._state["sent"][name] = step
-        tracker.flush()
+        if steps and not tracker.starts_over:
+            self._on_the_way[name] = steps[-1]
+        if tracker.flush():
+            self._arrived(name)
+
+    def _arrived(self, name: str) -> None:
+        if name in self._on_the_way:
+            self._state["sent"][name] = self._on_the_way.pop(name)
+            self._write_state()
 
     def _give_up(self, name: str, error: Exception) -> None:
-        del self._trackers[name]
-        where = self._folder.path
-        logger.warning("%s: no more points to %s (%s); later: fedcmp track %s --to %s", where, name, error, where, name)
+        self._trackers.pop(name, None)
+        where, reason = self._folder.path, in_one_line(error)
+        if not self._forgiving:
+            raise UserError(f"{where}: {name} did not take all points ({reason}): give the command again") from error
+        told = "%s: no more points to %s (%s); later: fedcmp track %s --to %s"
+        logger.warning(told, where, name, reason, where, name)
 
     def _write_state(self) -> None:
         write_whole(self._folder.path / STATE, json.dumps(self._state).encode())
@@ -103,14 +122,14 @@ def track_run(folder: Path, trackers: list[str]) -> list[Path]:
         The methods' folders whose curves were sent.
 
     Raises:
-        UserError: no run, or a tracker that is not installed or cannot start.
+        UserError: no run, or a tracker that is not installed, cannot start or fails.
     """
     own = [folder] if (folder / "metrics.jsonl").exists() else []
     found = own or sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
     if not found:
         raise UserError(f"{folder}: is not a run's folder (no metrics.jsonl)")
     for one in found:
-        follower = Follower(RunFolder(one), trackers)
+        follower = Follower(RunFolder(one), trackers, forgiving=False)
         try:
             follower.update()
         finally:

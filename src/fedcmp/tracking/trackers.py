@@ -1,13 +1,17 @@
 """Where points go: TensorBoard's event files, Weights & Biases, trackio. Their packages are imported when asked for.
 
 TensorBoard's files are ours, so they are written anew when a run is resumed. The other two keep what they were sent:
-a resumed run goes on under the same id, from the first round that was not sent.
+a resumed run goes on under the same id, from the first round that is not theirs for certain. Both send in the
+background, and a run that is killed takes with it what was on its way. Weights & Biases has its points for certain
+when it was closed, and leaves out a step that it is sent again. trackio would keep such a step twice, so it is closed
+after every round.
 """
 
 import contextlib
 import contextvars
 import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Mapping
@@ -51,11 +55,11 @@ class Tracker(Protocol):
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """All points of one step: tag -> value."""
 
-    def flush(self) -> None:
-        """Let readers see what was written."""
+    def flush(self) -> bool:
+        """Let readers see what was written; whether it is the tracker's for certain, though the run be killed now."""
 
     def close(self) -> None:
-        """No more points."""
+        """No more points; what was written is the tracker's for certain."""
 
 
 def require_trackers(names: list[str]) -> None:
@@ -88,8 +92,13 @@ def open_tracker(name: str, identity: Identity) -> Tracker:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             return WandB(identity) if name == "wandb" else Trackio(identity)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"run.track: {name} cannot start ({reason}){_MENDS[name]}") from error
+        raise UserError(f"run.track: {name} cannot start ({in_one_line(error)}){_MENDS[name]}") from error
+
+
+def in_one_line(error: Exception) -> str:
+    """What an exception says, its first line; its name if it says nothing."""
+    said = str(error).strip().splitlines()
+    return said[0] if said else type(error).__name__
 
 
 class TensorBoard:
@@ -112,9 +121,10 @@ class TensorBoard:
         for tag, value in values.items():
             self._writer.add_scalar(tag, value, step)
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """See Tracker."""
         self._writer.flush()
+        return True
 
     def close(self) -> None:
         """See Tracker."""
@@ -142,10 +152,11 @@ class WandB:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """See Tracker."""
-        self._run.log(dict(values), step=step)
+        self._run.log(dict(values), step=step, commit=True)  # else a step is shown when the next one comes
 
-    def flush(self) -> None:
+    def flush(self) -> bool:
         """It sends in the background."""
+        return False
 
     def close(self) -> None:
         """See Tracker."""
@@ -158,27 +169,39 @@ class Trackio:
     starts_over: ClassVar[bool] = False
 
     def __init__(self, identity: Identity) -> None:
-        trackio: Any = importlib.import_module("trackio")
-        self._run = contextvars.Context().run(  # it ends the context's last run: methods run side by side
-            trackio.init,
-            project=PROJECT,
-            name=f"{identity.run}-{identity.method}-{identity.id}",
-            group=identity.run,
-            config=identity.settings,
-            resume="allow",
-        )
+        self._identity = identity
+        self._run: Any = self._open()  # at once: what is wrong with it is told before the run begins
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """See Tracker."""
+        if self._run is None:
+            with contextlib.redirect_stdout(io.StringIO()):  # it has introduced itself already
+                self._run = self._open()
         self._run.log(dict(values), step=step)
 
-    def flush(self) -> None:
-        """It sends in the background."""
+    def flush(self) -> bool:
+        """Close it until the next round."""
+        self.close()
+        return True
 
     def close(self) -> None:
         """See Tracker."""
-        with contextlib.redirect_stdout(sys.stderr):
-            self._run.finish()
+        if self._run is not None:
+            with contextlib.redirect_stdout(io.StringIO()):
+                self._run.finish()
+            self._run = None
+
+    def _open(self) -> Any:
+        trackio: Any = importlib.import_module("trackio")
+        one = self._identity
+        return contextvars.Context().run(  # it ends the context's last run: methods run side by side
+            trackio.init,
+            project=PROJECT,
+            name=f"{one.run}-{one.method}-{one.id}",
+            group=one.run,
+            config=one.settings,
+            resume="allow",
+        )
 
 
 _MENDS = {
