@@ -61,7 +61,7 @@ def test_workers_answer_their_own_jobs_and_one_that_ends_leaves_its_exit_code(pr
     write_frame(second.jobs, {"op": "train"}, {})
     assert "user_error" in read_frame(second.results)[0]
     processes.end()
-    assert not alive(other)
+    assert settled(lambda: not alive(other))
 
 
 def test_a_run_whose_workers_end_says_so(processes, tmp_path):
