@@ -82,8 +82,10 @@ BENCHMARKS: dict[str, Benchmark] = {
             own={
                 "generation_kwargs": {"max_new_tokens": 1024, "temperature": 0, "num_beams": 1, "do_sample": False},
                 "lmms_eval_specific_kwargs": {"default": {"pre_prompt": "", "post_prompt": ""}},
+                "process_results": "!function fedcmp_task.mm_vet_marks",
             },
-            why="lmms-eval samples at temperature 0.2 and asks for reasoning; here greedy, the question alone",
+            why="lmms-eval samples at temperature 0.2 and asks for reasoning; here greedy, the question alone. A judge that "
+            "marks outside 0 to 1 it asks again without end; here such a mark is none",
         ),
         Benchmark(
             "mmbench",
