@@ -72,6 +72,30 @@ def test_lmms_eval_is_looked_for_before_anything_is_trained(asking, write, monke
     assert not (tmp_path / "results" / "runs").exists()
 
 
+def test_data_and_judge_are_looked_for_before_anything_is_trained(asking, write, monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDCMP_LMMS_PYTHON", str(FakeLmms(tmp_path / "fake").python))
+    asking["benchmarks"]["only"] = ["pope", "mme"]
+    with pytest.raises(UserError, match=r"mme: .* holds no folder for it"):
+        Study(load_study(write(asking)), lambda _line: None).run()
+    asking["benchmarks"]["only"] = ["mm-vet"]
+    with pytest.raises(UserError, match="mm-vet: its answers need a judge"):
+        Study(load_study(write(asking)), lambda _line: None).run()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"only": ["popes"]}, r"study.toml: benchmarks.only: no benchmark is named 'popes'; did you mean pope"),
+        ({"judge_url": "http://localhost/v1"}, r"study.toml: benchmarks: a judge needs both judge_url and judge_model"),
+    ],
+)
+def test_a_mistake_names_the_recipes_key(asking, write, change, said):
+    asking["benchmarks"] |= change
+    with pytest.raises(UserError, match=said):
+        load_study(write(asking))
+
+
 def test_half_of_it_is_refused(asking, write):
     del asking["benchmarks"]
     with pytest.raises(UserError, match=r"the section goes with study\.benchmarks"):
