@@ -27,7 +27,7 @@ BENCHMARKS = (
     Metric("mme", "MME", "perception", False, 1),
     Metric("mmvp", "MMVP", "pairs, %", False, 1),
 )
-_FOLDER = "benchmarks"
+RESULTS = "benchmarks"  # the folder of a run that holds them
 _SHORT = 12  # of a hash
 
 
@@ -124,7 +124,7 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     lines = [
         Line(
             REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
-            [read_results(run.folder / _FOLDER) for run in method.runs],
+            [read_results(run.folder / RESULTS) for run in method.runs],
             method.federated,
             palette.colour(method.label),
         )
