@@ -111,7 +111,7 @@ def test_benchmarks_that_were_asked_are_among_the_figures(run):
     content = {"benchmark": "mm-vet", "score": 31.25, "asked": 50, "items": 218, "limit": 50, "prompts": None}
     content["judge"] = {"model": "judge|a", "prompt_sha256": "0123456789abcdef"}
     (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content))
-    assert "| MM-Vet | 31.2 (%) | 50 of 218 | judge\\|a (prompt 0123456789ab) |" in model_card(run)
+    assert "| MM-Vet | 31.2 (%) | 50 of 218 | “judge\\|a” (prompt 0123456789ab) |" in model_card(run)
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

@@ -70,6 +70,7 @@ def test_a_comparison_is_asked_run_by_run_and_client_by_client(runs, datasets, f
     assert fedcmp.fake.asked() == ["fedcmp_pope", "fedcmp_mme"] * 3
     record = json.loads((runs / "fedavg" / "benchmarks" / "pope.json").read_text())
     assert record["prompts"]["before"] == "question : "  # the embedded world's LLM
+    assert record["round"] == 1
     assert (runs / "local" / "benchmarks" / "client-0" / "pope.json").is_file()
     assert "Fed-CMP, the paper's figures" in (runs / "report" / "tables.md").read_text()
     _, out, _ = fedcmp(*ask)

@@ -116,4 +116,5 @@ def test_the_papers_path_at_a_tiny_size(tmp_path):
     write_study_report(study.files.folder)
     tables = (tmp_path / "out" / "report" / "tables.md").read_text()
     assert "Image clusters: the paper's benchmarks, by lmms-eval — the paper's table 1" in tables
-    assert tables.count("| Fed-CMP, the paper's figures |") == 2
+    assert tables.count("| Fed-CMP, the paper's figures |") == 1
+    assert tables.count("| Fed-CMP, the paper's figures, image clusters |") == 1  # under the text clusters' own figures

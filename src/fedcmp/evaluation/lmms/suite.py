@@ -35,10 +35,12 @@ class AskedModel:
     Attributes:
         hash: of all that makes it what it is.
         folder: gives the exported LLaVA folder; called only if something is to be asked, with a place for it.
+        round: of the run, after which it is asked.
     """
 
     hash: str
     folder: Callable[[Path], Path]
+    round: int | None = None
 
 
 @dataclass(frozen=True)
@@ -224,7 +226,11 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
         answers = read_answers(benchmark, question.output, log)
     except UserError as error:
         return Outcome(benchmark.name, "failed", reason=str(error).removeprefix(f"{benchmark.name}: "))
-    record = _record(planned, answers, settings) | {"device": device, "seconds": round(time.monotonic() - begun, 1)}
+    record = _record(planned, answers, settings) | {
+        "round": model.round,
+        "device": device,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
     content = record | {"samples": answers.samples}
     write_whole(out / f"{benchmark.name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     shutil.rmtree(own, ignore_errors=True)
