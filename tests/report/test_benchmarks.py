@@ -68,6 +68,14 @@ def test_a_limit_that_cut_nothing_is_no_trial(folder):
     assert "a trial" not in " ".join(benchmarks_table(Comparison.of(load_runs(folder))).notes)
 
 
+def test_empty_answers_are_told_and_none_is_best_where_all_are_alike(folder):
+    for method in ("fedavg", "fedcmp"):
+        result(folder / f"{method}-0" / "benchmarks", "mme", 0.0, empty=len(method), asked=9)
+    table = benchmarks_table(Comparison.of(load_runs(folder)))
+    assert "Empty answers, which count as wrong ones, of the model with most of them: MME 6 of 9." in table.notes
+    assert not any(row.cells[6].bold for row in table.rows)
+
+
 def test_a_run_that_has_gone_on_since_is_told(folder):
     result(folder / "fedcmp-1" / "benchmarks", "pope", 80.0, round=1)
     notes = benchmarks_table(Comparison.of(load_runs(folder))).notes

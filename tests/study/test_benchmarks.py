@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from fedcmp.study.runner import Study
 
 from ..evaluation.lmms.fake_lmms import FakeLmms
 from ..evaluation.lmms.real_formats import write_datasets
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture
@@ -94,6 +97,11 @@ def test_a_mistake_names_the_recipes_key(asking, write, change, said):
     asking["benchmarks"] |= change
     with pytest.raises(UserError, match=said):
         load_study(write(asking))
+
+
+def test_the_papers_grid_is_nine_methods_by_four_scenarios_and_its_time_is_not_guessed():
+    said = Study(load_study(RECIPES / "paper.toml"), lambda _line: None).estimate()
+    assert said.startswith("0 short runs of tuning, 36 runs (image 9, cross 9, joint 9, text 9): how long")
 
 
 def test_half_of_it_is_refused(asking, write):

@@ -36,7 +36,7 @@ class Benchmarked:
     """One benchmark of one model: its score, and what has to be said with it.
 
     `limited`: only the first rows were asked; `prompts`: in another form than lmms-eval's; `judge`: its name and the
-    hash of its prompt; `round`: after which the model was asked.
+    hash of its prompt; `round`: after which the model was asked; `empty`: answers that say nothing.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Benchmarked:
     judge: str = ""
     version: str = ""
     round: int | None = None
+    empty: int = 0
 
     @classmethod
     def from_file(cls, content: Mapping[str, Any]) -> "Benchmarked | None":
@@ -69,6 +70,7 @@ class Benchmarked:
             judge=told,
             version=text(content.get("lmms_eval")),
             round=whole(content.get("round")),
+            empty=whole(content.get("empty")) or 0,
         )
 
 
@@ -193,8 +195,8 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_err
 
 
 def _best(lines: Sequence[Line], metric: Metric) -> float | None:
-    means = [figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))]
-    return max(means) if len(means) > 1 else None
+    means = {figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))}
+    return max(means) if len(means) > 1 else None  # none where all are alike
 
 
 def _cell(line: Line, metric: Metric, best: float | None, standard_errors: bool) -> Cell:
@@ -233,6 +235,9 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
         yield f"Not asked of any method: {missing}."
     if limited := [result for result in results if result.limited]:
         yield f"Only the first rows were asked of {named(limited)}: a trial, not a result."
+    silent = {key: max((r for r in results if r.name == key), key=lambda r: r.empty, default=None) for key in titles}
+    if said := ", ".join(f"{titles[key]} {r.empty} of {r.asked or '?'}" for key, r in silent.items() if r and r.empty):
+        yield f"Empty answers, which count as wrong ones, of the model with most of them: {said}."
     if formed := [result for result in results if result.prompts]:
         yield f"Prompts of another form than lmms-eval's: {named(formed)}. Not comparable with anybody else's figures."
     for judge in ordered(result.judge for result in results if result.judge):

@@ -222,6 +222,8 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
     )
     write_task(question.tasks, benchmark, environment, planned.data, settings.prompts)
     try:
+        if benchmark.judge is not None and settings.judge is not None:
+            settings.judge.check()
         run_lmms(question, environment, log)
         answers = read_answers(benchmark, question.output, log)
     except UserError as error:
