@@ -16,7 +16,7 @@ from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.simulation.judge import export_run, run_recipe
 
 FOLDER = "benchmarks"  # of a run: one JSON file a benchmark; of a local-only run one folder a client
-_MODEL_KEYS = ("vision", "vision_layer", "vision_strategy", "language", "separator", "projector", "dtype")
+_MODEL_KEYS = ("vision", "vision_layer", "vision_strategy", "language", "separator", "prompt", "projector", "dtype")
 
 
 def benchmark_folder(

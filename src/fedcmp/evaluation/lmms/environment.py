@@ -67,6 +67,8 @@ def child_variables() -> dict[str, str]:
         "HF_TOKEN",
         "OPENAI_API_KEY",
         "OPENAI_API_URL",
+        "API_TYPE",
+        "MODEL_VERSION",
         "LMMS_EVAL_PLUGINS",
     )
     kept = {name: value for name, value in os.environ.items() if name not in ours}

@@ -25,8 +25,8 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
     Args:
         path: in an existing folder.
-        rows: at least one; what one does not have is null there. Under "image" a picture's bytes (PNG, JPEG), or a list of
-            them; otherwise text, whole numbers, numbers, or lists of text.
+        rows: at least one; what one does not have is null there. Under "image" a picture's bytes (PNG, JPEG), or a
+            list of them; otherwise text, whole numbers, numbers, or lists of text.
 
     Raises:
         UserError: the file cannot be written, or a column holds values of several kinds.
