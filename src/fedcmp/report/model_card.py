@@ -183,14 +183,16 @@ def _benchmarks(run: Run, client: int | None) -> list[str]:
     models = read_results(place).models
     if not models or (client is None and len(models) > 1):
         return []
-    lines = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
+    rows = []
     for metric in BENCHMARKS:
-        if (result := models[0].get(metric.key)) is not None:
+        result = models[0].get(metric.key)
+        if result is not None and result.round in (None, run.round_reached):  # else another projector's
             asked = f"{result.asked or '–'} of {result.items or '–'}"
             form = " (prompts of another form than lmms-eval's)" if result.prompts else ""
             score = f"{metric.write(result.score)} ({metric.unit})"
-            lines.append(f"| {metric.title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
-    return lines
+            rows.append(f"| {metric.title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
+    heads = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
+    return heads + rows if rows else []
 
 
 def _figure(value: float | None) -> str:
