@@ -55,6 +55,21 @@ def evaluate_command(
     if run is None:
         raise UserError("evaluate: name a run's folder, for example runs/demo/fedcmp")
     if suite is None:
+        given = {
+            "--datasets": datasets,
+            "--lmms-python": lmms_python,
+            "--only": only,
+            "--limit": limit,
+            "--judge-url": judge_url,
+            "--judge-model": judge_model,
+            "--prompts": prompts,
+            "--client": client,
+            "--out": out,
+        }
+        if named := [name for name, value in given.items() if value is not None]:
+            raise UserError(
+                f"{named[0]}: goes with --suite llava7; without it the recipe's own evaluation is done again"
+            )
         _judge_again(run, option)
         return
     from fedcmp.evaluation.lmms.benchmarks import SUITE
@@ -89,9 +104,11 @@ def evaluate_command(
         for outcome in found:
             typer.echo(f"{name}: {outcome.line()}")
     failed = [f"{name}, {o.line()}" for name, found in outcomes.items() for o in found if o.status == "failed"]
+    _write_reports(run)
     if failed:
         raise UserError(f"{len(failed)} failed, the first: {failed[0]}")
-    _write_reports(run)
+    if all(outcome.status == "skipped" for found in outcomes.values() for outcome in found):
+        raise UserError(f"--suite {suite}: nothing could be asked, for the reasons above")
 
 
 def _judge_again(run: Path, option: list[str] | None) -> None:

@@ -94,6 +94,26 @@ def test_a_local_learner_is_told_with_its_own_figures(run):
     card = model_card(run, client=1)
     assert "local, client 1 alone" in card
     assert "| this model (round 2) | 4.000 |" in card
+    assert "30 image-caption pairs" in card  # what this model has seen, not what the others hold
+    assert "north" not in card.split("## Recipe")[0]
+
+
+def test_an_unfinished_run_has_not_seen_all_its_pairs(run):
+    (run / "recipe.toml").write_text(tomli_w.dumps(RECIPE | {"federation": {"rounds": 5}}))
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "round", "round": 2, "seconds": 1.0}) + "\n")
+    assert "those of the first 2 of 5 rounds seen once" in model_card(run)
+
+
+def test_benchmarks_that_were_asked_are_among_the_figures(run):
+    assert "lmms-eval" not in model_card(run)
+    (run / "benchmarks").mkdir()
+    content = {"benchmark": "mm-vet", "score": 31.25, "asked": 50, "items": 218, "limit": 50, "prompts": None}
+    content["judge"] = {"model": "judge|a", "prompt_sha256": "0123456789abcdef"}
+    (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content))
+    assert "| MM-Vet | 31.2 (%) | 50 of 218 | “judge\\|a” (prompt 0123456789ab) |" in model_card(run)
+    (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content | {"round": 1}))
+    assert "lmms-eval" not in model_card(run)  # that was another projector
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):

@@ -70,6 +70,7 @@ def test_a_comparison_is_asked_run_by_run_and_client_by_client(runs, datasets, f
     assert fedcmp.fake.asked() == ["fedcmp_pope", "fedcmp_mme"] * 3
     record = json.loads((runs / "fedavg" / "benchmarks" / "pope.json").read_text())
     assert record["prompts"]["before"] == "question : "  # the embedded world's LLM
+    assert record["round"] == 1
     assert (runs / "local" / "benchmarks" / "client-0" / "pope.json").is_file()
     assert "Fed-CMP, the paper's figures" in (runs / "report" / "tables.md").read_text()
     _, out, _ = fedcmp(*ask)
@@ -103,6 +104,11 @@ def test_a_run_is_exported_for_it_and_an_exported_folder_is_taken_as_it_is(runs,
         (("RUN", "--suite", "llava7", "--datasets", "DATA", "--client", "3"), "leave --client out"),
         (("DATA", "--suite", "llava7", "--datasets", "DATA"), "neither a run's folder"),
         ((), "name a run's folder"),
+        (("RUN", "--only", "pope"), "--only: goes with --suite llava7"),
+        (("RUN", "--limit", "3"), "--limit: goes with --suite llava7"),
+        (("RUN", "--suite", "llava7", "--datasets", "DATA", "--only", ","), "names no benchmark; there are mm-vet"),
+        (("RUN", "--suite", "llava7", "--datasets", "DATA", "--device", "banana"), "device banana: give auto, cpu"),
+        (("RUN", "--suite", "llava7", "--datasets", "DATA", "--device", "cuda:1"), "sees no GPU; give cpu or auto"),
     ],
 )
 def test_a_mistake_is_one_line(runs, datasets, fedcmp, arguments, said):
@@ -111,6 +117,23 @@ def test_a_mistake_is_one_line(runs, datasets, fedcmp, arguments, said):
     assert code == 2
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_a_folder_without_any_data_is_no_success(runs, tmp_path, fedcmp):
+    (tmp_path / "none").mkdir()
+    code, out, err = fedcmp("evaluate", runs / "fedavg", "--suite", "llava7", "--datasets", tmp_path / "none")
+    assert code == 2
+    assert "nothing could be asked" in err.splitlines()[-1]
+    assert out.count("skipped") == 7
+
+
+def test_what_was_asked_is_reported_though_another_failed(runs, datasets, tmp_path, fedcmp):
+    fedcmp.fake.breaks("mme")
+    code, out, err = fedcmp("evaluate", runs / "fedavg", "--suite", "llava7", "--datasets", datasets, "--limit", 2)
+    assert code == 2
+    assert "1 failed, the first: fedavg, mme" in err
+    assert "report: " in out
+    assert "Only the first rows were asked of POPE" in (runs / "fedavg" / "report" / "tables.md").read_text()
 
 
 def test_the_environments_recipe_is_printed(fedcmp):

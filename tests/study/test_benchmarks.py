@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from fedcmp.study.runner import Study
 
 from ..evaluation.lmms.fake_lmms import FakeLmms
 from ..evaluation.lmms.real_formats import write_datasets
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture
@@ -41,7 +44,7 @@ def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, writ
     assert record["score"] == 50
     assert (folder / "models" / "image" / "fedcmp-published" / "seed-1" / "checkpoints").is_dir()
     table = (folder / "report" / "tables.md").read_text().split("the paper's table 1\n")[-1].split("\n## ")[0]
-    assert "| FedAvg | – | – | – | – | **50.0** | – | – |" in table
+    assert "| FedAvg | – | – | – | – | 50.0 | – | – |" in table
     assert "| Fed-CMP, the paper's figures | 32.5 |" in table
     assert "the paper's benchmarks, by lmms-eval" in (folder / "report" / "tables.tex").read_text()
     assert 'id="benchmarks"' in (folder / "report" / "index.html").read_text()
@@ -70,6 +73,35 @@ def test_lmms_eval_is_looked_for_before_anything_is_trained(asking, write, monke
     with pytest.raises(UserError, match="--print-environment"):
         Study(load_study(write(asking)), lambda _line: None).run()
     assert not (tmp_path / "results" / "runs").exists()
+
+
+def test_data_and_judge_are_looked_for_before_anything_is_trained(asking, write, monkeypatch, tmp_path):
+    monkeypatch.setenv("FEDCMP_LMMS_PYTHON", str(FakeLmms(tmp_path / "fake").python))
+    asking["benchmarks"]["only"] = ["pope", "mme"]
+    with pytest.raises(UserError, match=r"mme: .* holds no folder for it"):
+        Study(load_study(write(asking)), lambda _line: None).run()
+    asking["benchmarks"]["only"] = ["mm-vet"]
+    with pytest.raises(UserError, match="mm-vet: its answers need a judge"):
+        Study(load_study(write(asking)), lambda _line: None).run()
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"only": ["popes"]}, r"study.toml: benchmarks.only: no benchmark is named 'popes'; did you mean pope"),
+        ({"judge_url": "http://localhost/v1"}, r"study.toml: benchmarks: a judge needs both judge_url and judge_model"),
+    ],
+)
+def test_a_mistake_names_the_recipes_key(asking, write, change, said):
+    asking["benchmarks"] |= change
+    with pytest.raises(UserError, match=said):
+        load_study(write(asking))
+
+
+def test_the_papers_grid_is_nine_methods_by_four_scenarios_and_its_time_is_not_guessed():
+    said = Study(load_study(RECIPES / "paper.toml"), lambda _line: None).estimate()
+    assert said.startswith("0 short runs of tuning, 36 runs (image 9, cross 9, joint 9, text 9): how long")
 
 
 def test_half_of_it_is_refused(asking, write):

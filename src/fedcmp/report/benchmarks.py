@@ -8,7 +8,7 @@ import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,10 @@ BENCHMARKS = (
     Metric("seed", "SEED", "%", False, 1),
     Metric("llava-bench", "LLaVA-Bench", "%", False, 1),
     Metric("pope", "POPE", "F1, %", False, 1),
-    Metric("mme", "MME", "perception", False, 1),
+    Metric("mme", "MME", "perception, to 2000", False, 1),
     Metric("mmvp", "MMVP", "pairs, %", False, 1),
 )
-_FOLDER = "benchmarks"
+RESULTS = "benchmarks"  # the folder of a run that holds them
 _SHORT = 12  # of a hash
 
 
@@ -36,7 +36,7 @@ class Benchmarked:
     """One benchmark of one model: its score, and what has to be said with it.
 
     `limited`: only the first rows were asked; `prompts`: in another form than lmms-eval's; `judge`: its name and the
-    hash of its prompt.
+    hash of its prompt; `round`: after which the model was asked; `empty`: answers that say nothing.
     """
 
     name: str
@@ -47,6 +47,8 @@ class Benchmarked:
     prompts: bool = False
     judge: str = ""
     version: str = ""
+    round: int | None = None
+    empty: int = 0
 
     @classmethod
     def from_file(cls, content: Mapping[str, Any]) -> "Benchmarked | None":
@@ -56,16 +58,19 @@ class Benchmarked:
             return None
         given = content.get("judge")
         judge: Mapping[str, object] = given if isinstance(given, Mapping) else {}
-        told = f"{text(judge.get('model'))} (prompt {text(judge.get('prompt_sha256'))[:_SHORT]})" if judge else ""
+        told = f"“{text(judge.get('model'))}” (prompt {text(judge.get('prompt_sha256'))[:_SHORT]})" if judge else ""
+        asked, items = whole(content.get("asked")), whole(content.get("items"))
         return cls(
             name=name,
             score=score,
-            asked=whole(content.get("asked")),
-            items=whole(content.get("items")),
-            limited=content.get("limit") is not None,
+            asked=asked,
+            items=items,
+            limited=content.get("limit") is not None and (asked is None or items is None or asked < items),
             prompts=content.get("prompts") is not None,
             judge=told,
             version=text(content.get("lmms_eval")),
+            round=whole(content.get("round")),
+            empty=whole(content.get("empty")) or 0,
         )
 
 
@@ -124,7 +129,7 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     lines = [
         Line(
             REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
-            [read_results(run.folder / _FOLDER) for run in method.runs],
+            [read_results(run.folder / RESULTS) for run in method.runs],
             method.federated,
             palette.colour(method.label),
         )
@@ -134,16 +139,27 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
         text(run.recipe.get("scenario", {}).get("kind")) for method in comparison.methods for run in method.runs
     )
     scenario = scenarios[0] if len(scenarios) == 1 else ""
-    return table_of(lines, scenario, caption="The paper's benchmarks, by lmms-eval")
+    table = table_of(lines, scenario, caption="The paper's benchmarks, by lmms-eval")
+    old = [
+        f"{line.title} after round {asked} of the {run.round_reached} that are trained"
+        for method, line in zip(comparison.methods, lines, strict=True)
+        for run, results in zip(method.runs, line.runs, strict=True)
+        if (asked := min((r.round for r in results.all() if r.round is not None), default=run.round_reached))
+        < run.round_reached
+    ]
+    if table is None or not old:
+        return table
+    return replace(table, notes=(f"Asked before the training had ended: {', '.join(old)}. Ask again.", *table.notes))
 
 
-def table_of(lines: Sequence[Line], scenario: str, *, caption: str) -> Table | None:
+def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_errors: bool = False) -> Table | None:
     """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
 
     Args:
         lines: the methods; those without a result are left out.
         scenario: "image", "cross", "joint" or "text"; for any other the paper's headline table is shown.
         caption: of the table.
+        standard_errors: ± is the standard error of the mean over seeds instead of the standard deviation.
     """
     asked = [line for line in lines if any(line.figure(metric.key) for metric in BENCHMARKS)]
     if not asked:
@@ -151,7 +167,10 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str) -> Table | N
     best = {metric.key: _best(asked, metric) for metric in BENCHMARKS}
     rows = [
         Row(
-            (Cell(line.title, colour=line.colour), *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS)),
+            (
+                Cell(line.title, colour=line.colour),
+                *(_cell(line, metric, best[metric.key], standard_errors) for metric in BENCHMARKS),
+            ),
             reference=not line.federated,
         )
         for line in asked
@@ -159,35 +178,46 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str) -> Table | N
     paper = paper_table_of(scenario)
     shown = paper or paper_table_of("image")
     assert shown is not None  # the headline table is in the package
-    rows += [_paper_row(row) for row in shown.rows]
+    of = "" if paper else ", image clusters"
+    rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
     columns = (Column("Method", numeric=False), *(Column(metric.title, metric.unit) for metric in BENCHMARKS))
     results = [result for line in asked for run in line.runs for result in run.all()]
     notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
-    if any((figure := line.figure(m.key)) and figure.spread is not None for line in asked for m in BENCHMARKS):
-        notes.append("± is the standard deviation over seeds, or over the clients' own models where there is one seed.")
+    figures = [figure for line in asked for m in BENCHMARKS if (figure := line.figure(m.key))]
+    if any(figure.spread is not None for figure in figures):
+        which = "standard error of the mean" if standard_errors else "standard deviation"
+        notes.append(
+            f"± is the {which} over seeds, or the standard deviation over the clients' own models of one seed."
+        )
+    if any(figure.count == 1 for figure in figures):
+        notes.append("Without ± there was one seed only: how much another would differ is not known.")
     return Table(columns, tuple(rows), caption, tuple(notes), apart=True, stacked=True)
 
 
 def _best(lines: Sequence[Line], metric: Metric) -> float | None:
-    means = [figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))]
-    return max(means) if len(means) > 1 else None
+    means = {figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))}
+    return max(means) if len(means) > 1 else None  # none where all are alike
 
 
-def _cell(line: Line, metric: Metric, best: float | None) -> Cell:
+def _cell(line: Line, metric: Metric, best: float | None, standard_errors: bool) -> Cell:
     figure = line.figure(metric.key)
     if figure is None:
         return Cell("–")
-    spread = "" if figure.spread is None else f"± {metric.write(figure.spread)}"
+    spread = figure.spread
+    if spread is not None and standard_errors and figure.over == "seeds":
+        spread /= math.sqrt(figure.count)
     bold = line.federated and figure.mean == best
-    return Cell(metric.write(figure.mean), figure.mean, spread, bold=bold)
+    return Cell(
+        metric.write(figure.mean), figure.mean, "" if spread is None else f"± {metric.write(spread)}", bold=bold
+    )
 
 
-def _paper_row(row: PaperRow) -> Row:
+def _paper_row(row: PaperRow, title: str) -> Row:
     cells = [
         Cell(metric.write(score), score) if (score := row.scores.get(metric.key)) is not None else Cell("–")
         for metric in BENCHMARKS
     ]
-    return Row((Cell(f"{row.title}, the paper's figures"), *cells), reference=True)
+    return Row((Cell(title), *cells), reference=True)
 
 
 def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
@@ -205,6 +235,9 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
         yield f"Not asked of any method: {missing}."
     if limited := [result for result in results if result.limited]:
         yield f"Only the first rows were asked of {named(limited)}: a trial, not a result."
+    silent = {key: max((r for r in results if r.name == key), key=lambda r: r.empty, default=None) for key in titles}
+    if said := ", ".join(f"{titles[key]} {r.empty} of {r.asked or '?'}" for key, r in silent.items() if r and r.empty):
+        yield f"Empty answers, which count as wrong ones, of the model with most of them: {said}."
     if formed := [result for result in results if result.prompts]:
         yield f"Prompts of another form than lmms-eval's: {named(formed)}. Not comparable with anybody else's figures."
     for judge in ordered(result.judge for result in results if result.judge):
@@ -212,7 +245,9 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
 
 
 def _paper_notes(table: str, *, own: bool) -> Iterable[str]:
-    of = f"its table {table}" if own else f"its table {table}, image clusters, as none of this scenario is at hand"
+    of = f"its table {table}"
+    if not own:
+        of += ", which is about image clusters; what it reports of other scenarios is not at hand"
     yield (
         f"The paper's figures: {ARXIV}, {of}, without seeds or error bars, as far as known to us. They can be compared "
         "only with runs of the same frozen models, pairs and rounds; which metric of a benchmark it is, we do not know."

@@ -11,6 +11,7 @@ from typing import Any
 
 import tomli_w
 
+from fedcmp.report.benchmarks import BENCHMARKS, RESULTS, read_results
 from fedcmp.report.reading import Run, load_runs
 from fedcmp.report.records import Evaluation
 
@@ -57,10 +58,11 @@ def model_card(folder: Path, *, client: int | None = None) -> str:
             f"encoder and LLM frozen: {_parts(recipe)}. {_how(run)}",
             "",
             "## Data",
-            *_data(run),
+            *_data(run, client),
             "",
             "## Figures",
             *_figures(run, client),
+            *_benchmarks(run, client),
             "",
             "## How to load it",
             _LOAD,
@@ -132,17 +134,22 @@ def _how(run: Run) -> str:
     return f"{run.round_reached} rounds of local training and merging by `{run.method}`, each client on its own pairs."
 
 
-def _data(run: Run) -> list[str]:
+def _data(run: Run, client: int | None) -> list[str]:
+    """What the model has seen: of a local-only run that client's pairs, of an unfinished one not all of them."""
+    holdings = [holding for holding in run.holdings if client is None or holding.client == client]
+    pairs = sum(holding.num_pairs for holding in holdings) or run.num_pairs or 0
+    whole = run.rounds is None or run.round_reached >= run.rounds
+    seen = "each seen once" if whole else f"those of the first {run.round_reached} of {run.rounds} rounds seen once"
     scenario, data = run.recipe.get("scenario", {}), run.recipe.get("data", {})
     source = "made by the embedded world" if data.get("format") == "world" else f"in {data.get('format')} format"
     lines = [
-        f"{run.num_pairs or 0} image-caption pairs {source}, scenario `{scenario.get('kind', '?')}`, each seen once. "
+        f"{pairs} image-caption pairs {source}, scenario `{scenario.get('kind', '?')}`, {seen}. "
         "Where they are from and under which terms they may be used is to be filled in.",
         "",
         "| Client | Pairs | Left out as unusable | Captions swapped on purpose |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for holding in run.holdings:
+    for holding in holdings:
         bad = int(sum(holding.bad_pairs.values()))
         lines.append(f"| {_cell(holding.name)} | {holding.num_pairs} | {bad} | {holding.wrong_captions} |")
     return lines
@@ -168,6 +175,24 @@ def _figures(run: Run, client: int | None) -> list[str]:
         worst = f"{_figure(line.worst_group_loss)} {_cell(line.worst_group)}".strip()
         lines.append(f"| {words} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
     return lines
+
+
+def _benchmarks(run: Run, client: int | None) -> list[str]:
+    """What `fedcmp evaluate --suite llava7` left beside the run, if anything."""
+    place = run.folder / RESULTS if client is None else run.folder / RESULTS / f"client-{client}"
+    models = read_results(place).models
+    if not models or (client is None and len(models) > 1):
+        return []
+    rows = []
+    for metric in BENCHMARKS:
+        result = models[0].get(metric.key)
+        if result is not None and result.round in (None, run.round_reached):  # else another projector's
+            asked = f"{result.asked or '–'} of {result.items or '–'}"
+            form = " (prompts of another form than lmms-eval's)" if result.prompts else ""
+            score = f"{metric.write(result.score)} ({metric.unit})"
+            rows.append(f"| {metric.title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
+    heads = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
+    return heads + rows if rows else []
 
 
 def _figure(value: float | None) -> str:

@@ -12,11 +12,11 @@ from fedcmp.evaluation.lmms.models import exported_model, is_llava_folder
 from fedcmp.evaluation.lmms.suite import AskedModel, Outcome, Say, Settings, ask_benchmarks
 from fedcmp.methods import NOT_FEDERATED
 from fedcmp.model.locations import EMBEDDED
-from fedcmp.runs import RunFolder, Tensors
+from fedcmp.runs import Checkpoint, RunFolder
 from fedcmp.simulation.judge import export_run, run_recipe
 
 FOLDER = "benchmarks"  # of a run: one JSON file a benchmark; of a local-only run one folder a client
-_MODEL_KEYS = ("vision", "vision_layer", "vision_strategy", "language", "separator", "projector", "dtype")
+_MODEL_KEYS = ("vision", "vision_layer", "vision_strategy", "language", "separator", "prompt", "projector", "dtype")
 
 
 def benchmark_folder(
@@ -66,21 +66,22 @@ def benchmark_folder(
 def _models(run: Path, place: Path, client: int | None) -> list[tuple[str, AskedModel, Path]]:
     """A run's model, or one a client of a local-only run: name, model, folder of results."""
     recipe = run_recipe(run)
-    projectors = RunFolder(run).last().projectors
+    last = RunFolder(run).last()
+    projectors = last.projectors
     if recipe.run.methods[0] not in NOT_FEDERATED or "global" in projectors:
         if client is not None:
             raise UserError(f"--client {client}: {run} has one projector for all clients; leave --client out")
-        return [(run.name, _run_model(run, recipe, projectors["global"], None), place)]
+        return [(run.name, _run_model(run, recipe, last, None), place)]
     asked = [name for name in projectors if client is None or name == f"client-{client}"]
     if not asked:
         raise UserError(f"--client {client}: {run} has one projector a client; give 0 to {len(projectors) - 1}")
     return [
-        (f"{run.name}, {name}", _run_model(run, recipe, projectors[name], int(name.split("-")[1])), place / name)
-        for name in asked
+        (f"{run.name}, {name}", _run_model(run, recipe, last, int(name.split("-")[1])), place / name) for name in asked
     ]
 
 
-def _run_model(run: Path, recipe: Recipe, projector: Tensors, client: int | None) -> AskedModel:
+def _run_model(run: Path, recipe: Recipe, last: Checkpoint, client: int | None) -> AskedModel:
+    projector = last.projectors["global" if client is None else f"client-{client}"]
     known = hashlib.sha256(json.dumps(recipe.model.model_dump(mode="json", include=set(_MODEL_KEYS))).encode())
     for name, tensor in sorted(projector.items()):
         known.update(name.encode() + tensor.detach().cpu().contiguous().float().numpy().tobytes())
@@ -90,4 +91,4 @@ def _run_model(run: Path, recipe: Recipe, projector: Tensors, client: int | None
         folder = work / f"model-{digest[:16]}"
         return folder if (folder / "config.json").is_file() else export_run(run, folder, client=client)
 
-    return AskedModel(digest, exported)
+    return AskedModel(digest, exported, last.round)

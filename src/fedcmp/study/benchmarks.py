@@ -8,7 +8,7 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import chosen_benchmarks
 from fedcmp.evaluation.lmms.environment import probe
 from fedcmp.evaluation.lmms.judge import judge_from
-from fedcmp.evaluation.lmms.suite import Settings
+from fedcmp.evaluation.lmms.suite import Settings, check_settings
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.benchmarks import benchmark_folder
 from fedcmp.simulation.sources import user_cache_folder
@@ -38,7 +38,7 @@ class StudyBenchmarks:
         """Ready to ask, checked before anything is trained; None where the study asks no benchmarks.
 
         Raises:
-            UserError: no lmms-eval, no folder of data, half a judge, an unknown benchmark.
+            UserError: no lmms-eval, no folder of data, no such device, or a named benchmark without data or judge.
         """
         given = recipe.benchmarks
         if given is None:
@@ -46,7 +46,7 @@ class StudyBenchmarks:
         if not given.datasets.is_dir():
             raise UserError(f"benchmarks.datasets = {str(given.datasets)!r}: no such folder")
         settings = Settings(
-            environment=probe(given.lmms_python),
+            environment=probe(given.lmms_python, place="benchmarks.lmms_python"),
             datasets=given.datasets,
             cache=user_cache_folder(),
             benchmarks=chosen_benchmarks(",".join(given.only) or None),
@@ -55,6 +55,8 @@ class StudyBenchmarks:
             judge=judge_from(given.judge_url, given.judge_model, given.judge_key),
             device=given.device,
         )
+        for outcome in check_settings(settings):
+            say(f"benchmarks: {outcome.line()}")
         return cls(settings, given.prompts, files, say)
 
     def ask(self, planned: Sequence[PlannedRun], *, before_each: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fedcmp.config import Recipe, first_mistake, read_toml
 from fedcmp.errors import UserError
+from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.world.suites import SUITES
 
@@ -158,6 +159,8 @@ class StudyRecipe(_Section):
             raise ValueError(
                 'benchmarks: the section goes with study.benchmarks = "llava7", and that needs its datasets'
             )
+        if self.benchmarks is not None:
+            self._check_benchmarks(self.benchmarks)
         if self.tuning.scenario not in self.scenario:
             raise ValueError(f"tuning.scenario: {unknown('scenario', self.tuning.scenario, list(self.scenario))}")
         for name, scenario in self.scenario.items():
@@ -180,6 +183,13 @@ class StudyRecipe(_Section):
         for name, section in self.method.items():
             self._check_method(name, section)
         return self
+
+    def _check_benchmarks(self, given: BenchmarksSection) -> None:
+        for name in given.only:
+            if name not in BENCHMARKS:
+                raise ValueError(f"benchmarks.only: {unknown('benchmark', name, list(BENCHMARKS))}")
+        if (given.judge_url is None) != (given.judge_model is None):
+            raise ValueError("benchmarks: a judge needs both judge_url and judge_model, its server and its name there")
 
     def _check_method(self, name: str, method: MethodSection) -> None:
         if method.like is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.config import dump_recipe
+from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs import RunFolder
 from fedcmp.study.benchmarks import StudyBenchmarks
 from fedcmp.study.files import StudyFiles, read_record
@@ -71,7 +72,10 @@ class Study:
             benchmarks.ask(planned, before_each=self._check_time)
 
     def estimate(self) -> str:
-        """How many runs are still to be done, and about how many minutes they take with the study's workers."""
+        """How many runs are still to be done, and about how many minutes they take with the study's workers.
+
+        Only the embedded world's runs are estimated before the first has been timed: nothing is known of other models.
+        """
         trials = [
             (rung.captions, rung.trials)
             for name, m in self.recipe.method.items()
@@ -81,13 +85,17 @@ class Study:
         ]
         seconds = sum(count * (captions * _SECONDS_A_CAPTION + _SECONDS_OF_LOADING) for captions, count in trials)
         runs = self._count_missing()
+        tuned = sum(count for _, count in trials)
+        listed = ", ".join(f"{name} {count}" for name, count in runs.items()) or "none"
+        said = f"{tuned} short runs of tuning, {sum(runs.values())} runs ({listed})"
+        embedded = self.recipe.base.get("model", {}).get("language", EMBEDDED) == EMBEDDED
+        if not embedded and (tuned or not all(map(self._seconds_a_run, runs))):
+            return f"{said}: how long they take is known when the first have ended"
         for scenario, count in runs.items():
             captions = self.recipe.base.get("data", {}).get("num_pairs", 0)
             seconds += count * (self._seconds_a_run(scenario) or captions * _SECONDS_A_CAPTION + _SECONDS_OF_JUDGING)
         minutes = seconds / 60 / self.recipe.study.workers
-        listed = ", ".join(f"{name} {count}" for name, count in runs.items()) or "none"
-        tuned = sum(count for _, count in trials)
-        return f"{tuned} short runs of tuning, {sum(runs.values())} runs ({listed}): about {minutes:.0f} minutes"
+        return f"{said}: about {minutes:.0f} minutes"
 
     # --- tuning -----------------------------------------------------------------------------------------------------
 

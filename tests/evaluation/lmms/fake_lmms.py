@@ -20,7 +20,7 @@ if sys.argv[1] == "-c":
     print("a library says hello")
     print("fedcmp:" + json.dumps(found))
     sys.exit()
-words = sys.argv[3:]
+words = sys.argv[2:]
 def after(name):
     return words[words.index(name) + 1] if name in words else None
 with open(home / "calls", "a") as calls:

@@ -95,6 +95,9 @@ class _Judge(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.asked.append({"path": self.path, "key": self.headers["Authorization"], **request})  # type: ignore[attr-defined]
+        if self.path != "/v1/chat/completions":
+            self.send_error(404)
+            return
         comparative = "[Context]" in request["messages"][0]["content"]
         message = {"role": "assistant", "content": "8 4\nfine" if comparative else "0.5"}
         reply = {"id": "1", "object": "chat.completion", "created": 1, "model": "little-judge"}

@@ -41,6 +41,14 @@ def test_an_answer_that_failed_is_no_empty_answer(tmp_path):
         read_answers(*write(tmp_path, "mme", figures, [line(0, "")], log))
 
 
+def test_an_error_of_several_lines_is_one_too(tmp_path):
+    """As CUDA's are: with only lines looked at, the failed answers would pass for the model's own silence."""
+    log = "Error of something else\nError CUDA error: assert triggered\nCompile with DSA.\n in generating\n" * 2
+    with pytest.raises(UserError, match="2 answers failed: CUDA error: assert triggered Compile with DSA") as error:
+        read_answers(*write(tmp_path, "mme", {"mme_perception_score": 1.0}, [line(0, ""), line(1, "")], log))
+    assert "\n" not in str(error.value)
+
+
 def test_a_silent_model_is_counted(tmp_path):
     answers = read_answers(*write(tmp_path, "mme", {"mme_perception_score": 0.0}, [line(0, ""), line(1)]))
     assert answers.empty == 1

@@ -23,11 +23,12 @@ def question(tmp_path, name="pope", **more):
 
 def test_the_command_names_device_map_and_the_answers_cache(fake, tmp_path):
     command = lmms_command(question(tmp_path), probe(fake.python))
-    assert command[:5] == [str(fake.python), "-m", "lmms_eval", "--model", "llava_hf"]
+    assert command[:4] == [str(fake.python), str(tmp_path / "tasks" / "launch.py"), "--model", "llava_hf"]
     assert f"pretrained={tmp_path / 'model'},device_map=cpu" in command
     assert command[command.index("--tasks") + 1] == "fedcmp_pope"
     assert command[command.index("--use_cache") + 1] == str(tmp_path / "answers")
     assert "--limit" not in command
+    assert lmms_variables(question(tmp_path))["LMMS_CACHE_RUN_ID"] == "fedcmp"  # else each process has its own answers
 
 
 def test_a_limit_does_not_part_pairs():
@@ -57,9 +58,9 @@ def test_the_task_file_includes_theirs_and_names_local_data(fake, datasets, tmp_
     assert json.loads(keys["include"]) == str(fake.tasks / mmbench.task)
     assert json.loads(keys["dataset_name"]) is None
     assert json.loads(keys["dataset_kwargs"])["data_files"]["dev"]
-    assert keys["doc_to_text"] == "!function fedcmp_prompts.question_alone"
+    assert keys["doc_to_text"] == "!function fedcmp_task.question_alone"
     namespace = {}
-    exec((tmp_path / "fedcmp_prompts.py").read_text(), namespace)
+    exec((tmp_path / "fedcmp_task.py").read_text(), namespace)
     around = {"pre_prompt": "question : ", "post_prompt": " answer :"}
     assert namespace["question_alone"]({"question": " is it ? "}, around) == "question : is it ? answer :"
 

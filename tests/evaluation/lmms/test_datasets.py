@@ -57,6 +57,23 @@ def test_json_with_pictures_becomes_parquet_once(tmp_path):
     assert changed.hash != first.hash
 
 
+def test_json_records_with_more_options_than_the_first_keep_them(tmp_path):
+    """MMBench: the first question may have two options and the next four."""
+    place = tmp_path / "datasets" / "mmbench"
+    place.mkdir(parents=True)
+    (place / "0.png").write_bytes(picture(0))
+    few, more = (row | {"image": "0.png"} for row in rows("mmbench")[:2])
+    del few["C"], few["D"]
+    records = [few, more | {"C": "green", "D": "grey"}]
+    (place / "dev.jsonl").write_text("\n".join(map(json.dumps, records)))
+    found = find_dataset(BENCHMARKS["mmbench"], tmp_path / "datasets", tmp_path / "cache")
+    (file,) = found.keys["dataset_kwargs"]["data_files"]["dev"]
+    assert pq.read_table(file).column("C").to_pylist() == [None, "green"]
+    (place / "dev.jsonl").write_text("\n".join(map(json.dumps, [few, more | {"index": "one"}])))
+    with pytest.raises(UserError, match=r"dev.jsonl: cannot be made into dev.parquet: index: values of several kinds"):
+        find_dataset(BENCHMARKS["mmbench"], tmp_path / "datasets", tmp_path / "cache")
+
+
 def test_what_is_not_there_and_what_is_wrong(tmp_path):
     datasets = tmp_path / "datasets"
     with pytest.raises(UserError, match="no such folder"):

@@ -44,8 +44,9 @@ def test_no_python_at_all(tmp_path, monkeypatch):
 
 
 def test_children_are_led_neither_to_a_hub_nor_to_our_packages(monkeypatch):
-    for name in ("PYTHONPATH", "HF_TOKEN", "OPENAI_API_KEY"):
+    names = {"PYTHONPATH", "HF_TOKEN", "OPENAI_API_KEY", "API_TYPE", "MODEL_VERSION"}
+    for name in names:
         monkeypatch.setenv(name, "x")
     variables = child_variables()
-    assert not {"PYTHONPATH", "HF_TOKEN", "OPENAI_API_KEY"} & variables.keys()
+    assert not names & variables.keys()
     assert variables["HF_HUB_OFFLINE"] == variables["HF_DATASETS_OFFLINE"] == "1"

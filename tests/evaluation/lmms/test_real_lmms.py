@@ -2,12 +2,18 @@
 
 import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from fedcmp.config import parse_recipe
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
+from fedcmp.evaluation.lmms.child.launch import PIECE
 from fedcmp.evaluation.lmms.environment import VARIABLE, probe
 from fedcmp.evaluation.lmms.judge import Judge
 from fedcmp.evaluation.lmms.parity import compare_answers
@@ -62,6 +68,32 @@ def test_answer_by_answer_equal_to_our_own_suites(run, tmp_path, world_cache):
         assert found["distinct_answers"] > 1
 
 
+def test_a_killed_process_goes_on_where_it_was(run, tmp_path, world_cache, monkeypatch):
+    write_world_benchmarks(tmp_path / "data", limit=30)
+    command = [sys.executable, "-m", "fedcmp", "evaluate", run, "--suite", "llava7", "--datasets", tmp_path / "data"]
+    command += ["--only", "pope", "--out", tmp_path / "out"]
+    process = subprocess.Popen(command, env=os.environ | {"FEDCMP_CACHE": str(world_cache)})
+
+    def kept():
+        return sum(len(log.read_text().splitlines()) for log in (tmp_path / "out").rglob("*.audit.jsonl"))
+
+    while kept() < 40 and process.poll() is None:
+        time.sleep(0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    time.sleep(1)  # lmms-eval ends with it
+    pieces = kept() // PIECE
+    monkeypatch.setattr(shutil, "rmtree", lambda *_, **__: None)  # its log stays
+    settings = Settings(probe(None), tmp_path / "data", tmp_path, [BENCHMARKS["pope"]], insisted=True)
+    for out in ("out", "whole"):
+        benchmark_folder(run, settings, print, out=tmp_path / out)
+    logs = {out: (tmp_path / out / ".work" / "pope" / "log.txt").read_text() for out in ("out", "whole")}
+    assert logs["out"].count("served from cache") == pieces >= 2
+    assert "served from cache" not in logs["whole"]
+    went_on, whole = (json.loads((tmp_path / out / "pope.json").read_text()) for out in ("out", "whole"))
+    assert went_on["samples"] == whole["samples"]
+
+
 def test_all_seven_run_offline_with_a_judge_of_any_name(run, tmp_path):
     with judge() as (url, asked):
         settings = Settings(
@@ -84,4 +116,5 @@ def test_the_papers_path_at_a_tiny_size(tmp_path):
     write_study_report(study.files.folder)
     tables = (tmp_path / "out" / "report" / "tables.md").read_text()
     assert "Image clusters: the paper's benchmarks, by lmms-eval — the paper's table 1" in tables
-    assert tables.count("| Fed-CMP, the paper's figures |") == 2
+    assert tables.count("| Fed-CMP, the paper's figures |") == 1
+    assert tables.count("| Fed-CMP, the paper's figures, image clusters |") == 1  # under the text clusters' own figures

@@ -9,6 +9,8 @@ from fedcmp.evaluation.lmms.environment import probe
 from fedcmp.evaluation.lmms.judge import Judge
 from fedcmp.evaluation.lmms.suite import AskedModel, Settings, ask_benchmarks
 
+from .real_formats import judge
+
 
 @pytest.fixture
 def model(tmp_path):
@@ -113,14 +115,23 @@ def test_without_judge_or_data_it_says_so(fake, model, tmp_path, settings):
 def test_the_judge_and_its_prompt_are_in_the_results_and_another_judge_is_another_result(
     fake, model, tmp_path, settings
 ):
-    settings = replace(settings, benchmarks=[BENCHMARKS["mm-vet"]], judge=Judge("http://localhost:1/v1", "judge-a"))
-    ask(model, tmp_path, settings)
-    judge = json.loads((tmp_path / "out" / "mm-vet.json").read_text())["judge"]
-    assert (judge["model"], judge["answered_as"]) == ("judge-a", ["little-judge"])
-    assert len(judge["prompt_sha256"]) == 64
-    assert fake.calls()[0][1]["OPENAI_API_URL"] == "http://localhost:1/v1"
-    ask(model, tmp_path, replace(settings, judge=Judge("http://localhost:1/v1", "judge-b")))
+    with judge() as (url, _):
+        settings = replace(settings, benchmarks=[BENCHMARKS["mm-vet"]], judge=Judge(url, "judge-a"))
+        ask(model, tmp_path, settings)
+        record = json.loads((tmp_path / "out" / "mm-vet.json").read_text())["judge"]
+        assert (record["model"], record["url"], record["answered_as"]) == ("judge-a", url, ["little-judge"])
+        assert len(record["prompt_sha256"]) == 64
+        assert fake.calls()[0][1]["OPENAI_API_URL"] == url
+        ask(model, tmp_path, replace(settings, judge=Judge(url, "judge-b")))
     assert len(fake.calls()) == 2
+
+
+def test_a_judge_that_is_not_there_is_told_before_the_model_is_asked(fake, model, tmp_path, settings):
+    settings = replace(settings, benchmarks=[BENCHMARKS["mm-vet"]], judge=Judge("http://127.0.0.1:9/v1", "m"))
+    outcomes, _ = ask(model, tmp_path, settings)
+    assert outcomes["mm-vet"].status == "failed"
+    assert "--judge-url http://127.0.0.1:9/v1: no judge answers there" in outcomes["mm-vet"].reason
+    assert not fake.calls()
 
 
 def test_unknown_names_are_refused():

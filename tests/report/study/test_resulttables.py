@@ -37,6 +37,14 @@ def test_every_scenario_and_ablation_has_its_table(results):
     assert table_of(results, "iid").title == "IID"
 
 
+def test_a_table_without_suites_is_not_called_the_papers(tmp_path):
+    def change(content):
+        return content | {"final": content["final"] | {"suites": {}}}
+
+    write_study(tmp_path, methods=("fedavg",), scenarios=("image",), seeds=[1], change=change, extras=False)
+    assert table_of(Results.of(load_study(tmp_path))).title == "Image clusters: losses"
+
+
 def test_the_papers_columns_in_its_order(image):
     assert [head.title for head in image.columns] == [
         *("Method", "MM-Vet", "MMBench", "SEED", "LLaVA-Bench", "POPE", "MME", "MMVP †"),

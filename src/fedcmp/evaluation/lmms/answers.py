@@ -15,7 +15,7 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import Benchmark
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_RAISED = re.compile(r"Error (.*) in generating")
+_RAISED = re.compile(r"Error ((?:(?!Error ).)*?) in generating", re.DOTALL)  # CUDA's errors have several lines
 _GAVE_UP = "Reach to max trials"  # MM-Vet's: the judge answered, but never with a number; it counts as 0
 
 
@@ -100,7 +100,9 @@ def _sample(line: dict[str, Any]) -> dict[str, Any]:
 def _check_generation(benchmark: Benchmark, log: Path) -> None:
     raised = _RAISED.findall(_COLOURS.sub("", log.read_text(encoding="utf-8", errors="replace")))
     if raised:
-        raise UserError(f"{benchmark.name}: {len(raised)} answers failed: {raised[-1][:200]} (its log: {log})")
+        raise UserError(
+            f"{benchmark.name}: {len(raised)} answers failed: {' '.join(raised[-1].split())[:200]} (its log: {log})"
+        )
 
 
 def _check_judge(benchmark: Benchmark, lines: list[dict[str, Any]], log: Path) -> list[str]:

@@ -82,8 +82,10 @@ BENCHMARKS: dict[str, Benchmark] = {
             own={
                 "generation_kwargs": {"max_new_tokens": 1024, "temperature": 0, "num_beams": 1, "do_sample": False},
                 "lmms_eval_specific_kwargs": {"default": {"pre_prompt": "", "post_prompt": ""}},
+                "process_results": "!function fedcmp_task.mm_vet_marks",
             },
-            why="lmms-eval samples at temperature 0.2 and asks for reasoning; here greedy, the question alone",
+            why="lmms-eval samples at temperature 0.2 and asks for reasoning; here greedy, the question alone. A judge "
+            "that marks outside 0 to 1 it asks again without end; here such a mark is none",
         ),
         Benchmark(
             "mmbench",
@@ -182,11 +184,13 @@ def chosen_benchmarks(only: str | None) -> list[Benchmark]:
     """The benchmarks of a comma-separated list, in the paper's order; all seven without one.
 
     Raises:
-        UserError: a name that none has.
+        UserError: a name that none has, or a list without any.
     """
     if only is None:
         return list(BENCHMARKS.values())
     named = [name.strip() for name in only.split(",") if name.strip()]
+    if not named:
+        raise UserError(f"--only {only!r}: names no benchmark; there are {', '.join(BENCHMARKS)}")
     for name in named:
         if name not in BENCHMARKS:
             raise UserError(f"--only {only}: {unknown('benchmark', name, list(BENCHMARKS))}")

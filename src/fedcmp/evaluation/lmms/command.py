@@ -11,6 +11,7 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import Benchmark
 from fedcmp.evaluation.lmms.environment import Environment, child_variables
 from fedcmp.evaluation.lmms.judge import Judge
+from fedcmp.evaluation.lmms.tasks import launcher
 
 _PAIRED = ("mme", "mmvp")  # two rows are scored together, so a limit must not part them
 
@@ -56,7 +57,7 @@ def lmms_command(question: Question, environment: Environment) -> list[str]:
     if set(",=") & set(str(question.model)):
         raise UserError(f"{question.model}: lmms-eval takes no path with ',' or '='; move the folder")
     # device_map too: without it llava_hf hands transformers an empty one, and the CPU is not taken
-    command = [str(environment.python), "-m", "lmms_eval", "--model", "llava_hf"]
+    command = [str(environment.python), str(launcher(question.tasks)), "--model", "llava_hf"]
     command += ["--model_args", f"pretrained={question.model},device_map={question.device}"]
     command += ["--tasks", question.benchmark.task_name, "--include_path", str(question.tasks)]
     command += ["--batch_size", "1", "--device", question.device]
@@ -68,11 +69,13 @@ def lmms_command(question: Question, environment: Environment) -> list[str]:
 def lmms_variables(question: Question) -> dict[str, str]:
     """The process's variables: no hub, no network but the judge's."""
     judged = question.judge.variables() if question.judge is not None and question.benchmark.judge is not None else {}
-    return child_variables() | {"HF_DATASETS_CACHE": str(question.arrow)} | judged
+    # one name for all processes: each finds what those before it, killed or not, were answered
+    own = {"HF_DATASETS_CACHE": str(question.arrow), "LMMS_CACHE_RUN_ID": "fedcmp"}
+    return child_variables() | own | judged
 
 
 def run_lmms(question: Question, environment: Environment, log: Path) -> None:
-    """Run it to its end; stopped with everything that it started when this process is interrupted.
+    """Run it to its end; it is stopped, with everything that it started, when this process is interrupted or killed.
 
     lmms-eval ends with exit code 0 whatever happened: whether it worked is seen from its files (answers.py).
 
@@ -86,7 +89,7 @@ def run_lmms(question: Question, environment: Environment, log: Path) -> None:
         try:
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # nothing is written: it closes when we end, whatever ended us (child/launch.py)
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 env=variables,
@@ -95,10 +98,10 @@ def run_lmms(question: Question, environment: Environment, log: Path) -> None:
             )
         except OSError as error:
             raise UserError(f"--lmms-python {environment.python}: cannot be started ({error.strerror})") from error
-        try:
-            process.wait()
-        except BaseException:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            raise
+        with process:
+            try:
+                process.wait()
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                raise

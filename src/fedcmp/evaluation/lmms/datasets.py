@@ -110,7 +110,10 @@ def _from_json(benchmark: Benchmark, folder: Path, cache: Path) -> list[Path]:
     made = cache / "benchmarks" / f"{benchmark.name}-{key.hexdigest()[:16]}" / f"{benchmark.split}.parquet"
     if not made.is_file():
         made.parent.mkdir(parents=True, exist_ok=True)
-        write_table(made, rows)
+        try:
+            write_table(made, rows)
+        except UserError as error:
+            raise UserError(f"{source}: cannot be made into {error}") from error
     return [made]
 
 

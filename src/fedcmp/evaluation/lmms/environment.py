@@ -67,6 +67,8 @@ def child_variables() -> dict[str, str]:
         "HF_TOKEN",
         "OPENAI_API_KEY",
         "OPENAI_API_URL",
+        "API_TYPE",
+        "MODEL_VERSION",
         "LMMS_EVAL_PLUGINS",
     )
     kept = {name: value for name, value in os.environ.items() if name not in ours}
@@ -74,11 +76,12 @@ def child_variables() -> dict[str, str]:
     return kept | offline | {"TOKENIZERS_PARALLELISM": "false", "WANDB_MODE": "disabled", "PYTHONNOUSERSITE": "1"}
 
 
-def probe(python: Path | None) -> Environment:
+def probe(python: Path | None, *, place: str = "--lmms-python") -> Environment:
     """What an interpreter can run.
 
     Args:
         python: of lmms-eval's environment; None: $FEDCMP_LMMS_PYTHON.
+        place: where it was given, for messages.
 
     Raises:
         UserError: none was given, it cannot be started, or its environment lacks something.
@@ -86,7 +89,7 @@ def probe(python: Path | None) -> Environment:
     if python is None:
         given = os.environ.get(VARIABLE, "")
         if not given:
-            raise UserError(f"--lmms-python: which python has lmms-eval? Give it, or set {VARIABLE}; {_HINT}")
+            raise UserError(f"{place}: which python has lmms-eval? Give it, or set {VARIABLE}; {_HINT}")
         python = Path(given)
     python = python.expanduser().absolute()  # not resolved: an environment's python is a link
     try:
@@ -94,17 +97,17 @@ def probe(python: Path | None) -> Environment:
             [str(python), "-c", _PROBE], capture_output=True, text=True, env=child_variables(), check=False
         )
     except OSError as error:
-        raise UserError(f"--lmms-python {python}: cannot be started ({error.strerror}); {_HINT}") from error
+        raise UserError(f"{place} {python}: cannot be started ({error.strerror}); {_HINT}") from error
     lines = [line for line in done.stdout.splitlines() if line.startswith("fedcmp:")]
     if not lines:
-        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        raise UserError(f"--lmms-python {python}: is no python of a working environment ({last}); {_HINT}")
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][-200:]
+        raise UserError(f"{place} {python}: is no python of a working environment ({last}); {_HINT}")
     found = json.loads(lines[-1].removeprefix("fedcmp:"))
     versions: dict[str, str] = found["versions"]
     if found["origin"] is None:
-        raise UserError(f"--lmms-python {python}: has no lmms-eval; {_HINT}")
+        raise UserError(f"{place} {python}: has no lmms-eval; {_HINT}")
     if "broken" in found:
-        raise UserError(f"--lmms-python {python}: torch and torchvision do not load ({found['broken']}); {_HINT}")
+        raise UserError(f"{place} {python}: torch and torchvision do not load ({found['broken']}); {_HINT}")
     if not {"decord", "eva-decord"} & versions.keys():
-        raise UserError(f"--lmms-python {python}: has no decord, which lmms-eval's llava_hf imports; {_HINT}")
+        raise UserError(f"{place} {python}: has no decord, which lmms-eval's llava_hf imports; {_HINT}")
     return Environment(python, Path(found["origin"]).parent / "tasks", versions, bool(found["cuda"]))

@@ -2,17 +2,22 @@
 
 import ast
 import hashlib
+import json
 import os
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import JudgePrompt
 
 KEY_VARIABLE = "OPENAI_API_KEY"
 _PATH = "/chat/completions"
+_PATIENCE = 300  # seconds: a server may have to load its model first
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,38 @@ class Judge:
             "MODEL_VERSION": self.model,
         }
 
+    def check(self) -> None:
+        """Ask it one short thing: lmms-eval would try each answer many times before it gave up.
+
+        Raises:
+            UserError: nobody answers there, or not to this key or path. Other refusals are left to lmms-eval to meet.
+        """
+        if urlsplit(self.url).username is not None:
+            return  # urllib takes no password in an address
+        asked = {"model": self.model, "messages": [{"role": "user", "content": "Say 1."}], "max_tokens": 8}
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.variables()['OPENAI_API_KEY']}"}
+        request = Request(self.url + _PATH, json.dumps(asked).encode(), headers)
+        try:
+            with urlopen(request, timeout=_PATIENCE) as reply:
+                reply.read()
+        except HTTPError as error:
+            if error.code in (401, 403, 404):
+                raise UserError(
+                    f"--judge-url {self._place()}: refused with HTTP {error.code}; check the address, the key "
+                    f"in {self.key_variable} and --judge-model {self.model}"
+                ) from error
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(f"--judge-url {self._place()}: no judge answers there ({reason}); start it") from error
+
+    def _place(self) -> str:
+        """Its server without any secret."""
+        parts = urlsplit(self.url)
+        return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
     def record(self, prompt_hash: str) -> dict[str, Any]:
         """For the results: the judge's name, its server without any secret, the hash of what it is asked."""
-        parts = urlsplit(self.url)
-        place = f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
-        return {"model": self.model, "url": place, "prompt_sha256": prompt_hash}
+        return {"model": self.model, "url": self._place(), "prompt_sha256": prompt_hash}
 
 
 def judge_from(url: str | None, model: str | None, key_variable: str = KEY_VARIABLE) -> Judge | None:
@@ -56,7 +88,11 @@ def judge_from(url: str | None, model: str | None, key_variable: str = KEY_VARIA
     if url is None or model is None:
         raise UserError("--judge-url and --judge-model: a judge needs both, its server and its name there")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        known = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        known = False  # a port that is no number
+    if not known:
         raise UserError(f"--judge-url {url}: give the API's base, such as http://localhost:8000/v1")
     return Judge(url.rstrip("/").removesuffix(_PATH), model, key_variable)
 

@@ -6,6 +6,7 @@ OUT/.work/                        while one is being asked: the exported model, 
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -34,10 +35,12 @@ class AskedModel:
     Attributes:
         hash: of all that makes it what it is.
         folder: gives the exported LLaVA folder; called only if something is to be asked, with a place for it.
+        round: of the run, after which it is asked.
     """
 
     hash: str
     folder: Callable[[Path], Path]
+    round: int | None = None
 
 
 @dataclass(frozen=True)
@@ -117,8 +120,9 @@ def ask_benchmarks(model: AskedModel, out: Path, settings: Settings, say: Say) -
         What became of each benchmark, in their order. One that fails does not keep the others from being asked.
 
     Raises:
-        UserError: a benchmark that the user named has no data, or no judge.
+        UserError: a benchmark that the user named has no data, or no judge; or no such device.
     """
+    device = _device(settings)
     planned = [_plan(model, benchmark, settings) for benchmark in settings.benchmarks]
     out.mkdir(parents=True, exist_ok=True)
     work = out / ".work"
@@ -130,11 +134,33 @@ def ask_benchmarks(model: AskedModel, out: Path, settings: Settings, say: Say) -
             outcomes.append(Outcome(item.benchmark.name, "kept", kept))
         else:
             say(f"{item.benchmark.name}: lmms-eval is asked ...")
-            outcomes.append(_asked(model, item, out, work, settings))
+            outcomes.append(_asked(model, item, out, work, settings, device))
         say(outcomes[-1].line())
     if not any(outcome.status == "failed" for outcome in outcomes):
         shutil.rmtree(work, ignore_errors=True)
     return outcomes
+
+
+def check_settings(settings: Settings) -> list[Outcome]:
+    """What can be seen before a model is there: the benchmarks that will be skipped, with the reason.
+
+    Raises:
+        UserError: a benchmark that the user named has no data, or no judge; or no such device.
+    """
+    _device(settings)
+    planned = [_plan(AskedModel("", Path), benchmark, settings) for benchmark in settings.benchmarks]
+    return [outcome for outcome in planned if isinstance(outcome, Outcome)]
+
+
+def _device(settings: Settings) -> str:
+    name, has_gpu = settings.device, settings.environment.cuda
+    if name == "auto":
+        return "cuda" if has_gpu else "cpu"
+    if re.fullmatch(r"cpu|mps|(cuda|xpu)(:\d+)?", name) is None:
+        raise UserError(f"device {name}: give auto, cpu, cuda, cuda:0, xpu or mps")
+    if name.startswith("cuda") and not has_gpu:
+        raise UserError(f"device {name}: the torch of {settings.environment.python} sees no GPU; give cpu or auto")
+    return name
 
 
 def _plan(model: AskedModel, benchmark: Benchmark, settings: Settings) -> "_Planned | Outcome":
@@ -176,9 +202,8 @@ def _kept(out: Path, planned: _Planned) -> float | None:
         return None
 
 
-def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings: Settings) -> Outcome:
+def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings: Settings, device: str) -> Outcome:
     benchmark, environment, begun = planned.benchmark, settings.environment, time.monotonic()
-    device = settings.device if settings.device != "auto" else "cuda" if environment.cuda else "cpu"
     own = work / benchmark.name
     shutil.rmtree(own / "output", ignore_errors=True)
     own.mkdir(parents=True, exist_ok=True)
@@ -197,11 +222,17 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
     )
     write_task(question.tasks, benchmark, environment, planned.data, settings.prompts)
     try:
+        if benchmark.judge is not None and settings.judge is not None:
+            settings.judge.check()
         run_lmms(question, environment, log)
         answers = read_answers(benchmark, question.output, log)
     except UserError as error:
         return Outcome(benchmark.name, "failed", reason=str(error).removeprefix(f"{benchmark.name}: "))
-    record = _record(planned, answers, settings) | {"device": device, "seconds": round(time.monotonic() - begun, 1)}
+    record = _record(planned, answers, settings) | {
+        "round": model.round,
+        "device": device,
+        "seconds": round(time.monotonic() - begun, 1),
+    }
     content = record | {"samples": answers.samples}
     write_whole(out / f"{benchmark.name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     shutil.rmtree(own, ignore_errors=True)

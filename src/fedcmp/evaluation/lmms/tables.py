@@ -25,19 +25,22 @@ def write_table(path: Path, rows: Sequence[Row]) -> None:
 
     Args:
         path: in an existing folder.
-        rows: at least one; the first names the columns. Under "image" a picture's bytes (PNG, JPEG), or a list of
-            them; otherwise text, whole numbers, numbers, or lists of text.
+        rows: at least one; what one does not have is null there. Under "image" a picture's bytes (PNG, JPEG), or a
+            list of them; otherwise text, whole numbers, numbers, or lists of text.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or a column holds values of several kinds.
         ValueError: no rows.
     """
     if not rows:
         raise ValueError("a dataset without rows")
     columns, features = {}, {}
-    for name in rows[0]:
+    for name in dict.fromkeys(name for row in rows for name in row):
         values = [row.get(name) for row in rows]
-        columns[name], features[name] = _pictures(values) if name in PICTURES else _plain(values)
+        try:
+            columns[name], features[name] = _pictures(values) if name in PICTURES else _plain(values)
+        except (pa.ArrowException, TypeError) as error:
+            raise UserError(f"{path.name}: {name}: values of several kinds ({str(error).splitlines()[0]})") from error
     table = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=_ROWS_A_GROUP)

@@ -5,6 +5,7 @@ They are YAML whose values are JSON, so that no YAML library is needed.
 
 import hashlib
 import json
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,8 @@ from fedcmp.evaluation.lmms.benchmarks import Benchmark, Prompts
 from fedcmp.evaluation.lmms.datasets import LocalData
 from fedcmp.evaluation.lmms.environment import Environment
 
-_OWN_MODULE = "fedcmp_prompts"
-# Runs in lmms-eval's environment, where fedcmp is not: hence text.
-_OWN_CODE = '''"""Questions whose options stand inside them, put in the model's own form."""
-
-
-def question_alone(doc, lmms_eval_specific_kwargs=None):
-    around = lmms_eval_specific_kwargs or {}
-    return around.get("pre_prompt", "") + doc["question"].strip() + around.get("post_prompt", "")
-'''
+_CHILD = "fedcmp.evaluation.lmms.child"
+_CODE, _LAUNCHER = "fedcmp_task", "launch"
 
 
 def task_source(benchmark: Benchmark, environment: Environment) -> Path:
@@ -58,13 +52,13 @@ def task_keys(benchmark: Benchmark, prompts: Prompts | None) -> dict[str, Any]:
             "do_sample": False,
         }
     if prompts.options_inside and benchmark.name == "mmbench":
-        keys["doc_to_text"] = f"!function {_OWN_MODULE}.question_alone"
+        keys["doc_to_text"] = f"!function {_CODE}.question_alone"
     return keys
 
 
 def task_hash(benchmark: Benchmark, environment: Environment, prompts: Prompts | None) -> str:
     """sha256 of our keys and of lmms-eval's files beside its task: what is asked and how it is scored."""
-    found = hashlib.sha256(json.dumps(task_keys(benchmark, prompts), sort_keys=True).encode() + _OWN_CODE.encode())
+    found = hashlib.sha256(json.dumps(task_keys(benchmark, prompts), sort_keys=True).encode() + _child(_CODE))
     for path in sorted(task_source(benchmark, environment).parent.iterdir()):
         if path.is_file() and path.suffix != ".pyc":
             found.update(path.name.encode() + path.read_bytes())
@@ -74,7 +68,7 @@ def task_hash(benchmark: Benchmark, environment: Environment, prompts: Prompts |
 def write_task(
     folder: Path, benchmark: Benchmark, environment: Environment, data: LocalData, prompts: Prompts | None
 ) -> None:
-    """Write one benchmark's task file, and the code that it names, into a folder."""
+    """Write one benchmark's task file, the code that it names and the launcher into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     keys = {
         "include": str(task_source(benchmark, environment)),
@@ -85,7 +79,18 @@ def write_task(
     }
     lines = [f"{key}: {_written(value)}" for key, value in keys.items()]
     write_whole(folder / f"{benchmark.task_name}.yaml", ("\n".join(lines) + "\n").encode())
-    write_whole(folder / f"{_OWN_MODULE}.py", _OWN_CODE.encode())
+    for name in (_CODE, _LAUNCHER):
+        write_whole(folder / f"{name}.py", _child(name))
+
+
+def launcher(folder: Path) -> Path:
+    """The script that `write_task` left in a folder: it starts lmms-eval."""
+    return folder / f"{_LAUNCHER}.py"
+
+
+def _child(name: str) -> bytes:
+    """Code that runs in lmms-eval's environment, where fedcmp is not: hence copied."""
+    return resources.files(_CHILD).joinpath(f"{name}.py").read_bytes()
 
 
 def _written(value: Any) -> str:

@@ -13,7 +13,10 @@ def benchmark_tables(results: Results) -> list[ResultTable]:
     for one in results.comparisons:
         title = _heading(one)
         table = table_of(
-            _lines(results, one), one.scenario.name, caption=f"{one.scenario.title}: the paper's benchmarks"
+            _lines(results, one),
+            one.scenario.name,
+            caption=f"{one.scenario.title}: the paper's benchmarks",
+            standard_errors=True,  # as in the study's other tables
         )
         if table is not None:
             found.append(ResultTable(f"benchmarks-{one.scenario.name}", title, "benchmarks", table))

@@ -69,7 +69,9 @@ def result_tables(results: Results) -> list[ResultTable]:
 
 
 def scenario_heading(one: Comparison) -> str:
-    """The scenario's title and which of the paper's tables has this form."""
+    """The scenario's title and, where suites were asked, which of the paper's tables has this form."""
+    if not any(_measured(one, metric) for metric in SUITES):
+        return f"{one.scenario.title}: losses"
     if one.scenario.name == HEADLINE:
         return f"{one.scenario.title} — the paper's table 1"
     if one.scenario.name in MAIN_SCENARIOS:
