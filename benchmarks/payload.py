@@ -27,8 +27,8 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 from fedcmp.config import Recipe, parse_recipe
-from fedcmp.data.writing import write_whole
 from fedcmp.federation.payload import payload_bytes
+from fedcmp.files import write_whole
 from fedcmp.simulation.sources import cache_folder
 from fedcmp.study.plan import PlannedRun
 from fedcmp.study.single import prepared_pairs, run_single

@@ -23,7 +23,7 @@ os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from fedcmp.config import Recipe, parse_recipe
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 from fedcmp.simulation.judge import judge
 from fedcmp.simulation.train import train
 

@@ -20,8 +20,8 @@ from typing import Any
 from safetensors.torch import load, save
 from torch import Tensor
 
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 
 Tensors = dict[str, Tensor]
 

@@ -15,9 +15,9 @@ from fedcmp.data.features import ImageEncoder, decoded, rejected_pair, stored_pi
 from fedcmp.data.quality import BadPair, BadPairs, Rejected, logger
 from fedcmp.data.shards import Shard, TornShard, read_shard, shard_name, write_shard
 from fedcmp.data.source import PairSource
-from fedcmp.data.writing import TEMPORARY
 from fedcmp.distributed import Group
 from fedcmp.errors import UserError
+from fedcmp.files import TEMPORARY
 
 Progress = Callable[[int, int], object]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from fedcmp.data.batches import collate
 from fedcmp.data.features import FeatureSource
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedcmp.data.quality import Rejected
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,9 @@ from fedcmp.data.images import DEFAULT_MAX_PIXELS
 from fedcmp.data.quality import BadPairs, logger
 from fedcmp.data.shards import Shard, TornShard, read_shard
 from fedcmp.data.source import PairSource
-from fedcmp.data.writing import write_whole
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 
 __all__ = [
     "FeatureSource",

@@ -1,11 +1,10 @@
 """Writing a report: index.html, tables.md and the PNGs, each file whole or not at all."""
 
-import os
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.page import render_page
@@ -96,30 +95,10 @@ def write_files(out: Path, files: Mapping[str, bytes], *, formerly: Iterable[str
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            write_whole(out / name, content)
-        for name in formerly:
-            if name not in files:
-                (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{out}: the report cannot be written ({error.strerror}); give another --out") from error
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that every reader finds either old or new, never half.
-
-    Raises:
-        OSError: it cannot be written; what was there before stays.
-    """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide the report from everyone else
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    for name, content in files.items():
+        write_whole(out / name, content)
+    for name in formerly:
+        if name not in files:
+            (out / name).unlink(missing_ok=True)

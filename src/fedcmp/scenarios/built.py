@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fedcmp.data.writing import TEMPORARY, write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import TEMPORARY, write_whole
 
 FORMAT = 1
 MANIFEST, CENTROIDS, INPUTS = "manifest.json", "centroids.safetensors", "inputs.json"

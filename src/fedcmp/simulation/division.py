@@ -26,8 +26,8 @@ from fedcmp.data.batches import one_pass_order
 from fedcmp.data.features import FeatureSource, decoded
 from fedcmp.data.quality import BadPair
 from fedcmp.data.store import FeatureStore
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.scenarios.clustering.clusters import cross_clusters

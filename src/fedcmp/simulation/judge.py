@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from fedcmp.config import Recipe, dump_recipe, override, parse_recipe, read_dumped
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_metrics, caption_sums
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
+from fedcmp.files import write_whole
 from fedcmp.methods import NOT_FEDERATED
 from fedcmp.model.export import check_export_folder, export_llava
 from fedcmp.model.locations import dtype_of

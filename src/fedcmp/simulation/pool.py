@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+from fedcmp.files import write_whole
 from fedcmp.simulation.crew import TOGETHER, Crew
 from fedcmp.simulation.engine import Engine, Job, Tensors
 from fedcmp.simulation.frames import read_frame, write_frame

@@ -20,10 +20,10 @@ from fedcmp.data.captions import check_vocabulary, tokenize_captions
 from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
 from fedcmp.data.store import FeatureStore
-from fedcmp.data.writing import write_whole
 from fedcmp.distributed import Group
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
+from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions

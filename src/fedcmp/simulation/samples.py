@@ -10,7 +10,7 @@ from typing import Any
 
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import PairSource
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 
 _LARGEST_SIDE = 512
 

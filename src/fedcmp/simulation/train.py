@@ -17,9 +17,9 @@ from filelock import FileLock, Timeout
 
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, read_dumped
-from fedcmp.data.writing import write_whole
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.demand import Ranks

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.config import dump_recipe
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 from fedcmp.study.plan import FORMAT, planned_run
 from fedcmp.study.recipe import StudyRecipe
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcmp.data.writing import write_whole
+from fedcmp.files import write_whole
 from fedcmp.study.plan import PlannedRun, Settings, grid, planned_run
 from fedcmp.study.recipe import StudyRecipe
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.config import Recipe, read_dumped
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.runs import RunFolder
 from fedcmp.tracking.points import points
 from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker

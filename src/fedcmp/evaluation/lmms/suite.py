@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.answers import Answers, read_answers
 from fedcmp.evaluation.lmms.benchmarks import Benchmark, Prompts
@@ -23,6 +22,7 @@ from fedcmp.evaluation.lmms.datasets import LocalData, find_dataset
 from fedcmp.evaluation.lmms.environment import Environment
 from fedcmp.evaluation.lmms.judge import Judge, judge_prompt_hash
 from fedcmp.evaluation.lmms.tasks import task_hash, task_keys, write_task
+from fedcmp.files import write_whole
 
 FORMAT = 1  # of result files
 Say = Callable[[str], None]

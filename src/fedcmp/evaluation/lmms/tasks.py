@@ -9,11 +9,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import Benchmark, Prompts
 from fedcmp.evaluation.lmms.datasets import LocalData
 from fedcmp.evaluation.lmms.environment import Environment
+from fedcmp.files import write_whole
 
 _CHILD = "fedcmp.evaluation.lmms.child"
 _CODE, _LAUNCHER = "fedcmp_task", "launch"

@@ -23,9 +23,9 @@ from torch import Tensor
 
 from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import ImageEncoder, encode_pictures, torch_dtype
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation
+from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat
 from fedcmp.world.suites import SUITES, build_suite
 from fedcmp.world.suites.frozen import FROZEN

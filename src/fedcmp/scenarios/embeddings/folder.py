@@ -25,8 +25,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from fedcmp.data.quality import Rejected
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 
 Part = Literal["image", "text"]
 PARTS: tuple[Part, ...] = ("image", "text")

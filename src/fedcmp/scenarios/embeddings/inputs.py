@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.scenarios.embeddings.folder import FORMAT, INDEX
 
 INPUTS = "inputs.json"

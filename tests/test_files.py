@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedcmp.data.writing import write_whole
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 
 
 def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
