@@ -40,6 +40,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/world.py --out results/world.json
 	$(BIN)/python benchmarks/training.py | tee results/training.txt
 	$(BIN)/python benchmarks/startup.py --out results/startup.txt
+	$(BIN)/python benchmarks/pictures.py --out results/pictures.txt
 	$(BIN)/python benchmarks/aggregation.py | tee results/aggregation.txt
 	$(BIN)/python benchmarks/precision.py --out results/precision.json
 	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt

@@ -58,6 +58,9 @@ class FakeEncoder:
     def __init__(self, *, scale: float = 1.0, fail_after: int | None = None):
         self.scale, self.fail_after, self.seen = scale, fail_after, 0
 
+    def resized(self, image: Image.Image) -> Image.Image:
+        return image
+
     def encode(self, images: list[Image.Image]) -> Tensor:
         self.seen += len(images)
         if self.fail_after is not None and self.seen > self.fail_after:

@@ -1,6 +1,8 @@
 """Features in passing, and their equality with stored ones."""
 
+import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -75,6 +77,24 @@ def test_decoding_ahead_keeps_the_order() -> None:
         assert [index for index, _ in found] == list(range(49, -1, -1))
         assert [index for index, item in found if isinstance(item, BadPair)] == [31, 0]
         assert all(item.tobytes() == picture(index).tobytes() for index, item in found if isinstance(item, Image.Image))
+
+
+def test_pictures_are_resized_where_they_are_decoded() -> None:
+    class Halving(FakeEncoder):
+        threads: ClassVar[set[int]] = set()
+
+        def resized(self, image: Image.Image) -> Image.Image:
+            self.threads.add(threading.get_ident())
+            return image.resize((image.width // 2, image.height // 2))
+
+        def encode(self, images: list[Image.Image]) -> Tensor:
+            assert all(image.size == (picture(0).width // 2, picture(0).height // 2) for image in images)
+            return super().encode(images)
+
+    alone, together = (OnTheFlyFeatures(list_source(40), Halving(), decode_threads=n).gather(range(40)) for n in (1, 3))
+    assert threading.get_ident() in Halving.threads
+    assert len(Halving.threads) > 1
+    assert torch.equal(alone[1], together[1])
 
 
 class Constant(FakeEncoder):

@@ -53,6 +53,36 @@ def test_the_fast_preprocessing_equals_the_librarys(encoder):
     torch.testing.assert_close(encoder.pixel_values(images), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("size", [(48, 48), (100, 20), (640, 480), (31, 333)])
+def test_pictures_resized_apart_are_those_of_the_librarys_processor(encoder, size):
+    """So that several threads may resize them."""
+    noise = np.random.RandomState(1).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+    image = Image.fromarray(noise)
+    expected = encoder.processor(images=[image], return_tensors="pt")["pixel_values"]
+    resized = encoder.resized(image)
+    assert resized.size == (48, 48)
+    torch.testing.assert_close(encoder.pixel_values([resized]), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encoder.pixel_values([image]), expected, rtol=0, atol=1e-5)
+
+
+def test_a_processor_that_does_something_else_with_other_sizes_keeps_its_way(encoder):
+    own = encoder.processor
+
+    class TurnsLargePictures:
+        """Only where it also rescales: what it makes apart is then not what it makes in one."""
+
+        rescale_factor, image_mean, image_std = own.rescale_factor, own.image_mean, own.image_std
+        do_rescale = do_normalize = True
+
+        def __call__(self, *, images, do_rescale=True, **named):
+            turned = [image.rotate(180) if do_rescale and image.size != (48, 48) else image for image in images]
+            return own(images=turned, do_rescale=do_rescale, **named)
+
+    fast = type(encoder._fast).proven_equal(TurnsLargePictures(), 48, torch.device("cpu"))
+    large = Image.new("RGB", (100, 70))
+    assert fast.resized(large) is large
+
+
 def test_pictures_of_any_size_come_in(encoder):
     images = [Image.fromarray(np.full((h, w, 3), 90, np.uint8)) for h, w in ((20, 100), (480, 640), (48, 48))]
     assert encoder.encode(images).shape == (3, 9, 128)

@@ -34,7 +34,7 @@ class ShardBuilder:
         form: how the features are stored.
         batch_size: pictures a call of the encoder.
         max_pixels: see `images.decode_image`.
-        decode_threads: pictures decoded at a time.
+        decode_threads: pictures decoded and resized at a time.
         ledger: counts the bad pairs.
         progress: called with (pairs done, pairs in all).
     """
@@ -100,7 +100,13 @@ class ShardBuilder:
         rows: list[int] = []
         bad: list[Rejected] = []
         images: list[Image.Image] = []  # of the last rows, not encoded yet
-        pictures = decoded(self.source, range(first, stop), max_pixels=self.max_pixels, threads=self.decode_threads)
+        pictures = decoded(
+            self.source,
+            range(first, stop),
+            resize=self.encoder.resized,
+            max_pixels=self.max_pixels,
+            threads=self.decode_threads,
+        )
         for index, picture in pictures:
             if isinstance(picture, BadPair):
                 bad.append(rejected_pair(self.source, index, picture))

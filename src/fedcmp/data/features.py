@@ -7,7 +7,7 @@ Shapes: n pictures, P patches (visual tokens) a picture, D width of the vision e
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
@@ -27,8 +27,12 @@ from fedcmp.errors import UserError
 class ImageEncoder(Protocol):
     """A frozen vision encoder with its preprocessing."""
 
+    def resized(self, image: Image.Image) -> Image.Image:
+        """Return what `encode` would make of an RGB picture's size first; called by several threads at a time."""
+        ...
+
     def encode(self, images: list[Image.Image]) -> Tensor:
-        """Encode n RGB pictures of any size to (n, P, D) features, the same P and D every time."""
+        """Encode n RGB pictures, resized or of any size, to (n, P, D) features, the same P and D every time."""
         ...
 
     def fingerprint(self) -> str:
@@ -80,7 +84,7 @@ class OnTheFlyFeatures:
             bad_pairs: the ledger that stops a pass with too many bad pairs; none counts them without a limit.
             batch_size: most pictures a call of the encoder.
             max_pixels: see `images.decode_image`.
-            decode_threads: pictures decoded at a time.
+            decode_threads: pictures decoded and resized at a time.
         """
         self.source, self.encoder, self.dtype = source, encoder, torch_dtype(feature_dtype)
         self._form = feature_form(feature_dtype)
@@ -107,7 +111,10 @@ class OnTheFlyFeatures:
         kept: list[int] = []
         images: list[Image.Image] = []
         encoded: list[Tensor] = []
-        for index, picture in decoded(self.source, wanted, max_pixels=self._max_pixels, threads=self._threads):
+        pictures = decoded(
+            self.source, wanted, resize=self.encoder.resized, max_pixels=self._max_pixels, threads=self._threads
+        )
+        for index, picture in pictures:
             if isinstance(picture, BadPair):
                 self._note(index, picture)
                 continue
@@ -179,9 +186,21 @@ def stored_pictures(
 
 
 def decoded(
-    source: PairSource, indices: Iterable[int], *, max_pixels: int, threads: int = 1
+    source: PairSource,
+    indices: Iterable[int],
+    *,
+    max_pixels: int,
+    threads: int = 1,
+    resize: Callable[[Image.Image], Image.Image] | None = None,
 ) -> Iterator[tuple[int, Image.Image | BadPair]]:
-    """Read and decode pictures in the order of `indices`, a few ahead of the reader with more than one thread.
+    """Read, decode and resize pictures in the order of `indices`, a few ahead of the reader with more than one thread.
+
+    Args:
+        source: the pairs.
+        indices: which of them.
+        max_pixels: see `images.decode_image`.
+        threads: pictures that are worked on at a time; the result is the same.
+        resize: the encoder's; none leaves pictures as they are.
 
     Yields:
         (index, the RGB picture) or (index, what is wrong with the pair).
@@ -189,7 +208,8 @@ def decoded(
 
     def one(index: int) -> tuple[int, Image.Image | BadPair]:
         try:
-            return index, decode_image(source.read_image(index), max_pixels=max_pixels)
+            picture = decode_image(source.read_image(index), max_pixels=max_pixels)
+            return index, picture if resize is None else resize(picture)
         except BadPair as bad:
             return index, bad
 

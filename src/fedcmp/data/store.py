@@ -223,7 +223,7 @@ def build_feature_store(
         batch_size: pictures a call of the encoder.
         max_bad_fraction: share of the pairs that may be bad, records refused on opening the source included.
         max_pixels: see `images.decode_image`.
-        decode_threads: pictures decoded at a time.
+        decode_threads: pictures decoded and resized at a time.
         progress: called with (pairs done, pairs in all) after each batch, and at the end; with a group, an
             estimate from this rank's share.
         group: the ranks that make the shards; this is called on rank 0, `sharing.build_share` on the others.

@@ -65,7 +65,7 @@ class VisionEncoder:
         self.processor: Any = load(AutoImageProcessor, where, KEY)
         self._fingerprint: str | None = None
         self._keep_layers_below(layers)
-        self._fast = _FastPreprocessing.proven_equal(self.processor, self.image_size)
+        self._fast = _FastPreprocessing.proven_equal(self.processor, self.image_size, self.device)
         pixels = self.pixel_values([Image.new("RGB", (self.image_size, self.image_size))])
         self.grid = (int(pixels.shape[-2]) // self.patch_size, int(pixels.shape[-1]) // self.patch_size)
         tokens = self._tokens(pixels).shape[1]
@@ -121,12 +121,20 @@ class VisionEncoder:
         states = [kept[id(module)] for module in self._hooked]
         return states[0] if len(states) == 1 else torch.cat(states, -1)
 
+    def resized(self, image: Image.Image) -> Image.Image:
+        """An RGB picture of any size -> one whose pixel values are the same, of the encoder's own size if it can be.
+
+        Resizing takes most of the time, and may go on in several threads.
+        """
+        return image if self._fast is None else self._fast.resized(image)
+
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB pictures of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
-        if self._fast is not None and all(image.size == self._fast.size for image in images):
-            pixels = self._fast(images)
+        resized = [self.resized(image) for image in images]
+        if self._fast is not None and all(image.size == self._fast.size for image in resized):
+            pixels = self._fast(resized)
         else:
-            pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
+            pixels = self.processor(images=resized, return_tensors="pt")["pixel_values"]
         return pixels.to(self.device, self.dtype)
 
     @torch.no_grad()
@@ -156,29 +164,48 @@ def _check_fixed_resolution(name: str, model_type: str, config: Any) -> None:
 
 
 class _FastPreprocessing:
-    """Rescale and normalise whole batches of pictures that need no resizing."""
+    """The image processor in two steps: each picture resized apart, then whole batches rescaled and normalised."""
 
-    def __init__(self, processor: Any, side: int) -> None:
+    def __init__(self, processor: Any, side: int, device: torch.device) -> None:
         self.size = (side, side)
+        self._processor, self._resizes = processor, False
         scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
         mean = torch.tensor(processor.image_mean if processor.do_normalize else [0.0] * 3)
         std = torch.tensor(processor.image_std if processor.do_normalize else [1.0] * 3)
-        self.gain, self.offset = (scale / std).view(3, 1, 1), (mean / std).view(3, 1, 1)
+        self._gain, self._offset = ((scale / std).view(3, 1, 1).to(device), (mean / std).view(3, 1, 1).to(device))
 
     @classmethod
-    def proven_equal(cls, processor: Any, side: int) -> "_FastPreprocessing | None":
-        """The fast route, if a random picture comes out as the library's processor makes it."""
+    def proven_equal(cls, processor: Any, side: int, device: torch.device) -> "_FastPreprocessing | None":
+        """The fast route, if random pictures come out as the library's processor makes them."""
         try:
-            fast = cls(processor, side)
-            noise = np.random.RandomState(0).randint(0, 256, (side, side, 3)).astype(np.uint8)
-            picture = Image.fromarray(noise)
-            expected = processor(images=[picture], return_tensors="pt")["pixel_values"]
-            got = fast([picture])
-        except (AttributeError, TypeError):
+            fast = cls(processor, side, device)
+            if not fast._agrees(side, side):
+                return None
+            fast._resizes = True
+            fast._resizes = all(fast._agrees(*other) for other in ((2 * side, side + 7), (side - 5, 3 * side)))
+        except (AttributeError, TypeError, ValueError):
             return None
-        same = got.shape == expected.shape and torch.allclose(got, expected.float(), rtol=0, atol=1e-5)
-        return fast if same else None
+        return fast
+
+    def resized(self, image: Image.Image) -> Image.Image:
+        """What the processor resizes and crops, as 8-bit RGB; the picture itself where it does something else."""
+        if image.size == self.size or not self._resizes:
+            return image
+        whole = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
+        return Image.fromarray(whole["pixel_values"][0].transpose(1, 2, 0))
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images]))
-        return pixels.permute(0, 3, 1, 2).float() * self.gain - self.offset
+        """RGB pictures of the right size -> (B, 3, side, side), float32."""
+        pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(self._gain.device)
+        # in place: a batch in float32 fills the caches many times over
+        return pixels.permute(0, 3, 1, 2).float().mul_(self._gain).sub_(self._offset)
+
+    def _agrees(self, width: int, height: int) -> bool:
+        noise = np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype(np.uint8)
+        picture = Image.fromarray(noise)
+        expected = self._processor(images=[picture], return_tensors="pt")["pixel_values"].float()
+        resized = self.resized(picture)
+        if resized.size != self.size:
+            return False
+        got = self([resized]).cpu()
+        return got.shape == expected.shape and torch.allclose(got, expected, rtol=0, atol=1e-5)

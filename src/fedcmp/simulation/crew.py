@@ -162,7 +162,7 @@ class _Rank:
         else:
             collection = training_collections(recipe, _silent)[number]
         self._encoder = self._encoder or load_encoder(recipe)
-        folder, options = cache_folder(recipe) / "features", store_options(recipe)
+        folder, options = cache_folder(recipe) / "features", store_options(recipe, self._encoder)
         build_share(collection.source, self._encoder, folder, shard_size=shard_size, group=self._group, **options)
 
     def _open(self, prepared: Path) -> None:

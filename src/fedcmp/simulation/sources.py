@@ -19,12 +19,13 @@ from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
 from fedcmp.data.pairs import PairSource, first_pairs, open_pairs
 from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
-from fedcmp.distributed import ALONE, Group
+from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.export import Split, export_world
 from fedcmp.world.scene import WORLD_REVISION
 
 Progress = Callable[[str, int, int], None]
+_PICTURE_THREADS = 8  # for one GPU
 
 
 def cache_folder(recipe: Recipe) -> Path:
@@ -120,13 +121,18 @@ def frozen_features(
         ledger = BadPairs(source.name, total=total, max_bad_fraction=data.max_bad_fraction)
         ledger.recall(source.rejected)
         return OnTheFlyFeatures(
-            source, encoder, feature_dtype=data.feature_dtype, bad_pairs=ledger, max_pixels=data.max_pixels
+            source,
+            encoder,
+            feature_dtype=data.feature_dtype,
+            bad_pairs=ledger,
+            max_pixels=data.max_pixels,
+            decode_threads=picture_threads(encoder.device),
         )
     return ensure_feature_store(
         collection.source,
         encoder,
         cache_folder(recipe) / "features",
-        **store_options(recipe),
+        **store_options(recipe, encoder),
         group=group,
         call_others=call_others,
         progress=None if progress is None else lambda d, t: progress(f"frozen features of {collection.name}", d, t),
@@ -139,15 +145,22 @@ class StoredAs(TypedDict):
     feature_dtype: FeatureDtype
     max_bad_fraction: float
     max_pixels: int
+    decode_threads: int
 
 
-def store_options(recipe: Recipe) -> StoredAs:
+def picture_threads(device: torch.device) -> int:
+    """How many pictures are decoded and resized at a time: beside a CPU's encoder one, for a GPU's what it can take."""
+    return 1 if device.type == "cpu" else max(1, min(_PICTURE_THREADS, (os.cpu_count() or 1) // ranks_here()))
+
+
+def store_options(recipe: Recipe, encoder: VisionEncoder) -> StoredAs:
     """How the recipe's features are stored."""
     data = recipe.data
     return {
         "feature_dtype": data.feature_dtype,
         "max_bad_fraction": data.max_bad_fraction,
         "max_pixels": data.max_pixels,
+        "decode_threads": picture_threads(encoder.device),
     }
 
 
