@@ -112,6 +112,7 @@ def test_the_split_with_more_rounds_makes_the_curves():
     test, validation = run_of("m", [1.0]), run_of("m", [1.0, 0.9], split="validation")
     assert curve_split([Method("m", "m", (test,))]) == "test"
     assert curve_split([Method("m", "m", (test, validation))]) == "validation"
+    assert curve_split([Method("m", "m", (run_of("m", [1.0], split="held out"),))]) == "held out"
 
 
 def test_a_reference_counts_once_a_seed_however_many_runs_measured_it():

@@ -28,13 +28,13 @@ RECIPE = {
 LINES = [
     {"kind": "data", "client": 0, "client_name": "north|south", "num_pairs": 70, "bad_pairs": {"missing": 2}},
     {"kind": "data", "client": 1, "client_name": "east", "num_pairs": 30, "wrong_captions": 3},
-    {"kind": "evaluation", "round": 0, "model": "blind", "split": "test", "caption_loss": 2.5},
-    {"kind": "evaluation", "round": 1, "model": "global", "split": "test", "caption_loss": 2.0},
+    {"kind": "evaluation", "round": 0, "model": "blind", "split": "held out", "caption_loss": 2.5},
+    {"kind": "evaluation", "round": 1, "model": "global", "split": "held out", "caption_loss": 2.0},
     {
         "kind": "evaluation",
         "round": 2,
         "model": "global",
-        "split": "test",
+        "split": "held out",
         "caption_loss": 1.25,
         "worst_group": "east",
         "worst_group_loss": 1.5,
@@ -56,6 +56,7 @@ def test_recipe_data_and_figures_are_told(run):
     assert "100 image-caption pairs in llava format, scenario `given`" in card
     assert "| north\\|south | 70 | 2 | 0 |" in card
     assert "| east | 30 | 0 | 3 |" in card
+    assert "On held-out pairs of the same clients; losses" in card
     assert "| this model (round 2) | 1.250 | 1.500 east | 62.5 % |" in card
     assert "| blind: the same LLM without the picture | 2.500 | – | – |" in card
     assert "torch 2.13.0, fedcmp 0.1.0" in card

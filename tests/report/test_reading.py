@@ -4,6 +4,9 @@ import pytest
 
 from fedcmp.errors import UserError
 from fedcmp.report import load_runs
+from fedcmp.report.methods import CAPTION_LOSS
+from fedcmp.report.records import SPLITS
+from fedcmp.report.summary import Comparison
 
 from .fakes import PROJECTOR_BYTES, write_lines, write_run
 
@@ -52,6 +55,28 @@ def test_of_two_lines_about_the_same_thing_the_later_counts(tmp_path):
     run = load_runs(tmp_path)[0]
     assert run.seconds == 13.0
     assert run.num_bytes == 200
+
+
+def test_an_opening_round_is_sent_too(tmp_path):
+    rounds = [{"kind": "round", "round": number, "bytes_sent": 100} for number in (1, 2)]
+    write_lines(tmp_path, [{"kind": "opening", "round": 1, "bytes_sent": 30}] * 2 + rounds)
+    assert load_runs(tmp_path)[0].num_bytes == 230
+
+
+@pytest.mark.parametrize("measured", [["held out"], ["validation"], ["validation", "test"], ["test", "held out"]])
+def test_figures_are_of_the_split_that_was_measured(tmp_path, measured):
+    """One's own data have no test split, but what each client holds out."""
+    lines = [
+        {"kind": "evaluation", "round": 1, "model": model, "split": split, "caption_loss": loss + SPLITS.index(split)}
+        for split in measured
+        for model, loss in (("blind", 2.5), ("global", 1.5))
+    ]
+    write_lines(tmp_path, lines)
+    run = load_runs(tmp_path)[0]
+    first = min(map(SPLITS.index, measured))
+    assert run.split == SPLITS[first]
+    assert run.reference("blind").caption_loss == 2.5 + first
+    assert Comparison.of([run]).methods[0].figure(CAPTION_LOSS).mean == 1.5 + first
 
 
 def test_unknown_kinds_and_keys_and_stray_values_are_passed_over(tmp_path):

@@ -144,8 +144,17 @@ def test_odd_files_with_an_open_vocabulary(own_data, byte_level_llm, siglip_fold
     assert evaluations[-1]["question_accuracy"] is None
     initial = next(line for line in evaluations if line["model"] == "initial")
     assert evaluations[-1]["caption_loss"] < initial["caption_loss"]
-    assert "fedcmp" in done.stdout
+    loss = f"{evaluations[-1]['caption_loss']:.3f}"
+    assert loss in done.stdout
+    tables = (own_data / "runs" / "own" / "report" / "tables.md").read_text()
+    assert "| Caption loss (nats/token) |" in tables
+    assert loss in tables
+    assert "embedded world" not in tables.split("## Citation")[0]
+    page = (own_data / "runs" / "own" / "report" / "index.html").read_text()
+    assert "nats per caption token, held-out pairs, lower is better" in page
+    assert "Nothing has been evaluated" not in page
     fedcmp(own_data, world_cache, "export", run, own_data / "llava")
+    assert f"| this model (round {evaluations[-1]['round']}) | {loss} |" in (own_data / "llava/README.md").read_text()
 
 
 def test_features_computed_in_passing_give_the_same_projector(own_data, byte_level_llm, world_cache):

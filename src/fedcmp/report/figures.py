@@ -6,6 +6,7 @@ from fedcmp.report.dotchart import Dot, dot_chart
 from fedcmp.report.linechart import Level, Line, LineChart
 from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_figure
 from fedcmp.report.panels import HALF, NARROW, WIDE, Panel, cut_note, large_chart, two_sizes
+from fedcmp.report.records import say_split
 from fedcmp.report.summary import BLIND, Comparison
 
 
@@ -53,7 +54,7 @@ def curve_panels(comparison: Comparison) -> list[Panel]:
         unit = "nats per caption token" if metric.unit == "nats/token" else metric.unit
         width, height = (WIDE, 380.0) if metric is CAPTION_LOSS else (HALF, 320.0)
         drawing = large_chart(chart, width, height)
-        panels.append(Panel(metric.title, f"{unit}, {split} split, {better}", drawing, cut_note(chart)))
+        panels.append(Panel(metric.title, f"{unit}, {say_split(split)}, {better}", drawing, cut_note(chart)))
     return panels
 
 

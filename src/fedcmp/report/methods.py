@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fedcmp.report.reading import Run
-from fedcmp.report.records import Evaluation
+from fedcmp.report.records import SPLITS, Evaluation
 
 # Noise of one seed on the embedded world, in nats of caption loss: two methods closer than this are not told apart.
 SEED_NOISE = 0.005
@@ -108,10 +108,10 @@ class Method:
         return tuple(run for run in self.runs if run.finished) or self.runs
 
     def last_measures(self) -> list[tuple[Evaluation, ...]]:
-        """For each counted run, what its model (or its clients' models) last scored, on the test split if it can."""
+        """For each counted run, what its model (or its clients' models) last scored."""
         found = []
         for run in self.counted:
-            measures = run.measures("test") or run.measures("validation")
+            measures = run.measures(run.split)
             if measures:
                 found.append(measures[max(measures)])
         return found
@@ -243,12 +243,9 @@ def recipe_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def curve_split(methods: Sequence[Method]) -> str:
-    """The split whose curves hold more rounds over all methods: "test" unless "validation" was measured more often."""
-    rounds = {
-        split: sum(len(run.measures(split)) for method in methods for run in method.runs)
-        for split in ("test", "validation")
-    }
-    return "validation" if rounds["validation"] > rounds["test"] else "test"
+    """The split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
+    rounds = {split: sum(len(run.measures(split)) for method in methods for run in method.runs) for split in SPLITS}
+    return max(SPLITS, key=lambda split: rounds[split])
 
 
 def reference_figure(methods: Sequence[Method], model: str, metric: Metric) -> Figure | None:
@@ -270,7 +267,7 @@ def _references(methods: Sequence[Method], model: str) -> list[tuple[Evaluation,
     found = []
     for method in methods:
         for run in method.runs:
-            line = run.reference(model, "test") or run.reference(model, "validation")
+            line = run.reference(model)
             if line is not None:
                 found.append((line, run.seed))
     return found

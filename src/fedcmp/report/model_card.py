@@ -13,7 +13,7 @@ import tomli_w
 
 from fedcmp.report.benchmarks import BENCHMARKS, RESULTS, read_results
 from fedcmp.report.reading import Run, load_runs
-from fedcmp.report.records import Evaluation
+from fedcmp.report.records import Evaluation, say_split
 
 _HIDDEN = {"run": ("folder", "cache", "workers"), "data": ("pairs", "images", "clients")}
 _PLACES = {
@@ -156,17 +156,17 @@ def _data(run: Run, client: int | None) -> list[str]:
 
 
 def _figures(run: Run, client: int | None) -> list[str]:
-    split = str(run.recipe.get("evaluation", {}).get("split", "test"))
-    measured = run.measures(split)
+    measured = run.measures(run.split)
     last = measured[max(measured)] if measured else ()
     mine = [line for line in last if client is None or line.client == client]
     rows = [(f"this model (round {line.round})", line) for line in mine[:1]]
     told = {"blind": "blind: the same LLM without the picture", "initial": "projector before training"}
-    rows += [(words, line) for name, words in told.items() if (line := run.reference(name, split)) is not None]
+    rows += [(words, line) for name, words in told.items() if (line := run.reference(name)) is not None]
     if not rows:
         return ["Not evaluated."]
+    where = "" if run.split == "held out" else f" ({say_split(run.split)})"
     lines = [
-        f"On held-out pairs of the same clients ({split}); losses in nats a caption token.",
+        f"On held-out pairs of the same clients{where}; losses in nats a caption token.",
         "",
         "| Model | Caption loss | Worst group's loss | Question accuracy |",
         "| --- | ---: | ---: | ---: |",

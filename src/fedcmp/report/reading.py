@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.errors import UserError
-from fedcmp.report.records import ClientRound, Evaluation, Holding, Sample, ServerRound, number, whole
+from fedcmp.report.records import SPLITS, ClientRound, Evaluation, Holding, Sample, ServerRound, number, whole
 
 METRICS = "metrics.jsonl"
 
@@ -35,6 +35,7 @@ class Run:
     samples: tuple[Sample, ...] = ()
     finished: bool = False
     finished_seconds: float | None = None
+    opening_bytes: int = 0
 
     @property
     def federated(self) -> bool:
@@ -51,10 +52,15 @@ class Run:
 
     @property
     def num_bytes(self) -> int | None:
-        """Bytes sent over the network in both directions; None for a method that sends nothing."""
+        """Bytes sent in both directions, in an opening round too; None for a method that sends nothing."""
         known = [line.num_bytes for line in self.server_rounds if line.num_bytes is not None]
         total = sum(known) if known else sum(line.num_bytes for line in self.client_rounds)
-        return total if self.federated and total > 0 else None
+        return total + self.opening_bytes if self.federated and total > 0 else None
+
+    @property
+    def data_format(self) -> str:
+        """Format of the pairs; "world" where the recipe does not say."""
+        return str(_table(self.recipe, "data").get("format") or "world")
 
     @property
     def num_pairs(self) -> int | None:
@@ -73,7 +79,7 @@ class Run:
         """Evaluations of what the run offers, by round: one global model, or all clients' own models.
 
         Args:
-            split: "test" or "validation".
+            split: one of SPLITS.
 
         Returns:
             Round -> evaluations, rounds ascending. Where the run has clients' models only, a round counts when every
@@ -90,10 +96,15 @@ class Run:
         needed = 1 if offered == "global" else max(most, planned)
         return {round_: tuple(found[round_]) for round_ in sorted(found) if len(found[round_]) >= needed}
 
-    def reference(self, model: str, split: str) -> Evaluation | None:
+    @property
+    def split(self) -> str:
+        """Whose figures count: the first of SPLITS on which what the run offers was measured."""
+        return next((split for split in SPLITS if self.measures(split)), SPLITS[0])
+
+    def reference(self, model: str) -> Evaluation | None:
         """The evaluation of a model that does not learn ("blind", "initial"), None where it was not measured."""
-        found = [line for line in self.evaluations if line.model == model and line.split == split]
-        return found[-1] if found else None
+        found = [line for line in self.evaluations if line.model == model and line.split in SPLITS]
+        return min(reversed(found), key=lambda line: SPLITS.index(line.split), default=None)
 
 
 def load_runs(folder: Path) -> list[Run]:
@@ -182,6 +193,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
     clients: dict[object, ClientRound] = {}
     servers: dict[object, ServerRound] = {}
     holdings: dict[object, Holding] = {}
+    openings: dict[object, int] = {}
     finished: Mapping[str, object] | None = None
     last = max((index for index, line in enumerate(lines) if line.strip()), default=-1)
     for index, raw in enumerate(lines):
@@ -203,6 +215,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         elif kind == "round":
             server = ServerRound.from_line(line)
             servers[server.round] = server
+        elif kind == "opening":
+            openings[line.get("round")] = whole(line.get("bytes_sent")) or 0
         elif kind == "data":
             holding = Holding.from_line(line)
             holdings[holding.client] = holding
@@ -213,6 +227,7 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         "client_rounds": tuple(sorted(clients.values(), key=lambda line: (line.round, line.client))),
         "server_rounds": tuple(sorted(servers.values(), key=lambda line: line.round)),
         "holdings": tuple(sorted(holdings.values(), key=lambda line: line.client)),
+        "opening_bytes": sum(openings.values()),
         "finished": finished is not None,
         "finished_seconds": number(finished.get("seconds")) if finished else None,
     }

@@ -41,6 +41,15 @@ def numbers(value: object) -> dict[str, float]:
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
+# of which pairs figures are; one's own data have no splits, only what each client holds out; those first are preferred
+SPLITS = ("test", "held out", "validation")
+
+
+def say_split(split: str) -> str:
+    """Name the pairs of a split in a caption."""
+    return "held-out pairs" if split == "held out" else f"{split} split"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One model measured on one split after one round; losses in nats per caption token, accuracies in [0, 1]."""

@@ -171,8 +171,13 @@ def spread_notes(methods: Sequence[Method]) -> tuple[str, ...]:
         notes.append(f"± is the standard deviation over {seeds} seeds.")
     if any(method.federated and figure.spread is None for method, figure in figures):
         notes.append(
-            f"{'Without ±: one' if counts else 'One'} seed, so no spread over seeds is known. In the embedded world "
-            "seeds alone move the caption loss by .002 to .005 nats: differences of a few thousandths are noise."
+            f"{'Without ±: one' if counts else 'One'} seed, so no spread over seeds is known"
+            + (
+                ". In the embedded world seeds alone move the caption loss by .002 to .005 nats: differences of a few "
+                "thousandths are noise."
+                if all(run.data_format == "world" for method in methods for run in method.runs)
+                else ": small differences may be noise, the more so the fewer pairs were held out."
+            )
         )
     for method, figure in figures:
         if figure.over == "clients":
