@@ -58,6 +58,7 @@ kind = "given"
     assert recipe.data.clients[0].pairs == tmp_path / "a/pairs.json"
     assert recipe.data.clients[0].images == tmp_path / "a/images"
     assert recipe.data.clients[1].pairs == [Path("/somewhere/b.json")]
+    assert recipe.scenario.clients == 2
 
 
 def test_whole_numbers_are_numbers_and_strings_are_paths(tmp_path):

@@ -56,9 +56,13 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
         UserError: names `source` and the key of the first mistake.
     """
     try:
-        return Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{source}: {first_mistake(error, content, Recipe)}") from error
+    if recipe.data.clients:  # they are counted, whatever scenario.clients says
+        scenario = recipe.scenario.model_copy(update={"clients": len(recipe.data.clients)})
+        recipe = recipe.model_copy(update={"scenario": scenario})
+    return recipe
 
 
 def dump_recipe(recipe: Recipe, **extra: dict[str, Any]) -> str:
