@@ -51,9 +51,10 @@ benchmarks: $(STAMP)
 # The demo's recipe over three seeds, mean and spread: minutes.
 results: $(STAMP)
 	for seed in 1 2 3; do \
-	    $(BIN)/fedcmp train recipes/demo.toml --overwrite -o run.folder=runs/results -o run.name=seed-$$seed -o run.seed=$$seed || exit; \
+	    $(BIN)/fedcmp train recipes/demo.toml --overwrite -o run.folder=runs/demo-seeds -o run.name=seed-$$seed -o run.seed=$$seed || exit; \
 	done
-	$(BIN)/fedcmp report runs/results --out results/demo
+	$(BIN)/fedcmp report runs/demo-seeds --out results/demo/report
+	$(BIN)/python docs/quote_tables.py results/*/report/tables.md -- README.md docs/results.md
 
 # What is missing of the study is run (hours; stop it when you like, it goes on), then its tables are put into the documents.
 study: $(STAMP)
