@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fedcmp.errors import UserError
+from fedcmp.model import hub
 
 EMBEDDED = "world"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,6 +45,8 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
 def load(factory: Any, name: str, key: str, **options: Any) -> Any:
     """`factory.from_pretrained(name, **options)`, its failures told in one line.
 
+    A hub name is looked for in the hub's cache alone where the hub does not answer (hub.py).
+
     Args:
         factory: a class of transformers; for models use `load_model`.
         name: a folder or hub name, as `resolve` gives it.
@@ -51,13 +54,20 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         options: further arguments of from_pretrained.
 
     Raises:
-        UserError: whatever transformers could not load: files missing, damaged, or in need of another library.
+        UserError: whatever transformers could not load: files missing, damaged, or in need of another library; a hub
+            name that is not in the cache while the hub does not answer.
     """
+    away = None if Path(name).is_dir() else hub.unreachable(name)
+    if away is not None:
+        if not hub.is_cached(name):
+            raise UserError(f"{key} = {name!r}: not in the hub's cache, and {away}; {hub.MEND}")
+        options |= {"local_files_only": True}
     try:
         return factory.from_pretrained(name, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
+        where = "" if away is None else f" from the hub's cache, and {away}"
+        raise UserError(f"{key} = {name!r}: transformers cannot load it{where} ({reason})") from error
 
 
 def load_model(factory: Any, name: str, key: str, *, dtype: torch.dtype) -> Any:
