@@ -1,4 +1,4 @@
-"""What lies at a run's place already, and whether the new run may begin or go on there. Loads no model library."""
+"""What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
 
 from typing import Any
 
