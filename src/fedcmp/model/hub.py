@@ -15,7 +15,7 @@ from huggingface_hub.errors import HfHubHTTPError
 MEND = "give a local folder, or fill the cache where there is a network and set HF_HUB_OFFLINE=1"
 _PATIENCE = 5  # seconds for an answer, where HF_HUB_ETAG_TIMEOUT does not say otherwise
 _PAUSE = 1.0  # seconds before the second and last try: a name server may have missed one question
-_REMEMBERED = 60.0  # seconds; a session that goes on for hours may have a network later
+_REMEMBERED = 600.0  # seconds; a session that goes on for hours may have a network later
 _asked: tuple[float, str | None] | None = None  # when, and what `unreachable` said
 
 

@@ -166,14 +166,15 @@ def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
                 clients = len(built.clients)
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
                 collections = [pairs] if pairs else []
-            if pairs is None:
+            if pairs is None or recipe.scenario.manifest is None:
                 opened = training_collections(recipe, lambda _what, _done, _total: None)
                 collections = [len(collection.source) for collection in opened]
                 pairs = sum(collections)
         except UserError as error:
             if insist:
                 raise
-            unknown.append(f"the number of pairs: {error}")
+            if pairs is None:
+                unknown.append(f"the number of pairs: {error}")
     vision = known(lambda: vision_size(model.vision, layer=model.vision_layer, strategy=model.vision_strategy))
     language = known(lambda: language_size(model.language))
     return Sizes(vision, language, pairs, judged, clients, unknown, tuple(collections))
