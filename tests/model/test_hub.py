@@ -1,6 +1,7 @@
 """Hub names: with a hub (a small server here), without one, and from its cache alone."""
 
 import json
+import shutil
 import threading
 import time
 from collections import Counter
@@ -12,8 +13,10 @@ from transformers import AutoConfig, LlamaConfig
 
 from fedcmp.errors import UserError
 from fedcmp.model import hub
-from fedcmp.model.locations import load
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.locations import load, resolve
 from fedcmp.model.sizes import NoConfigError, language_size, vision_size
+from fedcmp.model.vision import VisionEncoder
 
 KEY = "model.language"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -91,7 +94,7 @@ def nobody(monkeypatch):
 def test_a_hub_that_answers_is_asked_as_before(server):
     assert load(AutoConfig, "owner/llm", KEY).hidden_size == 8
     assert language_size("owner/llm").width == 8  # from the cache
-    assert hub.is_cached("owner/llm")
+    assert hub.cached_folder("owner/llm").name == COMMIT
     with pytest.raises(
         UserError, match=r"model.language = 'owner/none': transformers cannot load it \(owner/none is not"
     ):
@@ -113,23 +116,23 @@ def test_without_a_network_one_line_says_what_to_do_and_the_hub_is_asked_for_one
     assert caplog.records == []
 
 
-def test_without_a_network_the_cache_is_enough(server, monkeypatch):
-    load(AutoConfig, "owner/llm", KEY)
-    monkeypatch.setattr(hub, "_asked", None)
-    point_to(monkeypatch, "http://127.0.0.1:1")
-    close_session()
+def test_without_a_network_the_cache_is_enough(nobody, tmp_path):
+    """Configs, tokenizer, image processor and weights: nothing of it asks the hub again."""
+    for part in ("vision", "language"):
+        model = tmp_path / "cache" / f"models--owner--{part}"
+        (model / "refs").mkdir(parents=True)
+        (model / "refs" / "main").write_text(COMMIT)
+        shutil.copytree(resolve("world", part, KEY), model / "snapshots" / COMMIT)
     begun = time.monotonic()
-    assert load(AutoConfig, "owner/llm", KEY).hidden_size == 8
-    assert time.monotonic() - begun < 3
-
-    class Tokenizer:
-        @staticmethod
-        def from_pretrained(name, *, local_files_only):
-            assert local_files_only
-            raise OSError("no tokenizer.json")
-
-    with pytest.raises(UserError, match=r"from the hub's cache, and the hub cannot be reached .*\(no tokenizer.json\)"):
-        load(Tokenizer, "owner/llm", KEY)
+    assert LanguageModel("owner/language").location == "owner/language"
+    assert VisionEncoder("owner/vision").fingerprint() == VisionEncoder("world").fingerprint()
+    assert time.monotonic() - begun < 10  # one name that is asked for takes 23 s
+    assert len(nobody) == 2
+    for file in (tmp_path / "cache" / "models--owner--language" / "snapshots" / COMMIT).glob("tokenizer*"):
+        file.unlink()
+    said = r"= 'owner/language': cannot be loaded from the hub's cache \(.*\), and the hub cannot be reached \("
+    with pytest.raises(UserError, match=said):
+        LanguageModel("owner/language")
 
 
 def test_a_hub_that_fails_is_one_that_is_not_there(server):

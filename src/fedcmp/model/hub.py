@@ -8,6 +8,7 @@ command asks once, whatever it loads.
 import os
 import re
 import time
+from pathlib import Path
 
 from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
@@ -37,9 +38,10 @@ def unreachable(name: str) -> str | None:
     return None if _asked[1] is None else f"the hub cannot be reached ({_asked[1]})"
 
 
-def is_cached(name: str) -> bool:
-    """Whether the hub's cache holds the model's config.json, and so perhaps all of it."""
-    return isinstance(try_to_load_from_cache(name, "config.json"), str)
+def cached_folder(name: str) -> Path | None:
+    """The folder of the hub's cache that holds the model's config.json, and so perhaps all of it."""
+    config = try_to_load_from_cache(name, "config.json")
+    return Path(config).parent if isinstance(config, str) else None
 
 
 def _ask(name: str) -> str | None:

@@ -45,7 +45,7 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
 def load(factory: Any, name: str, key: str, **options: Any) -> Any:
     """`factory.from_pretrained(name, **options)`, its failures told in one line.
 
-    A hub name is looked for in the hub's cache alone where the hub does not answer (hub.py).
+    Where the hub does not answer (hub.py), a hub name stands for what the hub's cache holds of it.
 
     Args:
         factory: a class of transformers; for models use `load_model`.
@@ -57,17 +57,21 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         UserError: whatever transformers could not load: files missing, damaged, or in need of another library; a hub
             name that is not in the cache while the hub does not answer.
     """
-    away = None if Path(name).is_dir() else hub.unreachable(name)
+    away, place = None if Path(name).is_dir() else hub.unreachable(name), name
     if away is not None:
-        if not hub.is_cached(name):
+        cached = hub.cached_folder(name)
+        if cached is None:
             raise UserError(f"{key} = {name!r}: not in the hub's cache, and {away}; {hub.MEND}")
-        options |= {"local_files_only": True}
+        place = str(cached)  # not local_files_only: transformers looks for adapters on the hub all the same
     try:
-        return factory.from_pretrained(name, **options)
+        return factory.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        where = "" if away is None else f" from the hub's cache, and {away}"
-        raise UserError(f"{key} = {name!r}: transformers cannot load it{where} ({reason})") from error
+        if away is not None:
+            raise UserError(
+                f"{key} = {name!r}: cannot be loaded from the hub's cache ({reason}), and {away}; {hub.MEND}"
+            ) from error
+        raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
 
 
 def load_model(factory: Any, name: str, key: str, *, dtype: torch.dtype) -> Any:

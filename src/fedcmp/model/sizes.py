@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from fedcmp.errors import UserError
+from fedcmp.model.hub import cached_folder
 from fedcmp.model.locations import load, resolve
 from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
@@ -136,8 +136,7 @@ def _config(name: str, part: Any) -> Any:
     key = VISION_KEY if part == "vision" else LANGUAGE_KEY
     where = resolve(name, part, key)
     if not Path(where).is_dir():
-        cached = try_to_load_from_cache(where, "config.json")
-        where = str(Path(cached).parent) if isinstance(cached, str) else where
+        where = str(cached_folder(where) or where)
     try:
         return load(AutoConfig, where, key)
     except UserError as error:
