@@ -103,9 +103,11 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
+    from fedcmp.simulation.place import check_place
     from fedcmp.simulation.processes import WorkerProcesses
 
     loaded = load_recipe(recipe, option)
+    check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries, and again by train
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
         again = "the same torchrun command,"
@@ -320,6 +322,7 @@ def _main() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what a hub that cannot be reached means, we say in one line
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
         app()

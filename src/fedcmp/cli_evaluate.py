@@ -54,6 +54,9 @@ def evaluate_command(
         return
     if run is None:
         raise UserError("evaluate: name a run's folder, for example runs/demo/fedcmp")
+    from fedcmp.runs import check_folder
+
+    check_folder(run)
     if suite is None:
         given = {
             "--datasets": datasets,
@@ -72,7 +75,9 @@ def evaluate_command(
             )
         _judge_again(run, option)
         return
-    from fedcmp.evaluation.lmms.benchmarks import SUITE
+    # options are checked before transformers is loaded
+    from fedcmp.evaluation.lmms.benchmarks import SUITE, chosen_benchmarks, prompts_named
+    from fedcmp.evaluation.lmms.judge import judge_from
 
     if suite != SUITE:
         raise UserError(f"--suite {suite}: there is {SUITE}; without --suite the recipe's own evaluation is done again")
@@ -80,16 +85,17 @@ def evaluate_command(
         raise UserError("--datasets: name the folder that holds one folder a benchmark; nothing is downloaded")
     if option:
         raise UserError(f"-o {option[0]}: not with --suite, which asks the model as it was trained")
-    from fedcmp.evaluation.lmms.benchmarks import chosen_benchmarks
+    chosen, judge = chosen_benchmarks(only), judge_from(judge_url, judge_model, judge_key)
+    if prompts is not None:
+        prompts_named(prompts)
     from fedcmp.evaluation.lmms.environment import probe
-    from fedcmp.evaluation.lmms.judge import judge_from
-    from fedcmp.evaluation.lmms.suite import Settings
+    from fedcmp.evaluation.lmms.suite import Outcome, Settings
     from fedcmp.simulation.benchmarks import benchmark_folder
     from fedcmp.simulation.sources import user_cache_folder
 
     settings = Settings(
-        benchmarks=chosen_benchmarks(only),
-        judge=judge_from(judge_url, judge_model, judge_key),
+        benchmarks=chosen,
+        judge=judge,
         environment=probe(lmms_python),
         datasets=datasets,
         cache=user_cache_folder(),
@@ -97,12 +103,14 @@ def evaluate_command(
         limit=limit,
         device=device,
     )
-    outcomes = benchmark_folder(
-        run, settings, lambda line: typer.echo(line, err=True), prompts=prompts, client=client, out=out
-    )
-    for name, found in outcomes.items():
-        for outcome in found:
-            typer.echo(f"{name}: {outcome.line()}")
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    def done(name: str, outcome: Outcome) -> None:
+        typer.echo(f"{name}: {outcome.line()}")
+
+    outcomes = benchmark_folder(run, settings, say, done=done, prompts=prompts, client=client, out=out)
     failed = [f"{name}, {o.line()}" for name, found in outcomes.items() for o in found if o.status == "failed"]
     _write_reports(run)
     if failed:

@@ -14,3 +14,8 @@ class WorkerDied(RuntimeError):  # noqa: N818 - says what happened
 
 class WorkerFailed(RuntimeError):  # noqa: N818 - says what happened
     """A job raised what is no user's mistake; the message is the worker's traceback."""
+
+
+def counted(number: int, what: str) -> str:
+    """ "1 pair", "2 pairs": a number with what is counted, for messages."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

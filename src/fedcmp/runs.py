@@ -26,6 +26,16 @@ from fedcmp.files import write_whole
 Tensors = dict[str, Tensor]
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a run's folder that is not there.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
+
+
 @dataclass(frozen=True)
 class Checkpoint:
     """The end of a round.

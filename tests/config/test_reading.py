@@ -59,6 +59,8 @@ kind = "given"
     assert recipe.data.clients[0].images == tmp_path / "a/images"
     assert recipe.data.clients[1].pairs == [Path("/somewhere/b.json")]
     assert recipe.scenario.clients == 2
+    recipe = load(tmp_path, text.replace("a/images", "../../images/x/../y"))
+    assert str(recipe.data.clients[0].images) == str(tmp_path.parent.parent / "images/x") + "/../y"
 
 
 def test_whole_numbers_are_numbers_and_strings_are_paths(tmp_path):

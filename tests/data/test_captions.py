@@ -127,6 +127,17 @@ def test_unknown_words_are_named_most_frequent_first() -> None:
     check_vocabulary(word_tokenizer(), captions, model_name="tiny", max_unknown_fraction=0.5)
 
 
+def test_fewer_unknown_words_than_are_refused_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("WARNING"):
+        check_vocabulary(word_tokenizer(), ["a red cat"] * 33, model_name="tiny")
+        assert caplog.messages == []
+        check_vocabulary(word_tokenizer(), ["a red cat"] * 33 + ["zebra"], model_name="tiny")
+    assert caplog.messages == [
+        "tiny: 1% of the captions' tokens are unknown to its tokenizer (data.max_unknown_fraction allows 10%), most "
+        "often 'zebra'"
+    ]
+
+
 def test_byte_level_tokenizers_always_pass() -> None:
     captions = ["Ein Größenvergleich", "猫が座っている", "\U0001f408 zebra"]
     check_vocabulary(byte_tokenizer(), captions, model_name="bytes", max_unknown_fraction=0)

@@ -38,7 +38,7 @@ def test_the_verdict_names_counts_places_and_the_mend(tmp_path: Path) -> None:
     assert "3 missing, 1 truncated" in message
     assert "pairs.json[0] 0.png (truncated); pairs.json[1] 1.png (missing); pairs.json[2]" in message
     assert "pairs.json[3]" not in message
-    assert "check the images folder, or raise max_bad_fraction" in message
+    assert "check the images folder, or raise data.max_bad_fraction" in message
     assert str(log) in message
     assert "\n" not in message
 

@@ -8,7 +8,7 @@ from fedcmp.errors import UserError
 from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
-from fedcmp.model.sizes import UnknownSizeError, language_size, vision_size
+from fedcmp.model.sizes import NoConfigError, UnknownSizeError, language_size, vision_size
 from fedcmp.model.vision import VisionEncoder
 from tests.model.tiny_models import llm_folder, tower_folder
 
@@ -73,7 +73,7 @@ def test_tied_weights_count_once(tmp_path):
 def test_what_cannot_be_told(tmp_path):
     with pytest.raises(UserError, match="no such folder"):
         language_size("./nowhere")
-    with pytest.raises(UnknownSizeError, match=r"model\.vision = 'nobody/nothing': its config\.json is neither here"):
+    with pytest.raises(NoConfigError, match=r"model\.vision = 'nobody/nothing': not in the hub's cache"):
         vision_size("nobody/nothing")
     CLIPVisionModel(
         CLIPVisionConfig(hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2)

@@ -1,6 +1,7 @@
 """`fedcmp evaluate --suite llava7` as a user types it, lmms-eval's python replaced by a stand-in."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -60,13 +61,15 @@ def test_a_comparison_is_asked_run_by_run_and_client_by_client(runs, datasets, f
     code, out, err = fedcmp(*ask)
     assert code == 0, err
     for line in (
-        "fedavg: pope: 50.0 (1 of 4 answers are empty)",
-        "local, client-1: mme: 0.5 (1 of 4 answers are empty)",
-        "fedavg: mm-vet: skipped: its answers need a judge: give --judge-url and --judge-model",
-        "fedavg: seed: skipped: lmms-eval's task takes no other form of prompts",
-        f"fedavg: mmvp: skipped: {datasets} holds no folder for it, such as mmvp/",
+        f"{runs}/fedavg: pope: 50.0 (1 of 4 answers are empty)",
+        f"{runs}/local, client-1: mme: 0.5 (1 of 4 answers are empty)",
+        f"{runs}/fedavg: mm-vet: skipped: its answers need a judge: give --judge-url and --judge-model",
+        f"{runs}/fedavg: seed: skipped: lmms-eval's task always asks in its own form, and this model is asked in the "
+        "embedded world's",
+        f"{runs}/fedavg: mmvp: skipped: {datasets} holds no folder for it, such as mmvp/, or an empty one",
     ):
-        assert line in out
+        assert f"\n{line}" in f"\n{out}"
+        assert (out + err).count(line.removeprefix(str(runs))) == 1  # told once, among the results
     assert fedcmp.fake.asked() == ["fedcmp_pope", "fedcmp_mme"] * 3
     record = json.loads((runs / "fedavg" / "benchmarks" / "pope.json").read_text())
     assert record["prompts"]["before"] == "question : "  # the embedded world's LLM
@@ -74,7 +77,7 @@ def test_a_comparison_is_asked_run_by_run_and_client_by_client(runs, datasets, f
     assert (runs / "local" / "benchmarks" / "client-0" / "pope.json").is_file()
     assert "Fed-CMP, the paper's figures" in (runs / "report" / "tables.md").read_text()
     _, out, _ = fedcmp(*ask)
-    assert "local, client-0: pope: 50.0 (kept)" in out
+    assert f"{runs}/local, client-0: pope: 50.0 (kept)" in out
     assert len(fedcmp.fake.calls()) == 6
 
 
@@ -104,6 +107,8 @@ def test_a_run_is_exported_for_it_and_an_exported_folder_is_taken_as_it_is(runs,
         (("RUN", "--suite", "llava7", "--datasets", "DATA", "--client", "3"), "leave --client out"),
         (("DATA", "--suite", "llava7", "--datasets", "DATA"), "neither a run's folder"),
         ((), "name a run's folder"),
+        (("nowhere", "--suite", "llava7", "--datasets", "DATA"), "nowhere: no such folder; name a run's folder"),
+        (("nowhere",), "nowhere: no such folder; name a run's folder"),
         (("RUN", "--only", "pope"), "--only: goes with --suite llava7"),
         (("RUN", "--limit", "3"), "--limit: goes with --suite llava7"),
         (("RUN", "--suite", "llava7", "--datasets", "DATA", "--only", ","), "names no benchmark; there are mm-vet"),
@@ -127,11 +132,22 @@ def test_a_folder_without_any_data_is_no_success(runs, tmp_path, fedcmp):
     assert out.count("skipped") == 7
 
 
+def test_an_empty_folder_of_data_is_no_data_and_a_run_has_a_path(runs, datasets, tmp_path, fedcmp, monkeypatch):
+    data = shutil.copytree(datasets, tmp_path / "data")
+    shutil.rmtree(data / "mme")
+    (data / "MME" / "data").mkdir(parents=True)
+    monkeypatch.chdir(runs)
+    code, out, err = fedcmp("evaluate", "fedavg", "--suite", "llava7", "--datasets", data, "--out", tmp_path / "out")
+    assert code == 0, err
+    assert f"./fedavg: mme: skipped: {data} holds no folder for it, such as mme/, or an empty one\n" in out
+    assert "./fedavg: pope: 50.0" in out
+
+
 def test_what_was_asked_is_reported_though_another_failed(runs, datasets, tmp_path, fedcmp):
     fedcmp.fake.breaks("mme")
     code, out, err = fedcmp("evaluate", runs / "fedavg", "--suite", "llava7", "--datasets", datasets, "--limit", 2)
     assert code == 2
-    assert "1 failed, the first: fedavg, mme" in err
+    assert f"1 failed, the first: {runs}/fedavg, mme" in err
     assert "report: " in out
     assert "Only the first rows were asked of POPE" in (runs / "fedavg" / "report" / "tables.md").read_text()
 

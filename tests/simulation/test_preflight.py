@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from transformers import CLIPVisionConfig, LlamaConfig, LlamaForCausalLM
 from typer.testing import CliRunner
 
@@ -286,15 +287,21 @@ def test_a_plan_runs_nothing(tmp_path):
 @pytest.mark.parametrize("name", ["llava-7b", "siglip2-qwen"])
 def test_the_recipes_of_real_models_load_and_say_what_they_cannot_size(name, monkeypatch, tmp_path):
     """Neither models nor pairs are here."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     loaded = load_recipe(RECIPES / f"{name}.toml", ["model.device=cpu"])
     has(monkeypatch, PLENTY)
     plan = plan_run(loaded)
-    assert (
-        f"model.language = '{loaded.model.language}': its config.json is neither here nor to be had" in plan.lines[-1]
-    )
-    assert f"model.vision = '{loaded.model.vision}'" in plan.lines[-1]
+    vision, language = plan.lines[-2:]
+    assert vision.startswith(f"not sized: model.vision = '{loaded.model.vision}': not in the hub's cache, and ")
+    assert language.startswith(f"not sized: model.language = '{loaded.model.language}': not in the hub's cache, and ")
     plan.check()
+    with pytest.raises(UserError, match=r"cc12m-image|LLaVA-Pretrain: no such folder"):
+        plan_run(loaded, insist=True)  # a run that begins is told this alone
+    world = load_recipe(RECIPES / "demo.toml", [f"model.vision={loaded.model.vision}", "model.device=cpu"])
+    with pytest.raises(UserError, match=r"^model\.vision = .*not in the hub's cache"):
+        plan_run(world, insist=True)
+    with pytest.raises(UserError, match="no such folder"):  # before the hub is asked
+        plan_run(world.model_copy(update={"model": world.model.model_copy(update={"language": "a/b/c"})}))
 
 
 def test_llava_7b_is_the_papers_setting():
@@ -322,7 +329,7 @@ def test_llava_7b_on_one_gpu_with_configs_at_hand(tmp_path, monkeypatch):
     whole = loaded.model_copy(update={"training": loaded.training.model_copy(update={"micro_batch": None})})
     assert demand_of(whole, sizes, on_gpu=True).gpu > 600e9
     has(monkeypatch, Machine(10**12, 79 * 10**9, 10**15, 10**15))
-    monkeypatch.setattr(preflight, "sizes_of", lambda recipe: sizes)
+    monkeypatch.setattr(preflight, "sizes_of", lambda recipe, **_: sizes)
     monkeypatch.setattr(preflight, "device_of", lambda name: __import__("torch").device("cuda"))
     with pytest.raises(
         UserError, match=r"GPU memory: needs about 7\d\d GB, 79\.0 GB free: set training\.micro_batch = 16"

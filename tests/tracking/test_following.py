@@ -221,6 +221,8 @@ def test_a_missing_package_is_named_with_its_command(monkeypatch, name):
 def test_an_unknown_tracker_and_a_folder_without_a_run_are_refused(tmp_path):
     with pytest.raises(UserError, match="is not a run's folder"):
         track_run(tmp_path, ["tensorboard"])
+    with pytest.raises(UserError, match="nowhere: no such folder; name a run's folder"):
+        track_run(tmp_path / "nowhere", ["tensorboard"])
     begun(tmp_path)
     with pytest.raises(UserError, match="--to mlflow: no such tracker; there are tensorboard, wandb, trackio"):
         track_run(tmp_path, ["mlflow"])

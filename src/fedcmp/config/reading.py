@@ -119,8 +119,10 @@ def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
     """Paths of data and models are relative to the recipe; the runs' folder to where the command is typed."""
 
     def at(path: Path) -> Path:
-        path = path.expanduser()
-        return path if path.is_absolute() else folder / path
+        path, start = path.expanduser(), folder
+        while path.parts[:1] == ("..",):  # no other "..": behind a link it leads elsewhere
+            path, start = Path(*path.parts[1:]), start.parent
+        return path if path.is_absolute() else start / path
 
     def each(paths: Path | list[Path] | None) -> Path | list[Path] | None:
         return [at(p) for p in paths] if isinstance(paths, list) else at(paths) if paths else None

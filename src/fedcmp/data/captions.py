@@ -91,7 +91,9 @@ def tokenize_captions(
 def check_vocabulary(
     tokenizer: Any, captions: Iterable[str], *, model_name: str, max_unknown_fraction: float = 0.1
 ) -> None:
-    """Refuse captions whose words the tokenizer does not know. Tokenizers without unknowns always pass.
+    """Refuse captions whose words the tokenizer does not know; the log tells of fewer than are refused.
+
+    Tokenizers without unknowns always pass.
 
     Args:
         tokenizer: of transformers.
@@ -113,14 +115,21 @@ def check_vocabulary(
             if unknown in ids:
                 count += ids.count(unknown)
                 words.update(_unknown_words(encoded, row, unknown))
-    if total and count / total > max_unknown_fraction:
-        named = ", ".join(f"{word!r}" for word, _ in words.most_common(10))
-        raise UserError(
-            f"{model_name}: {count / total:.0%} of the captions' tokens are unknown to its tokenizer (at most "
-            f"{max_unknown_fraction:.0%} may be), most often {named or 'spread over many words'}: these captions "
-            "need an LLM with an open vocabulary: set model.language to the folder or hub name of one (the embedded "
-            f"world's LLM knows only its own few words, this tokenizer {len(tokenizer):,} tokens)"
-        )
+    if not count:
+        return
+    share, most = 100 * count / total, 100 * max_unknown_fraction
+    named = ", ".join(f"{word!r}" for word, _ in words.most_common(10 if share > most else 5))
+    told = (
+        f"{model_name}: {share:.2g}% of the captions' tokens are unknown to its tokenizer (data.max_unknown_fraction "
+        f"allows {most:g}%), most often {named or 'spread over many words'}"
+    )
+    if share <= most:
+        logger.warning("%s", told)
+        return
+    raise UserError(
+        f"{told}: these captions need an LLM with an open vocabulary: set model.language to the folder or hub name of "
+        f"one (the embedded world's LLM knows only its own few words, this tokenizer {len(tokenizer):,} tokens)"
+    )
 
 
 def _encoded(tokenizer: Any, captions: Iterable[str], **options: bool) -> Iterable[Any]:

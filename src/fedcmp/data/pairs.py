@@ -49,6 +49,8 @@ def open_pairs(
     format: PairFormat,
     pairs: Path | Sequence[Path],
     images: Path | None = None,
+    *,
+    owner: str = "",
 ) -> PairSource:
     """Index a user's pairs; pictures and captions are read lazily afterwards.
 
@@ -59,6 +61,7 @@ def open_pairs(
             "train-*.parquet") or folders of them.
         images: the folder that LLaVA records' "image" paths start from; the annotation file's own folder if not
             given. Shards and parquet files hold their pictures.
+        owner: who brings them, for messages: files of several clients may be called alike.
 
     Returns:
         The pairs in the files' order.
@@ -66,6 +69,20 @@ def open_pairs(
     Raises:
         UserError: an unknown format, a missing file or folder, unreadable or empty annotations.
     """
+    try:
+        source = _opened(format, pairs, images)
+    except UserError as error:
+        if not owner:
+            raise
+        raise UserError(f"{owner}: {error}") from error
+    if owner:
+        source.name = f"{owner}: {source.name}"
+    return source
+
+
+def _opened(
+    format: PairFormat, pairs: Path | Sequence[Path], images: Path | None
+) -> LlavaPairs | TarPairs | ParquetPairs:
     paths = [Path(pairs)] if isinstance(pairs, str | Path) else [Path(path) for path in pairs]
     if not paths:
         raise UserError("no pairs file is named: give at least one")

@@ -64,7 +64,15 @@ class BadPairs:
     and the verdict at the end of the pass is exact without another check: bad / total <= max_bad_fraction.
     """
 
-    def __init__(self, name: str, *, total: int, max_bad_fraction: float, log_path: Path | None = None):
+    def __init__(
+        self,
+        name: str,
+        *,
+        total: int,
+        max_bad_fraction: float,
+        log_path: Path | None = None,
+        setting: str = "data.max_bad_fraction",
+    ):
         """Open the ledger.
 
         Args:
@@ -72,6 +80,7 @@ class BadPairs:
             total: all pairs that the pass will meet, bad records included; at least 1.
             max_bad_fraction: share of `total` that may be bad, 0 to 1.
             log_path: a JSON-lines file (key, place, reason, detail), written anew; none if not given.
+            setting: where the user says `max_bad_fraction`, for messages.
 
         Raises:
             ValueError: total or max_bad_fraction out of range.
@@ -81,6 +90,7 @@ class BadPairs:
         if not 0 <= max_bad_fraction <= 1:
             raise ValueError(f"max_bad_fraction = {max_bad_fraction}: must be between 0 and 1")
         self.name, self.total, self.max_bad_fraction, self.log_path = name, total, max_bad_fraction, log_path
+        self._setting = setting
         self.counts: Counter[str] = Counter()
         self.rejected: list[Rejected] = []
         self._log: TextIO | None = None
@@ -134,9 +144,9 @@ class BadPairs:
         log = f"; all so far are named in {self.log_path}" if self.log_path else ""
         hint = "check the images folder" if self.counts["missing"] * 2 > len(self) else "mend or remove them"
         return (
-            f"{self.name}: at least {len(self)} of {self.total} pairs are bad, more than max_bad_fraction = "
+            f"{self.name}: at least {len(self)} of {self.total} pairs are bad, more than {self._setting} = "
             f"{self.max_bad_fraction:g} allows: {self.summary()}; first: {first}{log}; {hint}, or raise "
-            "max_bad_fraction"
+            f"{self._setting}"
         )
 
     def __enter__(self) -> Self:

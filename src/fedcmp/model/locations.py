@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fedcmp.errors import UserError
+from fedcmp.model import hub
 
 EMBEDDED = "world"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,6 +45,8 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
 def load(factory: Any, name: str, key: str, **options: Any) -> Any:
     """`factory.from_pretrained(name, **options)`, its failures told in one line.
 
+    Where the hub does not answer (hub.py), a hub name stands for what the hub's cache holds of it.
+
     Args:
         factory: a class of transformers; for models use `load_model`.
         name: a folder or hub name, as `resolve` gives it.
@@ -51,12 +54,23 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         options: further arguments of from_pretrained.
 
     Raises:
-        UserError: whatever transformers could not load: files missing, damaged, or in need of another library.
+        UserError: whatever transformers could not load: files missing, damaged, or in need of another library; a hub
+            name that is not in the cache while the hub does not answer.
     """
+    away, place = None if Path(name).is_dir() else hub.unreachable(name), name
+    if away is not None:
+        cached = hub.cached_folder(name)
+        if cached is None:
+            raise UserError(f"{key} = {name!r}: not in the hub's cache, and {away}; {hub.MEND}")
+        place = str(cached)  # not local_files_only: transformers looks for adapters on the hub all the same
     try:
-        return factory.from_pretrained(name, **options)
+        return factory.from_pretrained(place, **options)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if away is not None:
+            raise UserError(
+                f"{key} = {name!r}: cannot be loaded from the hub's cache ({reason}), and {away}; {hub.MEND}"
+            ) from error
         raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForCausalLM
 
 from fedcmp.errors import UserError
+from fedcmp.model.hub import cached_folder
 from fedcmp.model.locations import load, resolve
 from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
@@ -65,6 +65,10 @@ class UnknownSizeError(Exception):
     """A config that is not here, or of a kind whose size cannot be told; the message says why."""
 
 
+class NoConfigError(UnknownSizeError):
+    """A config that cannot be had: the model itself will not load either."""
+
+
 def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto") -> VisionSize:
     """The size of an encoder, as `VisionEncoder` would use it.
 
@@ -75,7 +79,8 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
 
     Raises:
         UserError: no such folder.
-        UnknownSizeError: its config cannot be had, or is not an encoder's.
+        NoConfigError: its config cannot be had.
+        UnknownSizeError: its config is not an encoder's.
     """
     config = _config(name, "vision")
     own = getattr(config, "vision_config", config)
@@ -112,7 +117,8 @@ def language_size(name: str) -> LanguageSize:
 
     Raises:
         UserError: no such folder.
-        UnknownSizeError: its config cannot be had, or is not a causal LM's.
+        NoConfigError: its config cannot be had.
+        UnknownSizeError: its config is not a causal LM's.
     """
     config = _config(name, "language").get_text_config()
     model = _on_meta(AutoModelForCausalLM, config, LANGUAGE_KEY, name)
@@ -130,12 +136,11 @@ def _config(name: str, part: Any) -> Any:
     key = VISION_KEY if part == "vision" else LANGUAGE_KEY
     where = resolve(name, part, key)
     if not Path(where).is_dir():
-        cached = try_to_load_from_cache(where, "config.json")
-        where = str(Path(cached).parent) if isinstance(cached, str) else where
+        where = str(cached_folder(where) or where)
     try:
         return load(AutoConfig, where, key)
     except UserError as error:
-        raise UnknownSizeError(f"{key} = {name!r}: its config.json is neither here nor to be had") from error
+        raise NoConfigError(str(error)) from error
 
 
 def _side(name: str, own: Any) -> int:

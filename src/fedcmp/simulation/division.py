@@ -26,7 +26,7 @@ from fedcmp.data.batches import one_pass_order
 from fedcmp.data.features import FeatureSource, decoded
 from fedcmp.data.quality import BadPair
 from fedcmp.data.store import FeatureStore
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, counted
 from fedcmp.files import write_whole
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
@@ -219,7 +219,8 @@ def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple
     for name, mine in zip(names, holdings, strict=True):
         count = max(1, round(recipe.data.held_out * len(mine)))
         if len(mine) < 2:
-            raise UserError(f"client {name}: holds {len(mine)} usable pairs; it needs more to train and be judged on")
+            held = counted(len(mine), "usable pair")
+            raise UserError(f"client {name}: holds {held}; it needs more to train and be judged on")
         order = one_pass_order(mine, recipe.run.seed + 1)
         judged.append(order[:count])
         train.append(np.sort(order[count:]))

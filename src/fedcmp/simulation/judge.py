@@ -21,7 +21,7 @@ from fedcmp.model.projector_files import Naming, file_for, projector_file
 from fedcmp.model.rewriting import base_folder, rewrite_projector
 from fedcmp.model.vlm import VLM
 from fedcmp.report.model_card import model_card
-from fedcmp.runs import RunFolder, Tensors
+from fedcmp.runs import RunFolder, Tensors, check_folder
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.loading import Prepared, load_encoder, load_language, load_prepared, load_text
 from fedcmp.simulation.prepare import prepare
@@ -42,8 +42,9 @@ def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
     """The recipe that a run was begun with.
 
     Raises:
-        UserError: the folder is no run, holds several, or an override would change what was trained.
+        UserError: the folder is not there, is no run, holds several, or an override would change what was trained.
     """
+    check_folder(folder)
     path = folder / "recipe.toml"
     if not (folder / "metrics.jsonl").exists():
         inside = sorted(p.parent.name for p in folder.glob("*/metrics.jsonl"))

@@ -16,8 +16,10 @@ from fedcmp.config import Recipe
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.errors import UserError
 from fedcmp.model.float8 import is_native
-from fedcmp.model.locations import device_of
-from fedcmp.model.sizes import UnknownSizeError, VisionSize, language_size, vision_size
+from fedcmp.model.locations import device_of, resolve
+from fedcmp.model.sizes import NoConfigError, UnknownSizeError, VisionSize, language_size, vision_size
+from fedcmp.model.text_format import KEY as LANGUAGE_KEY
+from fedcmp.model.vision import KEY as VISION_KEY
 from fedcmp.scenarios.built import BuiltScenario
 from fedcmp.simulation.demand import ALONE, Demand, Ranks, Sizes, demand_of
 from fedcmp.simulation.machine import Machine, read_machine
@@ -50,18 +52,19 @@ class Plan:
             raise UserError(f'{self.misfits[0]} (run.preflight = "warn" runs it all the same)')
 
 
-def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE) -> Plan:
+def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> Plan:
     """What the run will need, and whether this machine has it. Reads configs and the pairs' index, loads no model.
 
     Args:
         recipe: the run.
         ranks: those that a launcher started, if one did; the others' machines are not asked.
+        insist: whether the run begins now: then pairs or a hub's model that are not there are no plan's remark.
 
     Raises:
-        UserError: a model folder that is not there, or a device that is not.
+        UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
     """
     device = device_of(recipe.model.device)
-    sizes = sizes_of(recipe)
+    sizes = sizes_of(recipe, insist=insist)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
     stored = _stored(recipe, sizes)
     native = recipe.model.frozen_precision == "float8" and is_native(device)
@@ -127,20 +130,30 @@ def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> It
         yield 'model.dtype = "bfloat16"', changed("model", dtype="bfloat16")
 
 
-def sizes_of(recipe: Recipe) -> Sizes:
-    """Sizes of models and pairs."""
+def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
+    """Sizes of models and pairs; folders and files are looked at before the hub is asked.
+
+    Args:
+        recipe: the run.
+        insist: whether what is not there is an error instead of something unknown.
+
+    Raises:
+        UserError: a model folder that is not there; with `insist` pairs or a hub's model.
+    """
     unknown: list[str] = []
     model = recipe.model
+    resolve(model.vision, "vision", VISION_KEY)
+    resolve(model.language, "language", LANGUAGE_KEY)
 
     def known(work: Callable[[], _T]) -> _T | None:
         try:
             return work()
         except UnknownSizeError as error:
+            if insist and isinstance(error, NoConfigError):
+                raise UserError(str(error)) from error
             unknown.append(str(error))
             return None
 
-    vision = known(lambda: vision_size(model.vision, layer=model.vision_layer, strategy=model.vision_strategy))
-    language = known(lambda: language_size(model.language))
     clients = len(recipe.data.clients) or recipe.scenario.clients
     pairs, judged, collections = recipe.data.num_pairs, 0, list[int]()
     if recipe.data.format == "world":
@@ -153,12 +166,17 @@ def sizes_of(recipe: Recipe) -> Sizes:
                 clients = len(built.clients)
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
                 collections = [pairs] if pairs else []
-            if pairs is None:
+            if pairs is None or recipe.scenario.manifest is None:
                 opened = training_collections(recipe, lambda _what, _done, _total: None)
                 collections = [len(collection.source) for collection in opened]
                 pairs = sum(collections)
         except UserError as error:
-            unknown.append(f"the number of pairs ({error})")
+            if insist:
+                raise
+            if pairs is None:
+                unknown.append(f"the number of pairs: {error}")
+    vision = known(lambda: vision_size(model.vision, layer=model.vision_layer, strategy=model.vision_strategy))
+    language = known(lambda: language_size(model.language))
     return Sizes(vision, language, pairs, judged, clients, unknown, tuple(collections))
 
 
@@ -230,9 +248,7 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine, ranks
     if demand.wire:
         told = ", ".join(f"{method} {show(count)}" for method, count in demand.wire.items())
         lines.append(f"sent in a round, all clients, both ways: {told}")
-    if sizes.unknown:
-        lines.append("not sized: " + "; ".join(sizes.unknown))
-    return lines
+    return lines + [f"not sized: {reason}" for reason in sizes.unknown]
 
 
 def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> list[str]:

@@ -21,7 +21,7 @@ from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
 from fedcmp.data.store import FeatureStore
 from fedcmp.distributed import Group
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, counted
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
@@ -165,7 +165,7 @@ def _check_parts(recipe: Recipe, manifest: Manifest) -> None:
     for name, mine in zip(manifest.names, manifest.holdings, strict=True):
         if len(mine) < rounds:
             raise UserError(
-                f"client {name}: holds {len(mine)} training pairs, fewer than federation.rounds = {rounds}; "
+                f"client {name}: holds {counted(len(mine), 'training pair')}, fewer than federation.rounds = {rounds}; "
                 "each round needs at least one: use fewer rounds, fewer clients or more pairs"
             )
 

@@ -63,7 +63,10 @@ def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]
     if data.format == "world":
         return [_world(recipe, "train", data.num_pairs or 0, progress)]
     if data.clients:
-        return [Collection(c.name, open_pairs(data.format, c.pairs, c.images)) for c in data.clients]
+        return [
+            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}"))
+            for c in data.clients
+        ]
     assert data.pairs is not None  # the recipe's own check
     source = open_pairs(data.format, data.pairs, data.images)
     return [Collection("pairs", first_pairs(source, data.num_pairs))]

@@ -10,13 +10,12 @@ import platform
 import shutil
 import threading
 from pathlib import Path
-from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
 
 from fedcmp import __version__
-from fedcmp.config import Recipe, dump_recipe, read_dumped
+from fedcmp.config import Recipe, dump_recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
@@ -26,6 +25,7 @@ from fedcmp.simulation.demand import Ranks
 from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
+from fedcmp.simulation.place import check_place
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.precision import settle_dtype
 from fedcmp.simulation.preflight import plan_run
@@ -34,14 +34,6 @@ from fedcmp.simulation.processes import WorkerProcesses
 from fedcmp.simulation.sources import Progress, cache_folder
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
-
-NOT_COMPARED = (
-    "workers",
-    "cache",
-    "folder",
-    "track",
-    "preflight",
-)  # a run may be resumed with other ones: they change no result
 
 
 def method_folders(recipe: Recipe) -> dict[str, RunFolder]:
@@ -90,15 +82,17 @@ def train(
         with lock.acquire(timeout=0):
             ranks = Ranks(group.size, ranks_here())
             begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
-            if recipe.model.dtype == "auto" and begun is None and recipe.run.preflight == "refuse":
-                plan_run(recipe, ranks=ranks).check()  # the probe loads the LLM in float32
+            check_place(recipe, resume=resume, overwrite=overwrite)
+            if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
+                probed = plan_run(recipe, ranks=ranks, insist=True)
+                if recipe.run.preflight == "refuse":
+                    probed.check()
             recipe = settle_dtype(recipe, begun)
-            _check_folder(recipe, folder, resume=resume, overwrite=overwrite)
             events = events or Events()
             finished = resume and all(kept.finished for kept in folders.values())
             with crew_of(group, recipe) as crew:
                 if not finished:
-                    plan = plan_run(recipe, ranks=ranks)
+                    plan = plan_run(recipe, ranks=ranks, insist=True)
                     events.planned(plan.lines, plan.misfits)
                     if recipe.run.preflight == "refuse":
                         plan.check()
@@ -197,39 +191,6 @@ def _run_side_by_side(runs: list[MethodRun], pool: Pool, *, resume: bool) -> Non
                 thread.join()
     for error in [*failures, *mistakes]:
         raise error
-
-
-def _check_folder(recipe: Recipe, folder: Path, *, resume: bool, overwrite: bool) -> None:
-    recipe_file = folder / "recipe.toml"
-    used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-    if resume and overwrite:
-        raise UserError("--resume and --overwrite exclude each other")
-    if not used:
-        return
-    if overwrite:
-        if not recipe_file.exists():
-            raise UserError(f"{folder}: is not a run (no recipe.toml); --overwrite will not remove it")
-    elif not resume:
-        raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
-    else:
-        _check_same(recipe, recipe_file)
-
-
-def _check_same(recipe: Recipe, recipe_file: Path) -> None:
-    before = _compared(read_dumped(recipe_file))
-    now = _compared(recipe)
-    for section, values in now.items():
-        for key, value in values.items():
-            if before[section].get(key) != value:
-                raise UserError(
-                    f"{section}.{key} = {value!r}: the run in {recipe_file.parent} was begun with "
-                    f"{before[section].get(key)!r}; resume with that, or start again with --overwrite"
-                )
-
-
-def _compared(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    content = recipe.model_dump(mode="json")
-    return content | {"run": {key: value for key, value in content["run"].items() if key not in NOT_COMPARED}}
 
 
 def _recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:

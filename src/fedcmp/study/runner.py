@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedcmp.config import dump_recipe
+from fedcmp.errors import counted
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs import RunFolder
 from fedcmp.study.benchmarks import StudyBenchmarks
@@ -95,7 +96,7 @@ class Study:
             captions = self.recipe.base.get("data", {}).get("num_pairs", 0)
             seconds += count * (self._seconds_a_run(scenario) or captions * _SECONDS_A_CAPTION + _SECONDS_OF_JUDGING)
         minutes = seconds / 60 / self.recipe.study.workers
-        return f"{said}: about {minutes:.0f} minutes"
+        return f"{said}: about {counted(round(minutes), 'minute')}"
 
     # --- tuning -----------------------------------------------------------------------------------------------------
 

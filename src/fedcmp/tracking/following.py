@@ -14,7 +14,7 @@ from typing import Any
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
-from fedcmp.runs import RunFolder
+from fedcmp.runs import RunFolder, check_folder
 from fedcmp.tracking.points import points
 from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker
 
@@ -124,6 +124,7 @@ def track_run(folder: Path, trackers: list[str]) -> list[Path]:
     Raises:
         UserError: no run, or a tracker that is not installed, cannot start or fails.
     """
+    check_folder(folder)
     own = [folder] if (folder / "metrics.jsonl").exists() else []
     found = own or sorted(path.parent for path in folder.glob("*/metrics.jsonl"))
     if not found:

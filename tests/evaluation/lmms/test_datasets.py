@@ -78,8 +78,10 @@ def test_what_is_not_there_and_what_is_wrong(tmp_path):
     datasets = tmp_path / "datasets"
     with pytest.raises(UserError, match="no such folder"):
         find_dataset(BENCHMARKS["mme"], datasets, tmp_path)
-    (datasets / "MME").mkdir(parents=True)
+    (datasets / "MME" / "data").mkdir(parents=True)
     assert find_dataset(BENCHMARKS["pope"], datasets, tmp_path) is None
+    assert find_dataset(BENCHMARKS["mme"], datasets, tmp_path) is None  # nothing in it
+    (datasets / "MME" / "README.md").touch()
     with pytest.raises(UserError, match=r"MME: no data of MME; needs test\*.parquet"):
         find_dataset(BENCHMARKS["mme"], datasets, tmp_path)
     write_table(datasets / "MME" / "test.parquet", rows("seed"))

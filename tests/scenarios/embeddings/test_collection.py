@@ -170,7 +170,7 @@ def test_a_damaged_shard_is_made_anew(pairs, tmp_path):
 def test_too_many_bad_pairs_stop_it_and_are_named(pairs, tmp_path):
     options = OPTIONS | {"max_bad_fraction": 0.1}
     with pytest.raises(
-        UserError, match=r"pairs\.json: at least 3 of 24 pairs are bad.*raise max_bad_fraction"
+        UserError, match=r"pairs\.json: at least 3 of 24 pairs are bad.*raise --max-bad-fraction"
     ) as caught:
         embed_collection(pairs, "world", tmp_path / "emb", **options)
     assert "\n" not in str(caught.value)

@@ -36,7 +36,7 @@ class LocalData:
 
 
 def find_dataset(benchmark: Benchmark, datasets: Path, cache: Path) -> LocalData | None:
-    """Where a benchmark's data are; None where the folder has none for it.
+    """Where a benchmark's data are; None where the folder has none for it, or an empty one.
 
     Args:
         benchmark: which.
@@ -51,7 +51,7 @@ def find_dataset(benchmark: Benchmark, datasets: Path, cache: Path) -> LocalData
     found = [
         place for place in sorted(datasets.iterdir()) if place.is_dir() and _plain(place.name) in benchmark.folders
     ]
-    if not found:
+    if not any(path.is_file() for place in found for path in place.rglob("*")):
         return None
     if len(found) > 1:
         names = ", ".join(place.name for place in found)

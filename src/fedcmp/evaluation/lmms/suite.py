@@ -107,7 +107,9 @@ class _Planned:
         return hashlib.sha256(json.dumps(self.known, sort_keys=True).encode()).hexdigest()
 
 
-def ask_benchmarks(model: AskedModel, out: Path, settings: Settings, say: Say) -> list[Outcome]:
+def ask_benchmarks(
+    model: AskedModel, out: Path, settings: Settings, say: Say, done: Callable[[Outcome], None] | None = None
+) -> list[Outcome]:
     """Ask one model every benchmark that is not answered yet.
 
     Args:
@@ -115,6 +117,7 @@ def ask_benchmarks(model: AskedModel, out: Path, settings: Settings, say: Say) -
         out: the folder of result files.
         settings: what is asked.
         say: receives a line for people at every event.
+        done: receives what became of a benchmark instead of `say`.
 
     Returns:
         What became of each benchmark, in their order. One that fails does not keep the others from being asked.
@@ -135,7 +138,10 @@ def ask_benchmarks(model: AskedModel, out: Path, settings: Settings, say: Say) -
         else:
             say(f"{item.benchmark.name}: lmms-eval is asked ...")
             outcomes.append(_asked(model, item, out, work, settings, device))
-        say(outcomes[-1].line())
+        if done is None:
+            say(outcomes[-1].line())
+        else:
+            done(outcomes[-1])
     if not any(outcome.status == "failed" for outcome in outcomes):
         shutil.rmtree(work, ignore_errors=True)
     return outcomes
@@ -172,10 +178,13 @@ def _plan(model: AskedModel, benchmark: Benchmark, settings: Settings) -> "_Plan
     if benchmark.judge is not None and settings.judge is None:
         return without("its answers need a judge: give --judge-url and --judge-model")
     if settings.prompts is not None and not benchmark.prompted:
-        return without("lmms-eval's task takes no other form of prompts")
+        return without(
+            "lmms-eval's task always asks in its own form, and this model is asked in the embedded world's, which its "
+            "LLM was trained on (--prompts world, the default for such runs); --prompts lmms-eval asks all the same"
+        )
     data = find_dataset(benchmark, settings.datasets, settings.cache)
     if data is None:
-        return without(f"{settings.datasets} holds no folder for it, such as {benchmark.folders[0]}/")
+        return without(f"{settings.datasets} holds no folder for it, such as {benchmark.folders[0]}/, or an empty one")
     judge = None
     if benchmark.judge is not None and settings.judge is not None:
         judge = settings.judge.record(judge_prompt_hash(benchmark.judge, settings.environment.tasks))

@@ -118,7 +118,11 @@ def embed_collection(
             job = _Job(source, out, inputs, encoder.width, batch_size, progress or (lambda _what, _done, _total: None))
             total = len(source) + len(source.rejected)
             with BadPairs(
-                source.name, total=total, max_bad_fraction=max_bad_fraction, log_path=out / BAD_PAIRS
+                source.name,
+                total=total,
+                max_bad_fraction=max_bad_fraction,
+                log_path=out / BAD_PAIRS,
+                setting="--max-bad-fraction",
             ) as ledger:
                 for bad in source.rejected:
                     ledger.add(bad)

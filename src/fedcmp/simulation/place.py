@@ -1,0 +1,58 @@
+"""What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
+
+from typing import Any
+
+from fedcmp.config import Recipe, read_dumped
+from fedcmp.errors import UserError
+
+NOT_COMPARED = (
+    "workers",
+    "cache",
+    "folder",
+    "track",
+    "preflight",
+)  # a run may be resumed with other ones: they change no result
+
+
+def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
+    """Refuse a run that would disturb another, or that cannot go on.
+
+    Args:
+        recipe: the run; where it says model.dtype = "auto", the dtype of the run that is there is its own.
+        resume: go on with what is there.
+        overwrite: take its place.
+
+    Raises:
+        UserError: a run is there and neither is given, or both are; what is there is no run, or another one.
+    """
+    folder = recipe.run.place
+    if resume and overwrite:
+        raise UserError("--resume and --overwrite exclude each other")
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if overwrite:
+        if not (folder / "recipe.toml").exists():
+            raise UserError(f"{folder}: is not a run (no recipe.toml); --overwrite will not remove it")
+    elif not resume:
+        raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
+    else:
+        _check_same(recipe)
+
+
+def _check_same(recipe: Recipe) -> None:
+    before = _compared(read_dumped(recipe.run.place / "recipe.toml"))
+    now = _compared(recipe)
+    if recipe.model.dtype == "auto":
+        now["model"]["dtype"] = before["model"]["dtype"]
+    for section, values in now.items():
+        for key, value in values.items():
+            if before[section].get(key) != value:
+                raise UserError(
+                    f"{section}.{key} = {value!r}: the run in {recipe.run.place} was begun with "
+                    f"{before[section].get(key)!r}; resume with that, or start again with --overwrite"
+                )
+
+
+def _compared(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    content = recipe.model_dump(mode="json")
+    return content | {"run": {key: value for key, value in content["run"].items() if key not in NOT_COMPARED}}
