@@ -9,10 +9,10 @@ from fedcmp.config import parse_recipe
 from fedcmp.progress import Display, print_table
 from fedcmp.report.tables import Cell, Column, Row, Table
 
-SEVERAL = parse_recipe(
-    {"run": {"methods": ["fedavg", "fedcmp"]}, "data": {"num_pairs": 100}, "federation": {"rounds": 4}}, "test.toml"
-)
-RECIPE = parse_recipe({"data": {"num_pairs": 100}, "federation": {"rounds": 4}}, "test.toml")
+
+def recipe(folder, *methods):
+    settings = {"run": {"methods": list(methods), "folder": str(folder)}, "data": {"num_pairs": 100}}
+    return parse_recipe(settings | {"federation": {"rounds": 4}}, "test.toml")
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_preparing_is_told_now_and_then_and_at_its_end(clock, capsys):
     assert lines == [f"reading pairs: {part}" for part in (*told, "30,000 of 30,000  1,000/s")]
 
 
-def test_time_left_counts_from_the_methods_own_start(clock, capsys):
+def test_time_left_counts_from_the_methods_own_start(clock, capsys, tmp_path):
     """Neither preparing nor the rounds before a resume are in the estimate; what has ended tells none."""
-    with Display(RECIPE) as display:
+    with Display(recipe(tmp_path, "fedavg")) as display:
         display.preparing("features", 10, 10)
         clock.now += 5000
         display.client_done("fedavg", 3, 0, 2, 1.5)  # resumed: five of eight units
@@ -59,9 +59,9 @@ def test_time_left_counts_from_the_methods_own_start(clock, capsys):
     ]
 
 
-def test_methods_side_by_side_tell_the_time_left_of_all(clock, capsys):
+def test_methods_side_by_side_tell_the_time_left_of_all(clock, capsys, tmp_path):
     """One worker, one client a method and round, ten seconds each: a method's own pace says nothing of its end."""
-    with Display(SEVERAL) as display:
+    with Display(recipe(tmp_path, "fedavg", "fedcmp")) as display:
         for turn, (method, round_number) in enumerate(
             [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 4), ("b", 3), ("b", 4)]
         ):
@@ -70,7 +70,7 @@ def test_methods_side_by_side_tell_the_time_left_of_all(clock, capsys):
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition("loss 1.000")[2].strip() for line in lines] == [
         "",
-        "all methods: about 60 s left",
+        "",
         "all methods: about 50 s left",
         "all methods: about 40 s left",
         "all methods: about 30 s left",
@@ -80,23 +80,25 @@ def test_methods_side_by_side_tell_the_time_left_of_all(clock, capsys):
     ]
 
 
-def test_a_method_that_had_ended_before_a_resume_is_not_waited_for(clock, capsys):
-    with Display(SEVERAL) as display:
+def test_a_method_that_had_ended_before_a_resume_is_not_waited_for(clock, capsys, tmp_path):
+    (tmp_path / "run" / "fedcmp").mkdir(parents=True)
+    (tmp_path / "run" / "fedcmp" / "metrics.jsonl").write_text('{"kind": "finished"}\n')
+    with Display(recipe(tmp_path, "fedavg", "fedcmp")) as display:
         display.client_done("fedavg", 2, 0, 1, 1.0)
         clock.now += 10
         display.client_done("fedavg", 3, 0, 1, 1.0)
     assert capsys.readouterr().err.splitlines()[-1].endswith("all methods: about 10 s left")
 
 
-def test_the_pooled_learner_is_no_client(clock, capsys):
-    with Display(RECIPE) as display:
+def test_the_pooled_learner_is_no_client(clock, capsys, tmp_path):
+    with Display(recipe(tmp_path, "centralized")) as display:
         display.client_done("centralized", 1, -1, 1, 2.0)
         display.round_done("centralized", 1, 4, {"caption_loss": 1.0})
         display.round_done("centralized", 2, 4, None)
     assert capsys.readouterr().err.splitlines() == ["centralized: round 1/4  pooled  loss 2.000"]
 
 
-def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch):
+def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch, tmp_path):
     """Clients of a minute each, after a resume: over the rounds seen."""
     out, clock = io.StringIO(), SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
@@ -106,26 +108,27 @@ def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch):
             super().__init__(file=out, force_terminal=True, width=160, get_time=lambda: clock.now)
 
     monkeypatch.setattr(progress, "Console", Terminal)
-    display = Display(RECIPE)
+    display = Display(recipe(tmp_path, "fedavg"))
     for round_number, client in ((3, 0), (3, 1), (4, 0)):
         clock.now += 60
-        display.client_done("[b]name[/b]", round_number, client, 2, 1.0)
+        display.client_done("fedavg", round_number, client, 2, 1.0)
     (task,) = display._progress.tasks
     assert task.fields["left"] == "about 60 s left"
+    display.preparing("[b]name[/b]", 1, 2)
     with display:
         pass
     assert "[b]name[/b]" in out.getvalue()
 
 
-def test_bars_of_several_methods_have_one_for_all(monkeypatch):
+def test_bars_of_several_methods_have_one_for_all(monkeypatch, tmp_path):
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    display = Display(SEVERAL)
-    for method in ("fedavg", "fedcmp"):
+    display = Display(recipe(tmp_path, "fedavg", "fedcmp"))
+    for method, round_number in (("fedavg", 1), ("fedcmp", 1), ("fedcmp", 2)):
         clock.now += 10
-        display.client_done(method, 1, 0, 1, 1.0)
+        display.client_done(method, round_number, 0, 1, 1.0)
     told = {task.description: (task.percentage, task.fields["left"]) for task in display._progress.tasks}
-    assert told == {"all methods": (25, "about 60 s left"), "fedavg": (25, ""), "fedcmp": (25, "")}
+    assert told == {"all methods": (37.5, "about 50 s left"), "fedavg": (25, ""), "fedcmp": (50, "")}
 
 
 @pytest.fixture

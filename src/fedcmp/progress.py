@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from rich.text import Text
 from fedcmp.config import Recipe
 from fedcmp.report.tables import Table
 from fedcmp.simulation.loop import Events
+from fedcmp.simulation.train import method_folders
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 _ALL = "all methods"
@@ -42,7 +44,7 @@ class Display(Events):
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
         self._first: dict[str, tuple[float, int]] = {}  # when each preparation was first heard of, and how far it was
-        self._work = _Work()
+        self._work: _Work | None = None
         self._several = recipe is not None and len(recipe.run.methods) > 1
 
     def __enter__(self) -> Self:
@@ -80,6 +82,9 @@ class Display(Events):
             rounds = self._recipe.federation.rounds
             total = rounds * clients
             done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
+            if self._work is None:  # now an earlier run's folders are gone, or are those that are resumed
+                folders = method_folders(self._recipe)
+                self._work = _Work([name for name, kept in folders.items() if not kept.finished])
             if self._several:
                 self._task(_ALL, 1)
             task = self._task(method, total)
@@ -115,34 +120,35 @@ class Display(Events):
 class _Work:
     """How much of all methods' training is done, and when it will be at an end; a method counts as much as another.
 
-    Only what this process has seen is measured: preparing, and rounds before a resume, do not count. Methods that were
-    not heard of do not count either: those that had ended before a resume never are, all others soon.
+    The clock begins when each method was heard of: preparing, and rounds before a resume, do not count.
+
+    Args:
+        methods: those that have rounds to do.
     """
 
-    def __init__(self) -> None:
-        self._begun = 0.0
-        self._done: dict[str, float] = {}  # share of each method that was heard of
-        self._before = 0.0  # the sum of shares that were done before the clock began
+    def __init__(self, methods: Sequence[str]) -> None:
+        self._shares = dict.fromkeys(methods, 0.0)  # what part of each is done
+        self._silent = set(methods)
+        self._begun = self._before = 0.0  # when the clock began, and the sum of shares then
 
     def note(self, method: str, done: int, total: int, now: float) -> None:
         """Take in how many of its units a method has done, at a time in seconds."""
-        if method not in self._done:
-            # the clock begins with the first unit of all; the first unit of another method was worked on meanwhile
-            self._before += (done if not self._done else done - 1) / total
-            self._begun = self._begun if self._done else now
-        self._done[method] = done / total
+        self._shares[method] = done / total
+        if method in self._silent:
+            self._silent.remove(method)
+            self._begun, self._before = now, sum(self._shares.values())
 
     @property
     def share(self) -> float:
         """What part of all work is done, 0 to 1."""
-        return sum(self._done.values()) / max(len(self._done), 1)
+        return sum(self._shares.values()) / max(len(self._shares), 1)
 
     def seconds_left(self, now: float) -> float | None:
         """Seconds until all methods are through, None before there is anything to judge by."""
-        seen = sum(self._done.values()) - self._before
-        if now <= self._begun or seen < 1e-9:
+        done = sum(self._shares.values())
+        if self._silent or now <= self._begun or done - self._before < 1e-9:
             return None
-        return (now - self._begun) * (len(self._done) * (1 - self.share)) / seen
+        return (now - self._begun) * (len(self._shares) - done) / (done - self._before)
 
 
 def _left(seconds: float | None) -> str:
