@@ -3,14 +3,16 @@ from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
-from rich.progress import TimeRemainingColumn
 
 from fedcmp import progress
 from fedcmp.config import parse_recipe
 from fedcmp.progress import Display, print_table
 from fedcmp.report.tables import Cell, Column, Row, Table
 
-RECIPE = parse_recipe({"data": {"num_pairs": 100}, "federation": {"rounds": 4}}, "test.toml")
+
+def recipe(folder, *methods):
+    settings = {"run": {"methods": list(methods), "folder": str(folder)}, "data": {"num_pairs": 100}}
+    return parse_recipe(settings | {"federation": {"rounds": 4}}, "test.toml")
 
 
 @pytest.fixture
@@ -34,60 +36,99 @@ def test_preparing_is_told_now_and_then_and_at_its_end(clock, capsys):
         "11,000 of 30,000  1,000/s  about 19 s left",
         "21,000 of 30,000  1,000/s  about 9 s left",
     ]
-    assert lines == [f"reading pairs: {part}" for part in (*told, "30,000 of 30,000  1,000/s  about 0 s left")]
+    assert lines == [f"reading pairs: {part}" for part in (*told, "30,000 of 30,000  1,000/s")]
 
 
-def test_time_left_counts_from_the_methods_own_start(clock, capsys):
-    """Neither preparing nor the rounds before a resume are in the estimate."""
-    with Display(RECIPE) as display:
+def test_time_left_counts_from_the_methods_own_start(clock, capsys, tmp_path):
+    """Neither preparing nor the rounds before a resume are in the estimate; what has ended tells none."""
+    with Display(recipe(tmp_path, "fedavg")) as display:
         display.preparing("features", 10, 10)
         clock.now += 5000
         display.client_done("fedavg", 3, 0, 2, 1.5)  # resumed: five of eight units
         clock.now += 20
         display.client_done("fedavg", 3, 1, 2, 1.25)
-        clock.now += 10
-        display.client_done("fedcmp", 1, 0, 2, 3.0)  # another method's time is its own
-        clock.now += 30
+        clock.now += 40
         display.client_done("fedavg", 4, 0, 2, 1.0)
-        display.client_done("fedcmp", 1, 1, 2, 2.0)
         display.client_done("fedavg", 4, 1, 2, 0.75)
     assert capsys.readouterr().err.splitlines() == [
         "features: 10 of 10",
         "fedavg: round 3/4  client 1/2  loss 1.500",
         "fedavg: round 3/4  client 2/2  loss 1.250  about 40 s left",
-        "fedcmp: round 1/4  client 1/2  loss 3.000",
         "fedavg: round 4/4  client 1/2  loss 1.000  about 30 s left",
-        "fedcmp: round 1/4  client 2/2  loss 2.000  about 180 s left",
-        "fedavg: round 4/4  client 2/2  loss 0.750  about 0 s left",
+        "fedavg: round 4/4  client 2/2  loss 0.750",
     ]
 
 
-def test_the_pooled_learner_is_no_client(clock, capsys):
-    with Display(RECIPE) as display:
+def test_methods_side_by_side_tell_the_time_left_of_all(clock, capsys, tmp_path):
+    """One worker, one client a method and round, ten seconds each: a method's own pace says nothing of its end."""
+    with Display(recipe(tmp_path, "fedavg", "fedcmp")) as display:
+        for turn, (method, round_number) in enumerate(
+            [("a", 1), ("b", 1), ("a", 2), ("b", 2), ("a", 3), ("a", 4), ("b", 3), ("b", 4)]
+        ):
+            clock.now = 1000.0 + 10 * turn
+            display.client_done({"a": "fedavg", "b": "fedcmp"}[method], round_number, 0, 1, 1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("loss 1.000")[2].strip() for line in lines] == [
+        "",
+        "",
+        "all methods: about 50 s left",
+        "all methods: about 40 s left",
+        "all methods: about 30 s left",
+        "all methods: about 20 s left",
+        "all methods: about 10 s left",
+        "",
+    ]
+
+
+def test_a_method_that_had_ended_before_a_resume_is_not_waited_for(clock, capsys, tmp_path):
+    (tmp_path / "run" / "fedcmp").mkdir(parents=True)
+    (tmp_path / "run" / "fedcmp" / "metrics.jsonl").write_text('{"kind": "finished"}\n')
+    with Display(recipe(tmp_path, "fedavg", "fedcmp")) as display:
+        display.client_done("fedavg", 2, 0, 1, 1.0)
+        clock.now += 10
+        display.client_done("fedavg", 3, 0, 1, 1.0)
+    assert capsys.readouterr().err.splitlines()[-1].endswith("all methods: about 10 s left")
+
+
+def test_the_pooled_learner_is_no_client(clock, capsys, tmp_path):
+    with Display(recipe(tmp_path, "centralized")) as display:
         display.client_done("centralized", 1, -1, 1, 2.0)
         display.round_done("centralized", 1, 4, {"caption_loss": 1.0})
         display.round_done("centralized", 2, 4, None)
     assert capsys.readouterr().err.splitlines() == ["centralized: round 1/4  pooled  loss 2.000"]
 
 
-def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch):
-    """Clients of a minute each, after a resume: rich's estimate, over the rounds seen."""
+def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch, tmp_path):
+    """Clients of a minute each, after a resume: over the rounds seen."""
     out, clock = io.StringIO(), SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     class Terminal(Console):
         def __init__(self, **named):
             super().__init__(file=out, force_terminal=True, width=160, get_time=lambda: clock.now)
 
     monkeypatch.setattr(progress, "Console", Terminal)
-    display = Display(RECIPE)
+    display = Display(recipe(tmp_path, "fedavg"))
     for round_number, client in ((3, 0), (3, 1), (4, 0)):
         clock.now += 60
-        display.client_done("[b]name[/b]", round_number, client, 2, 1.0)
+        display.client_done("fedavg", round_number, client, 2, 1.0)
     (task,) = display._progress.tasks
-    assert TimeRemainingColumn().render(task).plain == "0:01:00"
+    assert task.fields["left"] == "about 60 s left"
+    display.preparing("[b]name[/b]", 1, 2)
     with display:
         pass
     assert "[b]name[/b]" in out.getvalue()
+
+
+def test_bars_of_several_methods_have_one_for_all(monkeypatch, tmp_path):
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    display = Display(recipe(tmp_path, "fedavg", "fedcmp"))
+    for method, round_number in (("fedavg", 1), ("fedcmp", 1), ("fedcmp", 2)):
+        clock.now += 10
+        display.client_done(method, round_number, 0, 1, 1.0)
+    told = {task.description: (task.percentage, task.fields["left"]) for task in display._progress.tasks}
+    assert told == {"all methods": (37.5, "about 50 s left"), "fedavg": (25, ""), "fedcmp": (50, "")}
 
 
 @pytest.fixture

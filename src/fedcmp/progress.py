@@ -3,19 +3,21 @@
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from fedcmp.config import Recipe
 from fedcmp.report.tables import Table
 from fedcmp.simulation.loop import Events
+from fedcmp.simulation.train import method_folders
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
-_SPEED_OVER = 3600.0  # seconds that a bar's time left is estimated from: a client may take minutes
+_ALL = "all methods"
 
 
 class Display(Events):
@@ -35,15 +37,15 @@ class Display(Events):
             BarColumn(bar_width=24),
             TextColumn("{task.fields[note]}", markup=False),
             TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.fields[left]}"),
             console=console,
-            speed_estimate_period=_SPEED_OVER,
             disable=not self._live,
         )
         self._tasks: dict[str, TaskID] = {}
         self._told: dict[str, float] = {}
-        self._first: dict[str, tuple[float, int]] = {}  # when each method was first heard of, and how far it was
+        self._first: dict[str, tuple[float, int]] = {}  # when each preparation was first heard of, and how far it was
+        self._work: _Work | None = None
+        self._several = recipe is not None and len(recipe.run.methods) > 1
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -58,9 +60,9 @@ class Display(Events):
             task = self._task(what, total)
             begun, before = self._first.setdefault(what, (time.monotonic(), done))
             rate = f"  {(done - before) / max(time.monotonic() - begun, 1e-9):,.0f}/s" if done > before else ""
-            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}")
-            left = self._left(what, done, total)
-            self._say(what, f"{what}: {done:,} of {total:,}{rate}{left}", last=done >= total)
+            left = _left((time.monotonic() - begun) * (total - done) / (done - before)) if done > before else ""
+            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}", left=left)
+            self._say(what, f"{what}: {done:,} of {total:,}{rate}{_apart(left)}", last=done >= total)
 
     def planned(self, lines: list[str], misfits: list[str]) -> None:
         """Show what the run will need."""
@@ -70,18 +72,31 @@ class Display(Events):
                 self._progress.console.print(Text(line)) if self._live else print(line, file=sys.stderr, flush=True)
 
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
-        """Show the loss of a client that finished its part."""
+        """Show the loss of a client that finished its part.
+
+        Methods that run side by side share the workers and go faster once others have ended: only the time left of all
+        of them together is told.
+        """
         assert self._recipe is not None
         with self._lock:
             rounds = self._recipe.federation.rounds
             total = rounds * clients
             done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
+            if self._work is None:  # now an earlier run's folders are gone, or are those that are resumed
+                folders = method_folders(self._recipe)
+                self._work = _Work([name for name, kept in folders.items() if not kept.finished])
+            if self._several:
+                self._task(_ALL, 1)
             task = self._task(method, total)
             who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
             note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
-            self._progress.update(task, completed=done, total=total, note=note)
-            left = self._left(method, done, total)
-            self._say(method, f"{method}: {note}{left}", last=done == total)
+            self._work.note(method, done, total, time.monotonic())
+            left = _left(self._work.seconds_left(time.monotonic()))
+            self._progress.update(task, completed=done, total=total, note=note, left="" if self._several else left)
+            if self._several:
+                self._progress.update(self._tasks[_ALL], completed=self._work.share, left=left)
+                left = f"{_ALL}: {left}" if left else ""
+            self._say(method, f"{method}: {note}{_apart(left)}", last=done == total)
 
     def round_done(self, method: str, round_number: int, rounds: int, evaluation: dict[str, Any] | None) -> None:
         """Show the held-out loss after a round."""
@@ -92,20 +107,57 @@ class Display(Events):
 
     def _task(self, name: str, total: int) -> TaskID:
         if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, note="")
+            self._tasks[name] = self._progress.add_task(name, total=total, note="", left="")
         return self._tasks[name]
-
-    def _left(self, method: str, done: int, total: int) -> str:
-        """From what this process has seen of a method: preparing, and rounds before a resume, do not count."""
-        now = time.monotonic()
-        begun, before = self._first.setdefault(method, (now, done))
-        return f"  about {(now - begun) * (total - done) / (done - before):.0f} s left" if done > before else ""
 
     def _say(self, key: str, line: str, *, last: bool) -> None:
         now = time.monotonic()
         if not self._live and (last or now - self._told.get(key, -_PLAIN_EVERY) >= _PLAIN_EVERY):
             self._told[key] = now
             print(line, file=sys.stderr, flush=True)
+
+
+class _Work:
+    """How much of all methods' training is done, and when it will be at an end; a method counts as much as another.
+
+    The clock begins when each method was heard of: preparing, and rounds before a resume, do not count.
+
+    Args:
+        methods: those that have rounds to do.
+    """
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self._shares = dict.fromkeys(methods, 0.0)  # what part of each is done
+        self._silent = set(methods)
+        self._begun = self._before = 0.0  # when the clock began, and the sum of shares then
+
+    def note(self, method: str, done: int, total: int, now: float) -> None:
+        """Take in how many of its units a method has done, at a time in seconds."""
+        self._shares[method] = done / total
+        if method in self._silent:
+            self._silent.remove(method)
+            self._begun, self._before = now, sum(self._shares.values())
+
+    @property
+    def share(self) -> float:
+        """What part of all work is done, 0 to 1."""
+        return sum(self._shares.values()) / max(len(self._shares), 1)
+
+    def seconds_left(self, now: float) -> float | None:
+        """Seconds until all methods are through, None before there is anything to judge by."""
+        done = sum(self._shares.values())
+        if self._silent or now <= self._begun or done - self._before < 1e-9:
+            return None
+        return (now - self._begun) * (len(self._shares) - done) / (done - self._before)
+
+
+def _left(seconds: float | None) -> str:
+    """Nothing where nothing is left or known."""
+    return f"about {max(seconds, 1):.0f} s left" if seconds is not None and seconds > 1e-6 else ""
+
+
+def _apart(text: str) -> str:
+    return f"  {text}" if text else ""
 
 
 def print_table(table: Table) -> None:

@@ -121,10 +121,10 @@ def run_lines(method: str, *, seed: int, rounds: int, clients: int) -> list[dict
         diagnostics = {}
         if method == "fedcmp":
             diagnostics = {
-                "linear_1.momentum": 0.5 + 0.02 * round_,
-                "linear_2.momentum": 0.55 + 0.03 * round_,
-                "linear_1.rank": 16,
-                "linear_2.rank": 18,
+                "beta.linear_1.weight": 0.5 + 0.02 * round_,
+                "beta.linear_2.weight": 0.55 + 0.03 * round_,
+                "rank.linear_1.weight": 16,
+                "rank.linear_2.weight": 18,
             }
         lines.append({"kind": "round", "round": round_, "seconds": 3.1, "bytes_sent": sent, "diagnostics": diagnostics})
     lines.append({"kind": "finished", "seconds": 31.0 + 3 * seed})

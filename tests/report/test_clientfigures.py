@@ -1,7 +1,7 @@
 import re
 
 from fedcmp.report import load_runs
-from fedcmp.report.clientfigures import client_panels, diagnostic_panels, weight_panels
+from fedcmp.report.clientfigures import client_panels, weight_panels
 from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
@@ -27,6 +27,8 @@ def test_clients_are_named_at_their_lines(demo_comparison):
     _, panels = client_panels(demo_comparison)[0]
     assert sorted(labels(panels[0])) == [f"client-{k}" for k in range(5)]
     assert labels(panels[2]) == ["all"]
+    assert "var(--c0)" in panels[0].drawing
+    assert "var(--c0)" not in panels[2].drawing  # who holds all pairs is not the first client
 
 
 def test_weights_are_of_federated_methods_with_the_equal_share(demo_comparison):
@@ -44,12 +46,6 @@ def test_of_many_clients_the_extremes_are_named(tmp_path):
     extremes = {f"client-{pick(last, key=last.get)}" for pick in (min, max)}
     assert set(labels(panels[0])) == extremes
     assert panels[0].drawing.count("var(--bundle)") == 10
-
-
-def test_the_aggregators_numbers_come_one_panel_a_quantity(demo_comparison):
-    panels = diagnostic_panels(demo_comparison)
-    assert [(panel.title, panel.subtitle) for panel in panels] == [("fedcmp", "momentum"), ("fedcmp", "rank")]
-    assert labels(panels[0]) == ["linear_1", "linear_2"]
 
 
 def test_a_client_without_a_value_is_left_out(tmp_path):

@@ -33,3 +33,11 @@ def test_a_small_chart_names_lines_without_values():
 def test_a_cut_picture_says_which_lines_it_loses():
     assert cut_note(chart(NEAR)) == ""
     assert cut_note(chart(NEAR, FAR)) == "The axis is cut: far runs out of the picture at its top."
+
+
+def test_a_name_too_long_for_its_line_stands_whole_in_a_legend():
+    name = "all clients' pairs <&>"
+    lines = (Line(name, "red", "circle", ((1.0, 1.0), (2.0, 2.0))), Line("a", "blue", "square", ((1.0, 9.0),)))
+    drawing = ElementTree.fromstring(small_chart(LineChart("k", "Loss", lines, str, y_range=(0.0, 3.0))))
+    assert ["".join(entry.itertext()) for entry in drawing.iter("li")] == [name, "a ↑"]
+    assert not [text for text in drawing.iter("text") if text.get("class") == "label"]

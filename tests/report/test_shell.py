@@ -28,8 +28,9 @@ def test_beyond_four_small_charts_the_rest_is_folded():
     panels = [Panel(str(index), "", "") for index in range(6)]
     root = parse(multiples(panels))
     assert len(root.findall("div/figure")) == 4
-    assert root.find("details/summary").text == "2 more"
+    assert root.find("details/summary").text == "2 more charts: 4, 5"
     assert len(root.findall("details/div/figure")) == 2
+    assert parse(multiples(panels[:5])).find("details/summary").text == "One more chart: 4"
     assert multiples([]) == ""
     assert next_steps([]) == ""
 

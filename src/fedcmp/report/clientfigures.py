@@ -1,4 +1,4 @@
-"""Small multiples of what clients do: training loss, alignment error, update norm, weight; the server's own numbers.
+"""Small multiples of what clients do: training loss, alignment error, update norm, weight.
 
 One panel a method, all panels of a measure on one scale. A method with several seeds shows its first one.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fedcmp.report.linechart import Level, Line, LineChart
-from fedcmp.report.methods import Method, ordered, write_number
+from fedcmp.report.methods import Method, write_number
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_chart
 from fedcmp.report.reading import Run
@@ -50,42 +50,13 @@ def weight_panels(comparison: Comparison) -> list[Panel]:
     return _small_multiples(comparison, comparison.federated, _WEIGHT)
 
 
-def diagnostic_panels(comparison: Comparison) -> list[Panel]:
-    """The numbers that an aggregator noted: of "tensor.quantity", one panel a quantity and one line a tensor."""
-    panels: list[Panel] = []
-    for method in comparison.federated:
-        rounds = method.counted[0].server_rounds
-        names = ordered(name for line in rounds for name in line.diagnostics)
-        for quantity in ordered(name.rpartition(".")[2] for name in names):
-            series = {
-                name.rpartition(".")[0] or name: [
-                    (float(line.round), line.diagnostics[name])
-                    for line in rounds
-                    if math.isfinite(line.diagnostics.get(name, math.nan))
-                ]
-                for name in names
-                if name.rpartition(".")[2] == quantity
-            }
-            lines = tuple(
-                Line(label, client_colour(index), client_marker(index), tuple(points))
-                for index, (label, points) in enumerate(series.items())
-                if points
-            )
-            if 0 < len(lines) <= _MOST_NAMED:
-                chart = LineChart(f"server{len(panels)}", f"{quantity} of {method.label}", lines, _three_decimals)
-                colour = comparison.palette.colour(method.label)
-                panels.append(Panel(method.label, quantity, small_chart(chart), colour=colour))
-    return panels
-
-
-def _three_decimals(value: float) -> str:
-    return write_number(value, 3)
-
-
 def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure: _Measure) -> list[Panel]:
     charts: list[tuple[Method, LineChart]] = []
     for method in methods:
         lines = _client_lines(method.counted[0], measure)
+        if method.name == "centralized":  # its one learner is none of the clients
+            colour, marker = comparison.palette.colour(method.label), comparison.palette.marker(method.label)
+            lines = tuple(replace(line, colour=colour, marker=marker) for line in lines)
         if lines:
             equal = measure.scale / len(lines)
             levels = (Level(equal, "var(--reference)"),) if measure is _WEIGHT else ()

@@ -40,7 +40,10 @@ class Level:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Lines and levels over one x axis; `write` turns a y value into the text of labels and tooltips."""
+    """Lines and levels over one x axis; `write` turns a y value into the text of labels and tooltips.
+
+    Without `names_at_lines` whoever places the chart names the lines beside it.
+    """
 
     key: str
     title: str
@@ -51,6 +54,7 @@ class LineChart:
     y_range: tuple[float, float] | None = None
     values_in_labels: bool = True
     label_length: int = 20
+    names_at_lines: bool = True
 
     @property
     def range(self) -> tuple[float, float]:
@@ -66,6 +70,10 @@ class LineChart:
     def cut(self) -> tuple[str, ...]:
         """The lines that run out of the picture at its top, in part or as a whole."""
         return tuple(line.label for line in self.lines if any(y > self.range[1] for _, y in line.points))
+
+    def arrow(self, line: Line) -> str:
+        """What follows the name of a line that ends above the picture."""
+        return " ↑" if line.points[-1][1] > self.range[1] else ""
 
 
 def marker_svg(marker: str, x: float, y: float, colour: str, size: float = 3.0) -> str:
@@ -107,13 +115,13 @@ def line_chart(chart: LineChart, width: float, height: float) -> str:
         height: likewise; grown where the labels need more.
     """
     low, high = chart.range
-    texts = [_label_text(chart, line) for line in chart.lines if line.named]
+    texts = [_label_text(chart, line) for line in chart.lines if line.named and chart.names_at_lines]
     texts += [level.label for level in chart.levels if level.label]
     height = max(height, _TOP + _BOTTOM + 14.0 * len(texts))
     ticks = nice_ticks(low, high, max(4, int((height - _TOP - _BOTTOM) // 34)))
     written = tick_texts(ticks)
     left = 10.0 + _CHARACTER * max(map(len, written), default=1)
-    right = 26.0 + _CHARACTER * max(map(len, texts), default=0)
+    right = 26.0 + _CHARACTER * max(map(len, texts)) if texts else 10.0
     x_low = min(line.points[0][0] for line in chart.lines)
     x_high = max(line.points[-1][0] for line in chart.lines)
 
@@ -165,10 +173,9 @@ def describe(chart: LineChart) -> str:
 
 
 def _label_text(chart: LineChart, line: Line) -> str:
-    last = line.points[-1][1]
-    arrow = " ↑" if last > chart.range[1] else ""
+    arrow = chart.arrow(line)
     name = line.label if len(line.label) <= chart.label_length else line.label[: chart.label_length - 1] + "…"
-    return f"{name} {chart.write(last)}{arrow}" if chart.values_in_labels else f"{name}{arrow}"
+    return f"{name} {chart.write(line.points[-1][1])}{arrow}" if chart.values_in_labels else f"{name}{arrow}"
 
 
 def _draw_line(chart: LineChart, line: Line, across: Callable[[float], float], down: Callable[[float], float]) -> str:
@@ -194,7 +201,7 @@ def _labels(chart: LineChart, down: Callable[[float], float], x: float, height: 
     labels = [
         _Label(_label_text(chart, line), line.colour, line.marker, min(max(down(line.points[-1][1]), _TOP), floor))
         for line in chart.lines
-        if line.named and math.isfinite(line.points[-1][1])
+        if line.named and chart.names_at_lines and math.isfinite(line.points[-1][1])
     ]
     labels += [_Label(level.label, level.colour, "", down(level.value)) for level in chart.levels if level.label]
     places = place_labels([label.height for label in labels], 14.0, _TOP, floor)

@@ -6,8 +6,9 @@ Everything that comes from a run is escaped.
 import json
 from html import escape
 
+from fedcmp.report.aggregatorfigures import aggregator_section
 from fedcmp.report.benchmarks import benchmarks_table
-from fedcmp.report.clientfigures import client_panels, diagnostic_panels, weight_panels
+from fedcmp.report.clientfigures import client_panels, weight_panels
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.figures import curve_panels, loss_panel
 from fedcmp.report.methods import labelled_runs
@@ -55,7 +56,7 @@ def render_page(comparison: Comparison, *, title: str) -> str:
         "benchmarks": _table(benchmarks_table(comparison)),
         "samples": _samples(comparison),
         "data": _table(holdings_table(comparison)),
-        "diagnostics": multiples(diagnostic_panels(comparison)),
+        "diagnostics": aggregator_section(comparison),
         "recipe": _recipe(comparison),
     }
     shown = {name: content for name, content in sections.items() if content}

@@ -96,8 +96,12 @@ def grid(kind: str, panels: Sequence[Panel]) -> str:
 def multiples(panels: Sequence[Panel]) -> str:
     """Return a row of small charts; beyond the first ones they are folded: on a phone each takes half a screen."""
     shown, folded = panels[:_MOST_OPEN], panels[_MOST_OPEN:]
-    more = f"<details><summary>{len(folded)} more</summary>{grid('small', folded)}</details>" if folded else ""
-    return grid("small", shown) + more
+    if not folded:
+        return grid("small", shown)
+    names = escape(", ".join(panel.title for panel in folded))
+    count = "One more chart" if len(folded) == 1 else f"{len(folded)} more charts"
+    summary = f"<summary>{count}: {names}</summary>"
+    return f'{grid("small", shown)}<details class="charts">{summary}{grid("small", folded)}</details>'
 
 
 def _warnings(texts: Sequence[str]) -> str:
