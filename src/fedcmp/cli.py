@@ -60,9 +60,7 @@ def _options(
     """What every verb shares."""
     del version
     if launched()[1] > 1 and context.invoked_subcommand != "train":
-        raise UserError(
-            f"{context.invoked_subcommand}: only `train` runs in several processes; start it without torchrun"
-        )
+        raise UserError(f"{context.invoked_subcommand}: only `train` runs in several processes: leave torchrun out")
 
 
 @app.command("train")

@@ -4,6 +4,7 @@ import io
 import json
 import pickle
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
@@ -187,14 +188,16 @@ def test_a_damaged_header_in_the_middle_is_a_tear(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_tar(tmp_path: Path) -> None:
+def test_what_is_no_tar(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.tar"
     path.write_bytes(b"<html>not found</html>" * 99)
     with pytest.raises(UserError, match="not an uncompressed tar"):
         open_pairs("webdataset", path)
+    monkeypatch.setattr(time, "time", lambda: 1_700_000_111.0)  # of this time's gzip tarfile thinks that it is a tar
     with tarfile.open(path, "w:gz") as tar:
         tar.addfile(tarfile.TarInfo("a.png"), io.BytesIO())
     path.write_bytes(path.read_bytes() + bytes(600))
+    tarfile.open(path, "r:").close()
     with pytest.raises(UserError, match="not an uncompressed tar"):
         open_pairs("webdataset", path)
     with pytest.raises(UserError, match=r"no usable pairs \(no members\)"):

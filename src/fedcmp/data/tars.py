@@ -49,6 +49,7 @@ class Member(NamedTuple):
 
 
 NO_MEMBER = Member()
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz, zstandard
 
 
 @dataclass
@@ -209,6 +210,8 @@ def _entries(path: Path, file: BinaryIO) -> Iterator[tarfile.TarInfo]:
     """
     size, start = os.fstat(file.fileno()).st_size, file.read(len(END_BLOCK))
     file.seek(0)
+    if start.startswith(_COMPRESSED) and start[257:262] != b"ustar":  # tarfile takes a few of them for tars by chance
+        raise UserError(f"{path}: not an uncompressed tar: pack it again without compression")
     try:
         tar = tarfile.open(fileobj=file, mode="r:")  # noqa: SIM115 - closed by the with below
     except tarfile.TarError as error:
