@@ -108,3 +108,13 @@ def test_too_many_layers_to_tell_apart_are_not_drawn(tmp_path):
 def test_without_numbers_there_is_no_section(tmp_path):
     write_run(tmp_path, "fedavg", rounds=2, samples=False)
     assert aggregator_section(Comparison.of(load_runs(tmp_path))) == ""
+
+
+def test_early_rounds_are_in_the_picture_however_far_the_numbers_fall(tmp_path):
+    def falling(round_):
+        return {f"divergence.{LAYERS[0]}": 10.0**-round_, f"divergence.{LAYERS[1]}": 0.0}
+
+    root = section(tmp_path, falling, rounds=8)
+    drawn = [line.get("d") for line in root.iter("path") if line.get("class") == "line"]
+    assert len(drawn) == len(LAYERS)
+    assert all(float(height) >= 0 for path in drawn for height in re.findall(r"[\d.]+[ ,](-?[\d.]+)", path))

@@ -13,6 +13,7 @@ from fedcmp.report.linechart import Line, LineChart
 from fedcmp.report.methods import Method, ordered
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_chart, symbol_html
+from fedcmp.report.scale import padded_range
 from fedcmp.report.shell import grid
 from fedcmp.report.summary import Comparison
 from fedcmp.report.tables import swatch
@@ -109,7 +110,8 @@ def _panel(key: str, method: Method, told: _Told, layers: Sequence[str]) -> Pane
         if layer in told.series
     )
     quantity = told.quantity
-    chart = LineChart(key, f"{quantity.word} of {method.label}", lines, _write)
+    whole = padded_range([value for line in lines for _, value in line.points])  # early rounds are what these tell of
+    chart = LineChart(key, f"{quantity.word} of {method.label}", lines, _write, y_range=whole)
     return Panel(quantity.word, quantity.unit, small_chart(chart), symbol=quantity.symbol)
 
 
