@@ -36,6 +36,20 @@ def test_a_card_a_picture_with_every_methods_caption(demo):
     assert len(first.find(".//details").findall("p")) == 3
 
 
+def test_clients_own_models_have_the_organisations_names(tmp_path):
+    names = ("north", "south")
+    write_lines(
+        tmp_path / "local",
+        [{"kind": "data", "client": number, "client_name": name, "num_pairs": 9} for number, name in enumerate(names)],
+    )
+    said = [{"key": "a", "reference": "a cat", "captions": {"client-0": "a dog", "client-1": "a cat"}}]
+    (tmp_path / "local" / "samples.json").write_text(json.dumps(said))
+    text = "".join("".join(card.itertext()) for card in cards_of(tmp_path))
+    assert "local · north" in text
+    assert "local · south" in text
+    assert "client-" not in text
+
+
 def test_pictures_of_several_runs_are_matched_by_key(tmp_path):
     for method, order in (("fedavg", "ab"), ("fedcmp", "ba")):
         write_lines(tmp_path / method, [])

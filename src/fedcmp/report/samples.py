@@ -43,12 +43,15 @@ def sample_cards(comparison: Comparison) -> list[str]:
     captions: dict[str, list[_Caption]] = {}
     for method in comparison.methods:
         run = next((run for run in method.counted if run.samples), None)
-        for sample in run.samples if run else ():
-            if run is not None:
-                found.setdefault(sample.key, (run.folder, sample))
+        if run is None:
+            continue
+        names = {f"client-{holding.client}": holding.name for holding in run.holdings}
+        for sample in run.samples:
+            found.setdefault(sample.key, (run.folder, sample))
             written = sample.captions.items()
             captions.setdefault(sample.key, []).extend(
-                _Caption(_label(method, who, len(written)), palette.colour(method.label), text) for who, text in written
+                _Caption(_label(method, names.get(who, who), len(written)), palette.colour(method.label), text)
+                for who, text in written
             )
     chosen = list(found)[:MOST_SAMPLES]
     return [_card(*found[key], captions[key]) for key in chosen]
