@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import torch
@@ -116,12 +117,20 @@ def test_a_failed_ranks_reason_reaches_all_who_wait_for_it(error, kind, text):
         assert text in str(found[rank])
 
 
-def test_a_rank_that_dies_without_a_word_is_noticed_at_once(monkeypatch):
+def dies(group: Group, rank: int, folder: Path) -> None:
+    """Let one rank die when all have joined: before that, the others would wait for it to connect, as they should."""
+    (folder / str(group.rank)).touch()
+    if group.rank == rank:
+        while len(list(folder.iterdir())) < group.size:
+            time.sleep(0.01)
+        os._exit(9)
+
+
+def test_a_rank_that_dies_without_a_word_is_noticed_at_once(monkeypatch, tmp_path):
     monkeypatch.setattr(distributed, "_REASON_SECONDS", 0.2)
 
     def work(group):
-        if group.rank == 1:
-            os._exit(9)
+        dies(group, 1, tmp_path)
         begun = time.monotonic()
         try:
             group.sums([torch.ones(2)])
@@ -154,13 +163,12 @@ def test_a_rank_that_hangs_is_waited_for_no_longer_than_a_step_may_take(monkeypa
 
 
 @pytest.mark.parametrize("dead", [0, 2])
-def test_one_rank_tells_people_also_where_the_first_has_died(monkeypatch, dead):
+def test_one_rank_tells_people_also_where_the_first_has_died(monkeypatch, tmp_path, dead):
     monkeypatch.setattr(distributed, "_REASON_SECONDS", 0.2)
     monkeypatch.setattr(distributed, "_VOICE_SECONDS", 1.0)
 
     def work(group):
-        if group.rank == dead:
-            os._exit(9)
+        dies(group, dead, tmp_path)
         try:
             group.sums([torch.ones(2)])
         except WorkerDied:
