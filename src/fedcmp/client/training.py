@@ -240,9 +240,8 @@ class _Round:
 
     def _own_gradients(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
         """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
-        pieces = (
-            batch.pieces(self._cohort.at_once) if len(batch.lengths_S) else []
-        )  # perhaps no sample fell to this rank
+        # perhaps no sample fell to this rank
+        pieces = batch.pieces(self._cohort.at_once) if len(batch.lengths_S) else []
         if len(pieces) == self._group.size == 1:
             losses_A, penalty_A = self._losses_of(batch, penalty)
             total_A = losses_A if penalty_A is None else losses_A + penalty_A

@@ -145,6 +145,7 @@ def _from_folder(folder: Path, key: str) -> StoredProjector:
 def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
     try:
         with warnings.catch_warnings(action="ignore"):  # of pickle protocols: an error follows, or the tensors are read
+            # LLaVA's own format is a pickle, read on request only; weights-only, so that nothing in it is run
             content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can break the reader in any way
         raise UserError(

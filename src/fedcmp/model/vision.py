@@ -168,7 +168,7 @@ class _FastPreprocessing:
 
     def __init__(self, processor: Any, side: int, device: torch.device) -> None:
         self.size = (side, side)
-        self._processor, self._resizes = processor, False
+        self._processor, self._resizes = processor, True
         scale = float(processor.rescale_factor) if processor.do_rescale else 1.0
         mean = torch.tensor(processor.image_mean if processor.do_normalize else [0.0] * 3)
         std = torch.tensor(processor.image_std if processor.do_normalize else [1.0] * 3)
@@ -181,7 +181,6 @@ class _FastPreprocessing:
             fast = cls(processor, side, device)
             if not fast._agrees(side, side):
                 return None
-            fast._resizes = True
             fast._resizes = all(fast._agrees(*other) for other in ((2 * side, side + 7), (side - 5, 3 * side)))
         except (AttributeError, TypeError, ValueError):
             return None

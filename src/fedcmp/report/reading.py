@@ -8,6 +8,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Run:
         needed = 1 if offered == "global" else max(most, planned)
         return {round_: tuple(found[round_]) for round_ in sorted(found) if len(found[round_]) >= needed}
 
-    @property
+    @cached_property
     def split(self) -> str:
         """Whose figures count: the first of SPLITS on which what the run offers was measured."""
         return next((split for split in SPLITS if self.measures(split)), SPLITS[0])

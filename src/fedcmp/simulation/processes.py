@@ -53,10 +53,10 @@ class WorkerProcesses:
 
     def __init__(self, count: int, prepared: Path, *, split: bool | None = None) -> None:
         self.all: list[WorkerPipes] = []
-        count = count if count > 1 else 0
-        together = count if (can_split() if split is None else split) else 1
-        for _ in range(0, count, max(1, together)):
-            self.all += _start(prepared, together)
+        if count > 1:
+            together = can_split() if split is None else split
+            for workers in [count] if together else [1] * count:
+                self.all += _start(prepared, workers)
 
     def __enter__(self) -> "WorkerProcesses":
         return self
@@ -80,13 +80,17 @@ def can_split() -> bool:
     return sys.platform == "linux" and not any(Path(driver).exists() for driver in _DRIVERS)
 
 
-def _start(prepared: Path, count: int) -> list[WorkerPipes]:
-    environment = os.environ | {
+def worker_variables() -> dict[str, str]:
+    """The environment of a process that is one of several side by side: one thread each."""
+    return os.environ | {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "OMP_WAIT_POLICY": "PASSIVE",
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def _start(prepared: Path, count: int) -> list[WorkerPipes]:
     jobs, results = [os.pipe() for _ in range(count)], [os.pipe() for _ in range(count)]
     theirs = [(job[0], result[1]) for job, result in zip(jobs, results, strict=True)]
     command = [sys.executable, "-m", "fedcmp.simulation.worker", str(prepared), *(f"{j}:{r}" for j, r in theirs)]
@@ -94,7 +98,7 @@ def _start(prepared: Path, count: int) -> list[WorkerPipes]:
     process = subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
-        env=environment,
+        env=worker_variables(),
         process_group=0,
         pass_fds=[end for pair in theirs for end in pair],
     )

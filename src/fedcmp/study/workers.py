@@ -1,7 +1,6 @@
 """The processes of a study: tasks go to whichever is free, records come back as they end."""
 
 import itertools
-import os
 import queue
 import subprocess
 import sys
@@ -12,9 +11,9 @@ from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.simulation.frames import read_frame, write_frame
+from fedcmp.simulation.processes import worker_variables
 
 Task = dict[str, Any]
-_THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1") | {"OMP_WAIT_POLICY": "PASSIVE"}
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,9 @@ class Workers:
     def __init__(self, count: int) -> None:
         self._tasks: queue.Queue[tuple[int, Task] | None] = queue.Queue()
         self._done: queue.Queue[Done | BaseException] = queue.Queue()
-        environment = os.environ | _THREADS | {"TOKENIZERS_PARALLELISM": "false"}
         command = [sys.executable, "-m", "fedcmp.study.worker"]
         self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
+            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=worker_variables())
             for _ in range(count)
         ]
         self._threads = [threading.Thread(target=self._serve, args=(p,), daemon=True) for p in self._processes]
