@@ -20,7 +20,6 @@ Times are the best of some repeats, the routes taking turns, in one process with
 import argparse
 import importlib.util
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -32,6 +31,7 @@ from types import ModuleType
 import scipy.linalg
 import threadpoolctl
 import torch
+from memory import high_water
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate, FedCMP, create
@@ -164,15 +164,6 @@ def draw_projector(visual: int, text: int) -> dict[str, Tensor]:
         "linear_2.weight": draw_matrix(text, text, 2),
         "linear_2.bias": torch.zeros(text),
     }
-
-
-def high_water() -> float:
-    """Return this process's largest resident size so far, in MiB."""
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux, getrusage would hand down the peak of the process that started this one
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return float(line.split()[1]) / 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def memory_child(size: int, clients: int) -> None:

@@ -18,7 +18,6 @@ Needs the extra `benchmarks` (faiss-cpu).
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import tempfile
@@ -28,6 +27,7 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from memory import high_water
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
@@ -111,8 +111,7 @@ def build_once(folder: Path) -> None:
     options = BuildOptions("joint", clients=CLUSTERS, cap=150_000, seed=0)
     built = build_scenario(EmbeddingFolder(folder), options, threads=THREADS)
     seconds = time.perf_counter() - started
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps({"seconds": seconds, "peak_gib": peak, "steps": len(built.facts["trace"])}))
+    print(json.dumps({"seconds": seconds, "peak_gib": high_water() / 2**10, "steps": len(built.facts["trace"])}))
 
 
 def scale(sizes: list[int], width: int, where: Path, say) -> None:

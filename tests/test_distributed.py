@@ -1,9 +1,12 @@
 """The group's own operations, between real processes over gloo, and what a failed rank means to the others."""
 
+import faulthandler
 import multiprocessing
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,16 +18,40 @@ from fedcmp.distributed import ALONE, Group, joined, launched
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
 
+@contextmanager
+def launcher_store(context: multiprocessing.context.ForkContext) -> Iterator[int]:
+    """The port of a store such as torchrun keeps, in a process of its own.
+
+    Its server is a thread, which looks up names for every rank that connects. A rank that this process split off in
+    that very moment would find the resolver locked for ever.
+    """
+
+    def serve() -> None:
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        told.send(store.port)
+        time.sleep(600)
+
+    port, told = context.Pipe(duplex=False)
+    process = context.Process(target=serve, daemon=True)
+    process.start()
+    told.close()
+    try:
+        yield port.recv()
+    finally:
+        process.kill()
+        process.join()
+
+
 def in_processes(size: int, work: Callable[[Group], object]) -> dict[int, object]:
     """What `work` returns, or the exception that it raises, by rank; a rank that dies is not in there."""
     context = multiprocessing.get_context("fork")  # the test's torch is loaded already
     answers = context.SimpleQueue()
-    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # torchrun keeps one too
 
     def one(rank: int) -> None:
-        own = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": store.port}
+        own = {"RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         own |= {"TORCHELASTIC_USE_AGENT_STORE": True}
         os.environ.update({name: str(value) for name, value in own.items()})
+        faulthandler.dump_traceback_later(50, file=(folder / str(rank)).open("w"))
         try:
             with joined() as group:
                 result = work(group)
@@ -33,12 +60,17 @@ def in_processes(size: int, work: Callable[[Group], object]) -> dict[int, object
         answers.put((rank, result))
         os._exit(0)
 
-    processes = [context.Process(target=one, args=(rank,)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode is not None, "a rank hangs"
+    with tempfile.TemporaryDirectory() as name, launcher_store(context) as port:
+        folder = Path(name)
+        processes = [context.Process(target=one, args=(rank,)) for rank in range(size)]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(60)
+        hanging = [rank for rank, process in enumerate(processes) if process.exitcode is None]
+        for rank in hanging:
+            processes[rank].kill()
+        assert not hanging, "\n".join(f"rank {rank} hangs: {(folder / str(rank)).read_text()}" for rank in hanging)
     found = {}
     while not answers.empty():
         rank, result = answers.get()
@@ -97,40 +129,53 @@ def test_sums_gathers_and_tells(size):
         assert (told, empty) == (b"a joba joba job", b"")
 
 
-@pytest.mark.parametrize(
-    ("error", "kind", "text"),
-    [
-        (UserError("pairs.json: is bad"), UserError, "pairs.json: is bad"),
-        (KeyError("shard"), WorkerFailed, "rank 1 of 3 failed"),
-    ],
-)
-def test_a_failed_ranks_reason_reaches_all_who_wait_for_it(error, kind, text):
-    def work(group):
-        if group.rank == 1:
-            raise error
-        return group.sums([torch.ones(2)]) if group.rank == 0 else group.tell(None)
+def test_no_rank_begins_before_all_have_connected(monkeypatch):
+    """One that began, failed and left at once would leave the slowest to connect to nobody."""
+    new_group, connected = torch.distributed.new_group, {}
 
+    def slow(**options):
+        group = new_group(**options)
+        time.sleep(0.5 * int(os.environ["RANK"]))
+        connected["at"] = time.monotonic()
+        return group
+
+    monkeypatch.setattr(torch.distributed, "new_group", slow)
+    found = in_processes(3, lambda group: (connected["at"], time.monotonic()))
+    assert min(begun for _, begun in found.values()) > max(at for at, _ in found.values())
+
+
+@pytest.mark.parametrize(
+    ("failing", "wait"),
+    [
+        (0, lambda group: group.tell(None)),
+        (1, lambda group: group.sums([torch.ones(2)])),
+        (2, lambda group: group.gather("value")),
+    ],
+    ids=["tell", "sums", "gather"],
+)
+@pytest.mark.parametrize("error", [UserError("pairs.json: is bad"), KeyError("shard")])
+def test_a_failed_ranks_reason_reaches_all_who_wait_for_it(failing, wait, error):
+    def work(group):
+        if group.rank == failing:
+            raise error
+        return wait(group)
+
+    user = isinstance(error, UserError)
+    kind, text = (UserError, "pairs.json: is bad") if user else (WorkerFailed, f"rank {failing} of 3 failed")
     found = in_processes(3, work)
-    assert type(found[1]) is type(error)
-    for rank in (0, 2):
+    assert type(found.pop(failing)) is type(error)
+    assert len(found) == 2
+    for rank in found:
         assert type(found[rank]) is kind
         assert text in str(found[rank])
 
 
-def dies(group: Group, rank: int, folder: Path) -> None:
-    """Let one rank die when all have joined: before that, the others would wait for it to connect, as they should."""
-    (folder / str(group.rank)).touch()
-    if group.rank == rank:
-        while len(list(folder.iterdir())) < group.size:
-            time.sleep(0.01)
-        os._exit(9)
-
-
-def test_a_rank_that_dies_without_a_word_is_noticed_at_once(monkeypatch, tmp_path):
+def test_a_rank_that_dies_without_a_word_is_noticed_at_once(monkeypatch):
     monkeypatch.setattr(distributed, "_REASON_SECONDS", 0.2)
 
     def work(group):
-        dies(group, 1, tmp_path)
+        if group.rank == 1:
+            os._exit(9)
         begun = time.monotonic()
         try:
             group.sums([torch.ones(2)])
@@ -163,12 +208,13 @@ def test_a_rank_that_hangs_is_waited_for_no_longer_than_a_step_may_take(monkeypa
 
 
 @pytest.mark.parametrize("dead", [0, 2])
-def test_one_rank_tells_people_also_where_the_first_has_died(monkeypatch, tmp_path, dead):
+def test_one_rank_tells_people_also_where_the_first_has_died(monkeypatch, dead):
     monkeypatch.setattr(distributed, "_REASON_SECONDS", 0.2)
     monkeypatch.setattr(distributed, "_VOICE_SECONDS", 1.0)
 
     def work(group):
-        dies(group, dead, tmp_path)
+        if group.rank == dead:
+            os._exit(9)
         try:
             group.sums([torch.ones(2)])
         except WorkerDied:

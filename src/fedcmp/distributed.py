@@ -29,6 +29,7 @@ JOB_TIMEOUT = timedelta(days=30)  # for the next job: one rank divides or judges
 _REASON_SECONDS = 3.0  # how long a reason is waited for after a connection has closed
 _VOICE_SECONDS = 5.0  # how long rank 0 is given to say why a run ends, before another rank does
 _FAILURE, _VOICE = "failure", "voice"
+_CONNECTED, _ALL_CONNECTED = "connected", "all connected"
 
 
 class Group:
@@ -91,6 +92,7 @@ class ProcessGroup(Group):
             backend, store=self._store, rank=self.rank, world_size=self.size, timeout=STEP_TIMEOUT
         )
         self._control = distributed.new_group(backend="gloo", timeout=JOB_TIMEOUT)
+        self._meet()
 
     def sums(self, tensors: "Sequence[Tensor]") -> "list[Tensor]":
         """See `Group.sums`. Tensors of one type and device travel as one: a message costs more than its bytes here.
@@ -168,6 +170,13 @@ class ProcessGroup(Group):
     def leave(self) -> None:
         """At the end, when no rank needs another any more."""
         self._distributed.destroy_process_group()
+
+    def _meet(self) -> None:
+        """Return when all ranks have connected: one that fails before that leaves the others to wait for it in vain."""
+        if self._store.add(_CONNECTED, 1) == self.size:
+            self._store.set(_ALL_CONNECTED, "")
+        with self._others_may_fail():
+            self._store.wait([_ALL_CONNECTED], STEP_TIMEOUT)
 
     @contextmanager
     def _others_may_fail(self) -> Iterator[None]:

@@ -64,6 +64,13 @@ def test_workers_answer_their_own_jobs_and_one_that_ends_leaves_its_exit_code(pr
     assert settled(lambda: not alive(other))
 
 
+def test_the_process_that_is_split_has_no_thread_that_could_hold_a_lock(processes):
+    """What another thread has locked in that moment is locked in the worker for ever; pyarrow's jemalloc unlocks it."""
+    threads = Path(f"/proc/{processes.all[0].process.pid}/task").iterdir()
+    names = [(thread / "comm").read_text().strip() for thread in threads]
+    assert len([name for name in names if name != "jemalloc_bg_thd"]) == 1, names
+
+
 def test_a_run_whose_workers_end_says_so(processes, tmp_path):
     with Pool(RECIPE, tmp_path, processes=processes) as pool:
         for worker in children(processes.all[0].process):
