@@ -3,6 +3,8 @@
 import itertools
 import os
 import signal
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embeddings.batches import Batch, Embedder
+from fedcmp.scenarios.embeddings.batches import Batch, Embedder, send, send_batch
 from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 from tests.data.helpers import encoded, picture
 
@@ -44,6 +46,19 @@ def test_vectors_do_not_depend_on_who_makes_them():
         told = {1: ("missing", "a/path"), 2: ("not an image", "")}
         for got in (vectors, found[number]):
             assert {place: (bad.reason, bad.detail) for place, bad in got.bad.items()} == told
+
+
+def test_a_worker_that_is_done_ends_without_a_word():
+    """While the command still holds its standard input."""
+    command = [sys.executable, "-m", "fedcmp.scenarios.embeddings.worker"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as worker:
+        send(worker.stdin, SETUP)
+        send_batch(worker.stdin, next(batches(1)))
+        send(worker.stdin, {})
+        assert worker.stdout.read()
+        assert worker.wait(60) == 0
+        assert worker.stderr.read() == b""
 
 
 def test_a_killed_worker_is_an_error_in_one_line():

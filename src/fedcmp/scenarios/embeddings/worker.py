@@ -18,7 +18,8 @@ Frames = queue.Queue[tuple[dict[str, Any], bytes]]
 
 def main() -> None:
     """Serve batches until there are no more."""
-    incoming, answers = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    # not sys.stdin.buffer: a thread that waits in that is fatal when Python ends
+    incoming, answers = os.fdopen(os.dup(sys.stdin.fileno()), "rb"), os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's print must not break the protocol
 
     import torch
