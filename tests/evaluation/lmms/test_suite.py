@@ -57,6 +57,17 @@ def test_what_is_there_and_fits_is_not_asked_again(fake, model, tmp_path, settin
     assert len(fake.calls()) == 2
 
 
+def test_a_second_process_does_not_take_the_first_ones_files_away(fake, model, tmp_path, settings):
+    def second(_work):
+        with pytest.raises(UserError, match=r"out: another process asks benchmarks here; wait for it, or .* --out"):
+            ask(model, tmp_path, replace(settings, benchmarks=[BENCHMARKS["mmvp"]]))
+        ask_benchmarks(model, tmp_path / "elsewhere", replace(settings, benchmarks=[BENCHMARKS["mme"]]), print)
+        return model.folder(_work)
+
+    outcomes, _ = ask(replace(model, folder=second), tmp_path, settings)
+    assert {outcome.status for outcome in outcomes.values()} == {"asked"}
+
+
 @pytest.mark.parametrize("change", ["model", "limit", "prompts", "version", "task", "torn"])
 def test_what_does_not_fit_is_asked_again(fake, model, tmp_path, settings, change):
     settings = replace(settings, benchmarks=[BENCHMARKS["pope"]])

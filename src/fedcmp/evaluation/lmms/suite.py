@@ -9,10 +9,13 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.answers import Answers, read_answers
@@ -123,11 +126,42 @@ def ask_benchmarks(
         What became of each benchmark, in their order. One that fails does not keep the others from being asked.
 
     Raises:
-        UserError: a benchmark that the user named has no data, or no judge; or no such device.
+        UserError: a benchmark that the user named has no data, or no judge; no such device; or another process fills
+            this folder.
     """
     device = _device(settings)
     planned = [_plan(model, benchmark, settings) for benchmark in settings.benchmarks]
-    out.mkdir(parents=True, exist_ok=True)
+    with _alone(out, settings.cache):
+        out.mkdir(parents=True, exist_ok=True)
+        return _ask_all(model, planned, out, settings, device, done or (lambda outcome: say(outcome.line())), say)
+
+
+@contextmanager
+def _alone(out: Path, cache: Path) -> Iterator[None]:
+    locks = cache / "locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(locks / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(
+            f"{out}: another process asks benchmarks here; wait for it, or give each its own folder by --out"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _ask_all(
+    model: AskedModel,
+    planned: "Sequence[_Planned | Outcome]",
+    out: Path,
+    settings: Settings,
+    device: str,
+    done: Callable[[Outcome], None],
+    say: Say,
+) -> list[Outcome]:
     work = out / ".work"
     outcomes = []
     for item in planned:
@@ -138,10 +172,7 @@ def ask_benchmarks(
         else:
             say(f"{item.benchmark.name}: lmms-eval is asked ...")
             outcomes.append(_asked(model, item, out, work, settings, device))
-        if done is None:
-            say(outcomes[-1].line())
-        else:
-            done(outcomes[-1])
+        done(outcomes[-1])
     if not any(outcome.status == "failed" for outcome in outcomes):
         shutil.rmtree(work, ignore_errors=True)
     return outcomes
