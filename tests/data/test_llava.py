@@ -117,6 +117,7 @@ def test_the_fingerprint_belongs_to_the_content(folder: Path, tmp_path_factory: 
 def test_a_pickled_source_reads_on(folder: Path) -> None:
     source = open_pairs("llava", write_llava(folder, ODD))
     before = source.pair(0), source.read_image(0)
+    # what is pickled here is our own object, as a DataLoader sends it to its worker processes
     copy = pickle.loads(pickle.dumps(source))
     assert (copy.pair(0), copy.read_image(0)) == before
 

@@ -214,6 +214,7 @@ def test_threads_and_a_pickled_copy_read_the_same(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(parquet, "KEEP_BYTES", 0)
     source = open_pairs("parquet", write(tmp_path / "a.parquet", hugging_face(30)))
     expected = read(source)
+    # what is pickled here is our own object, as a DataLoader sends it to its worker processes
     copy = pickle.loads(pickle.dumps(source))
     order = np.random.default_rng(0).permutation(30).tolist()
     gate = threading.Barrier(4)

@@ -79,5 +79,6 @@ def test_the_logger_is_not_flooded(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_a_bad_picture_crosses_processes() -> None:
+    # what is pickled here is our own object, as a worker process of a DataLoader raises it
     copy = pickle.loads(pickle.dumps(BadImage("truncated", "here")))
     assert (type(copy), copy.reason, copy.detail, str(copy)) == (BadImage, "truncated", "here", "truncated: here")

@@ -24,6 +24,7 @@ def test_many_files_from_many_threads(tmp_path: Path) -> None:
     assert found == [bytes([n % len(paths)]) * 4 for n in range(500)]
     if before:
         assert len(list(open_files.iterdir())) <= before + reading.KEEP_OPEN + 4
+    # what is pickled here is our own object, as a DataLoader sends it to its worker processes
     assert pickle.loads(pickle.dumps(reader)).read(paths[1], 0, 1) == b"\x01"
 
 

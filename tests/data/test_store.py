@@ -157,6 +157,7 @@ def test_a_pickled_store_is_small_and_opens_anew(tmp_path: Path) -> None:
     store = built(tmp_path)
     data = pickle.dumps(store)
     assert len(data) < 1000
+    # what is pickled here is our own object, as a DataLoader sends it to its worker processes
     assert torch.equal(pickle.loads(data).features([1, 19]), store.features([1, 19]))
 
 

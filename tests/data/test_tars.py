@@ -222,6 +222,7 @@ def test_a_pickled_source_reads_on_and_a_cut_file_is_noticed(tmp_path: Path) -> 
     path = write_tar(tmp_path / "s.tar", samples(3))
     source = open_pairs("webdataset", path)
     assert source.read_image(2) == encoded(picture(2))
+    # what is pickled here is our own object, as a DataLoader sends it to its worker processes
     copy = pickle.loads(pickle.dumps(source))
     assert copy.pair(2) == source.pair(2)
     assert copy.read_image(2) == encoded(picture(2))

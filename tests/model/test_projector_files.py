@@ -37,6 +37,7 @@ def test_llavas_own_loader_finds_its_names(tmp_path):
     for kind, expected in (("mlp", {"0.weight", "0.bias", "2.weight", "2.bias"}), ("linear", {"weight", "bias"})):
         projector = Projector(6, 8, kind=kind, seed=3)
         (tmp_path / kind).mkdir()
+        # a pickle, since that is what LLaVA reads; weights-only, as ours reads it
         weights = torch.load(written(tmp_path / kind, projector, "llava"), weights_only=True)
         assert type(weights) is dict
         found = {name.split("mm_projector.")[1]: tensor for name, tensor in weights.items() if "mm_projector" in name}

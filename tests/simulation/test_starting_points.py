@@ -89,6 +89,7 @@ def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache, monkeypa
     assert our_tokens(VLM(language, projector, encoder), PROMPTS, 6) == their_tokens(folder, language, PROMPTS, 6)
 
     fedcmp(place, world_cache, "export", run, "alone", "--projector-only", "--naming", "llava")
+    # a pickle, since that is what LLaVA reads; weights-only, as ours reads it
     weights = torch.load(place / "alone" / "mm_projector.bin", weights_only=True)
     assert torch.equal(weights["model.mm_projector.2.bias"], projector.tensors()["linear_2.bias"])
     export_projector(run, place / "p.safetensors")

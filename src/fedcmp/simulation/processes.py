@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from fedcmp.workers import worker_variables
+
 # a library may ask a GPU's driver something while it is loaded; a process that is split after that cannot use the GPU
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/accel")
 
@@ -78,16 +80,6 @@ class WorkerProcesses:
 def can_split() -> bool:
     """Whether a process that has loaded torch can be split: on Linux, where no GPU's driver may have been asked."""
     return sys.platform == "linux" and not any(Path(driver).exists() for driver in _DRIVERS)
-
-
-def worker_variables() -> dict[str, str]:
-    """The environment of a process that is one of several side by side: one thread each."""
-    return os.environ | {
-        "OMP_NUM_THREADS": "1",
-        "MKL_NUM_THREADS": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
 
 
 def _start(prepared: Path, count: int) -> list[WorkerPipes]:

@@ -4,7 +4,6 @@ A recipe with one method keeps its run in runs/NAME; with several, each has a fo
 runs/NAME/prepared. Methods share the workers: while one waits for its slowest client, another trains.
 """
 
-import hashlib
 import importlib.metadata
 import platform
 import shutil
@@ -12,13 +11,13 @@ import threading
 from pathlib import Path
 
 import torch
-from filelock import FileLock, Timeout
 
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
+from fedcmp.locks import alone_in
 from fedcmp.runs import RunFolder
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.demand import Ranks
@@ -75,41 +74,36 @@ def train(
     folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
     # the lock lies in the cache: a mistake leaves nothing where runs are kept
-    locks = cache_folder(recipe) / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
-    try:
-        with lock.acquire(timeout=0):
-            ranks = Ranks(group.size, ranks_here())
-            begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
-            check_place(recipe, resume=resume, overwrite=overwrite)
-            if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
-                probed = plan_run(recipe, ranks=ranks, insist=True)
+    taken = f"{folder}: another process is running this; wait for it, or give another run.name"
+    with alone_in(folder, cache_folder(recipe), taken):
+        ranks = Ranks(group.size, ranks_here())
+        begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
+        check_place(recipe, resume=resume, overwrite=overwrite)
+        if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
+            probed = plan_run(recipe, ranks=ranks, insist=True)
+            if recipe.run.preflight == "refuse":
+                probed.check()
+        recipe = settle_dtype(recipe, begun)
+        events = events or Events()
+        finished = resume and all(kept.finished for kept in folders.values())
+        with crew_of(group, recipe) as crew:
+            if not finished:
+                plan = plan_run(recipe, ranks=ranks, insist=True)
+                events.planned(plan.lines, plan.misfits)
                 if recipe.run.preflight == "refuse":
-                    probed.check()
-            recipe = settle_dtype(recipe, begun)
-            events = events or Events()
-            finished = resume and all(kept.finished for kept in folders.values())
-            with crew_of(group, recipe) as crew:
-                if not finished:
-                    plan = plan_run(recipe, ranks=ranks, insist=True)
-                    events.planned(plan.lines, plan.misfits)
-                    if recipe.run.preflight == "refuse":
-                        plan.check()
-                count = 0 if crew is not None or finished else recipe.run.workers
-                with processes or WorkerProcesses(count, folder / "prepared") as started:
-                    return _train(
-                        recipe,
-                        folder,
-                        folders,
-                        resume=resume,
-                        events=events,
-                        progress=progress,
-                        crew=crew,
-                        processes=started,
-                    )
-    except Timeout as error:
-        raise UserError(f"{folder}: another process is running this; wait for it, or give another run.name") from error
+                    plan.check()
+            count = 0 if crew is not None or finished else recipe.run.workers
+            with processes or WorkerProcesses(count, folder / "prepared") as started:
+                return _train(
+                    recipe,
+                    folder,
+                    folders,
+                    resume=resume,
+                    events=events,
+                    progress=progress,
+                    crew=crew,
+                    processes=started,
+                )
 
 
 def _train(

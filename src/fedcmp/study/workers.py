@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.simulation.frames import read_frame, write_frame
-from fedcmp.simulation.processes import worker_variables
+from fedcmp.workers import worker_variables
 
 Task = dict[str, Any]
 

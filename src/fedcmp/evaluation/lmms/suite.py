@@ -9,13 +9,10 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from filelock import FileLock, Timeout
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.answers import Answers, read_answers
@@ -26,6 +23,7 @@ from fedcmp.evaluation.lmms.environment import Environment
 from fedcmp.evaluation.lmms.judge import Judge, judge_prompt_hash
 from fedcmp.evaluation.lmms.tasks import task_hash, task_keys, write_task
 from fedcmp.files import write_whole
+from fedcmp.locks import alone_in
 
 FORMAT = 1  # of result files
 Say = Callable[[str], None]
@@ -131,50 +129,23 @@ def ask_benchmarks(
     """
     device = _device(settings)
     planned = [_plan(model, benchmark, settings) for benchmark in settings.benchmarks]
-    with _alone(out, settings.cache):
+    done = done or (lambda outcome: say(outcome.line()))
+    taken = f"{out}: another process asks benchmarks here; wait for it, or give each its own folder by --out"
+    with alone_in(out, settings.cache, taken):
         out.mkdir(parents=True, exist_ok=True)
-        return _ask_all(model, planned, out, settings, device, done or (lambda outcome: say(outcome.line())), say)
-
-
-@contextmanager
-def _alone(out: Path, cache: Path) -> Iterator[None]:
-    locks = cache / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:16]}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UserError(
-            f"{out}: another process asks benchmarks here; wait for it, or give each its own folder by --out"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def _ask_all(
-    model: AskedModel,
-    planned: "Sequence[_Planned | Outcome]",
-    out: Path,
-    settings: Settings,
-    device: str,
-    done: Callable[[Outcome], None],
-    say: Say,
-) -> list[Outcome]:
-    work = out / ".work"
-    outcomes = []
-    for item in planned:
-        if isinstance(item, Outcome):
-            outcomes.append(item)
-        elif (kept := _kept(out, item)) is not None:
-            outcomes.append(Outcome(item.benchmark.name, "kept", kept))
-        else:
-            say(f"{item.benchmark.name}: lmms-eval is asked ...")
-            outcomes.append(_asked(model, item, out, work, settings, device))
-        done(outcomes[-1])
-    if not any(outcome.status == "failed" for outcome in outcomes):
-        shutil.rmtree(work, ignore_errors=True)
+        work = out / ".work"
+        outcomes = []
+        for item in planned:
+            if isinstance(item, Outcome):
+                outcomes.append(item)
+            elif (kept := _kept(out, item)) is not None:
+                outcomes.append(Outcome(item.benchmark.name, "kept", kept))
+            else:
+                say(f"{item.benchmark.name}: lmms-eval is asked ...")
+                outcomes.append(_asked(model, item, out, work, settings, device))
+            done(outcomes[-1])
+        if not any(outcome.status == "failed" for outcome in outcomes):
+            shutil.rmtree(work, ignore_errors=True)
     return outcomes
 
 

@@ -4,7 +4,6 @@ Pictures' files are read here, in one thread a worker, so that the collection is
 any number of workers: a batch's vectors depend on nothing but the batch.
 """
 
-import os
 import queue
 import subprocess
 import sys
@@ -17,14 +16,7 @@ from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.scenarios.embeddings.batches import IN_FLIGHT, Batch, Vectors, receive, send, send_batch, vectors_from
-
-_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "TOKENIZERS_PARALLELISM": "false",
-    "HF_HUB_OFFLINE": "1",  # the command has the model by now: all workers load what it loaded
-}
+from fedcmp.workers import worker_variables
 
 
 @dataclass(frozen=True)
@@ -48,13 +40,15 @@ class EmbeddingWorkers:
         self._results: queue.Queue[tuple[int, Vectors] | _Ended] = queue.Queue()
         self._threads: list[threading.Thread] = []
         command = [sys.executable, "-m", "fedcmp.scenarios.embeddings.worker"]
+        # the command has the model by now: all workers load what it loaded
+        environment = worker_variables() | {"HF_HUB_OFFLINE": "1"}
         self.processes = [
             # a process group of its own: a terminal's Ctrl-C is the command's to handle
             subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env=os.environ | _ENVIRONMENT,
+                env=environment,
                 process_group=0,
             )
             for _ in range(count)
