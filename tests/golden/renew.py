@@ -1,0 +1,23 @@
+"""Write the golden results of this machine: `make golden`. Other machines' results in the files are dropped."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.golden.runs import GROUPS, golden, machine, run_group
+
+
+def main() -> None:
+    """Run all groups (or those named) and write one file per run."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for group in sys.argv[1:] or GROUPS:
+            for run, result in run_group(group, folder / group, folder / "cache").items():
+                content = {"machine": machine(), **result}
+                golden(run).write_text(json.dumps(content, indent=0) + "\n")
+                print(f"{run}: {result['projector'][:12]}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,58 @@
+"""Today's results are yesterday's: to the bit on the machine that wrote them, to 1e-4 in every loss elsewhere."""
+
+import json
+
+import pytest
+
+from tests.golden.runs import FOLDER, GROUPS, golden, machine, run_group
+
+LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_results_are_those_that_were_kept(group, tmp_path, world_cache):
+    results = run_group(group, tmp_path, world_cache)
+    wrong = []
+    for name, result in results.items():
+        kept = json.loads(golden(name).read_text())
+        if kept["machine"] == machine():
+            if kept["projector"] != result["projector"]:
+                wrong.append(f"{name}: another projector")
+            wrong += different(name, kept["metrics"], result["metrics"], exact=True)
+        else:
+            wrong += different(name, kept["metrics"], result["metrics"], exact=False)
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def different(name, kept, found, *, exact):
+    """What differs; records may have gained keys, and kinds of records that the kept ones do not have."""
+    kinds = {line["kind"] for line in kept}
+    found = [line for line in found if line["kind"] in kinds]
+    if len(kept) != len(found):
+        return [f"{name}: {len(found)} records, {len(kept)} were kept"]
+    out = []
+    for number, (before, now) in enumerate(zip(kept, found, strict=True)):
+        for key, value in before.items():
+            if exact:
+                same = now.get(key) == value
+            elif key in LOSSES and value is not None:
+                same = now.get(key) == pytest.approx(value, abs=1e-4)
+            else:
+                same = True
+            if not same:
+                out.append(f"{name}, record {number} ({before['kind']}): {key} = {now.get(key)!r}, was {value!r}")
+    return out
+
+
+def test_every_file_belongs_to_a_run():
+    """Else a result is kept that nothing compares."""
+    names = {f"{group}.{method}" for group, (methods, *_) in GROUPS.items() for method in methods}
+    assert {path.stem for path in FOLDER.glob("*.json")} == names
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_another_loss_is_noticed(exact):
+    kept = [{"kind": "client", "loss": 1.0}]
+    assert different("x", kept, [{"kind": "client", "loss": 1.0, "more": 2}, {"kind": "new"}], exact=exact) == []
+    assert different("x", kept, [{"kind": "client", "loss": 1.001}], exact=exact)
+    assert different("x", kept, [], exact=exact)
