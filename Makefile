@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
 
-.PHONY: setup demo test test-slow lint types benchmarks results study clean
+.PHONY: setup demo test test-slow golden lint types benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -28,6 +28,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -m slow
+
+# The results that tests/golden holds every later version to; a renewal is a deliberate act, with a line in CHANGELOG.
+golden: $(STAMP)
+	$(BIN)/python -m tests.golden.renew
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

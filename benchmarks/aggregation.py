@@ -6,14 +6,14 @@
 
 Decomposition: the basis and scales of [W_1 | ... | W_K], W_k square float32. By sums: K Gram products and one
 symmetric eigenproblem. By SVD: torch's or SciPy's single precision SVD of the joined matrix, whichever is faster.
-Step: a second round of fedcmp-published (so with momentum) on one matrix, against the same formulas by SVD.
+Step: a second round of fedcmp (so with momentum) on one matrix, against the same formulas by SVD.
 Memory: the high-water mark of a process for each K that draws its clients one at a time from seeds.
 Merging: TIES, DARE and task arithmetic against peft.utils.merge_utils, on LLaVA-1.5 7B's projector, float32, K = 5.
 peft is given one flat vector of changes for each client and returns the merged one; ours is given views of the same
 memory as projectors (the global one is zero, so they are the changes), checks them and returns the next projector.
 peft's DARE-TIES does not trim, so ours has density 1 here. Memory: the high-water mark of a process that merges once,
 less that of one that only draws the clients.
-Paper: both rounds of fedcmp-published on LLaVA-1.5 7B's projector, 1024 -> 4096 -> 4096, K = 5.
+Paper: both rounds of fedcmp on LLaVA-1.5 7B's projector, 1024 -> 4096 -> 4096, K = 5.
 Times are the best of some repeats, the routes taking turns, in one process with 2 threads.
 """
 
@@ -83,7 +83,7 @@ SVDS: dict[str, Svd] = {"svd, torch": svd_by_torch, "svd, scipy": svd_by_scipy}
 
 
 def step_by_svd(matrices: list[Tensor], previous: tuple[Tensor, Tensor], svd: Svd) -> Tensor:
-    """A round of fedcmp-published on one matrix, from the formulas, the clients weighing the same."""
+    """A round of fedcmp on one matrix, from the formulas, the clients weighing the same."""
     directions, scales, right = svd(torch.cat(matrices, dim=1))
     blocks = right.split(matrices[0].shape[1], dim=1)
     coefficients = torch.stack(blocks).mean(0)
@@ -142,7 +142,7 @@ def run_step(size: int, cohorts: list[int], repeats: int) -> None:
 def step_by_sums(
     start: dict[str, Tensor], updates: list[ClientUpdate], memory: dict[str, Tensor], products: str
 ) -> Tensor:
-    """A round of fedcmp-published that takes up a memory."""
+    """A round of fedcmp that takes up a memory."""
     aggregator = FedCMP(gram_dtype=products)
     aggregator.load_state_dict(memory)
     return aggregator.aggregate(start, updates)["weight"]

@@ -24,21 +24,21 @@ from fedcmp.evaluation.lmms.parity import compare_answers
 from fedcmp.evaluation.lmms.suite import Settings
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 from fedcmp.evaluation.suites import prepare_suites
+from fedcmp.finished.benchmarks import benchmark_folder
+from fedcmp.finished.evaluate import run_recipe
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
-from fedcmp.runs import RunFolder
-from fedcmp.simulation.benchmarks import benchmark_folder
+from fedcmp.preparation.sources import user_cache_folder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.judge import run_recipe
-from fedcmp.simulation.sources import user_cache_folder
 from fedcmp.simulation.train import train
 
 
 def trained(folder: Path, pairs: int) -> Path:
     recipe = parse_recipe(
         {
-            "run": {"name": "parity", "folder": str(folder), "methods": ["fedcmp"], "workers": 2},
+            "run": {"name": "parity", "folder": str(folder), "methods": ["shared-basis"], "workers": 2},
             "data": {"num_pairs": pairs},
             "federation": {"rounds": 6},
             "training": {"learning_rate": 0.005},

@@ -27,15 +27,15 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 from fedcmp.config import Recipe, parse_recipe
-from fedcmp.federation.payload import payload_bytes
 from fedcmp.files import write_whole
-from fedcmp.simulation.sources import cache_folder
+from fedcmp.preparation.sources import cache_folder
 from fedcmp.study.plan import PlannedRun
 from fedcmp.study.single import prepared_pairs, run_single
+from fedcmp.wire.payload import payload_bytes
 
 Record = dict[str, Any]
-RATES = {"fedavg": 0.005, "fedcmp": 0.005}
-TITLES = {"fedavg": "FedAvg", "fedcmp": "Fed-CMP"}
+RATES = {"fedavg": 0.005, "shared-basis": 0.005}
+TITLES = {"fedavg": "FedAvg", "shared-basis": "Fed-CMP"}
 LLAVA_7B = [(4096, 1024), (4096,), (4096, 4096), (4096,)]  # CLIP ViT-L/14 to a 7B LLM
 
 

@@ -24,10 +24,10 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from fedcmp.config import Recipe, parse_recipe
 from fedcmp.files import write_whole
-from fedcmp.simulation.judge import judge
+from fedcmp.finished.evaluate import judge
 from fedcmp.simulation.train import train
 
-METHODS = {"fedavg": 0.005, "fedcmp": 0.005}  # the best rates of the study's tuning at this size
+METHODS = {"fedavg": 0.005, "shared-basis": 0.005}  # the best rates of the study's tuning at this size
 PRECISIONS = ("same", "float8")
 FIGURES = ("caption_loss", "worst_group_loss", "question_accuracy")
 

@@ -36,12 +36,12 @@ from torch import Tensor
 
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
 from fedcmp.model.text_format import TextFormat
-from fedcmp.runs import RunFolder
+from fedcmp.preparation.loading import Prepared
+from fedcmp.preparation.prepare import prepare
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loading import Prepared
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool
-from fedcmp.simulation.prepare import prepare
 
 Tensors = dict[str, Tensor]
 INSTALL = ".venv/bin/python -m pip install --constraint constraints.txt --editable '.[benchmarks]'"

@@ -22,7 +22,7 @@ GOAL = 8.0
 def first_client_after(folder: Path) -> float:
     """Seconds until the first client of the first round is done."""
     options = ['run.methods=["fedavg"]', f"run.folder={folder / 'runs'}", f"run.cache={folder / 'cache'}"]
-    command = [sys.executable, "-m", "fedcmp.cli", "train", str(RECIPE), "--overwrite"]
+    command = [sys.executable, "-m", "fedcmp", "train", str(RECIPE), "--overwrite"]
     command += [part for option in options for part in ("-o", option)]
     started = time.perf_counter()
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:

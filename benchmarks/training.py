@@ -31,10 +31,10 @@ from fedcmp.model.export import export_llava, prompt_text
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
+from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.sources import frozen_features, training_collections
 from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.pool import Pool
-from fedcmp.simulation.prepare import prepare
-from fedcmp.simulation.sources import frozen_features, training_collections
 
 LEARNING_RATE = 1e-3
 

@@ -27,7 +27,7 @@ from fedcmp.config import parse_recipe
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
-from fedcmp.runs import RunFolder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.train import train
 from fedcmp.world.documents import BagEncoder
 from fedcmp.world.scene import VALIDATION_SEED, make_scenes

@@ -151,7 +151,7 @@ def test_caller_may_train_the_result_in_place(name):
 def test_caller_may_train_in_place_what_a_rule_remembers():
     start, states, counts = one_round(0, 3)
     options = {"basis": "none", "bias": "average"}  # its memory is the merged matrix itself, in float64
-    kept, trained = create("fedcmp-published", **options), create("fedcmp-published", **options)
+    kept, trained = create("fedcmp", **options), create("fedcmp", **options)
     for _ in range(2):
         expected = kept.aggregate(as_tensors(start), as_updates(states, counts))
         found = trained.aggregate(as_tensors(start), as_updates(states, counts))

@@ -32,9 +32,9 @@ def test_cap_bounds_a_diverged_client_from_the_second_round():
 
 
 def test_needs_names_what_the_clients_must_send():
-    assert create("fedcmp-published").needs == {"alignment_error"}
-    assert create("fedcmp-published", gamma=0.0).needs == set()
-    assert create("fedcmp-parameters", parameter_exponent=0.5).needs == {"second_moment"}
+    assert create("fedcmp").needs == {"alignment_error"}
+    assert create("fedcmp", gamma=0.0).needs == set()
+    assert create("fisher", parameter_exponent=0.5).needs == {"second_moment"}
 
 
 @pytest.mark.parametrize(

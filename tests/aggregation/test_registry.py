@@ -7,7 +7,7 @@ from fedcmp.aggregation.fedcmp import PARAMETERS, PUBLISHED
 
 
 def test_lists_methods_with_rows():
-    assert {"fedavg", "fedcmp", "fedcmp-published"} <= set(available())
+    assert {"fedavg", "shared-basis", "fedcmp"} <= set(available())
     assert available() == sorted(available())
     for name in available():
         row = describe(name)
@@ -18,26 +18,26 @@ def test_lists_methods_with_rows():
 
 
 def test_presets_are_the_class_with_their_defaults():
-    signature = describe("fedcmp-published").options()
+    signature = describe("fedcmp").options()
     assert signature["parameter_damping"] == 0.01
     assert {name: signature[name] for name in PUBLISHED} == PUBLISHED
-    assert {name: describe("fedcmp-parameters").options()[name] for name in PARAMETERS} == PARAMETERS
+    assert {name: describe("fisher").options()[name] for name in PARAMETERS} == PARAMETERS
     assert FedCMP.__init__.__kwdefaults__ == signature  # the class alone is the published rule
-    assert "second_moment" not in create("fedcmp-parameters", parameter_exponent=None).needs
+    assert "second_moment" not in create("fisher", parameter_exponent=None).needs
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("fedcmb", {}, r"unknown method 'fedcmb'; did you mean 'fedcmp'\? available: .*fedavg.*fedcmp"),
+        ("fedcmb", {}, r"unknown method 'fedcmb'; did you mean 'shared-basis'\? available: .*fedavg.*fedcmp"),
         ("nothing-like-it", {}, r"unknown method 'nothing-like-it'; available: "),
         (
-            "fedcmp-parameters",
+            "fisher",
             {"gama": 1},
-            r"method 'fedcmp-parameters' has no option 'gama'; did you mean 'gamma'\? it takes: gamma, magn",
+            r"method 'fisher' has no option 'gama'; did you mean 'gamma'\? it takes: gamma, magn",
         ),
         ("fedavg", {"density": 1}, r"method 'fedavg' has no option 'density'; it takes no options"),
-        ("fedcmp-parameters", {"gamma": "1"}, r"gamma = '1': must be a number"),
+        ("fisher", {"gamma": "1"}, r"gamma = '1': must be a number"),
     ],
 )
 def test_mistakes_are_named_with_the_mend(name, options, message):

@@ -12,10 +12,10 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
     recipe = load(
         tmp_path,
         MINIMAL
-        + "[method.fedcmp-published]\nlearning_rate = 0.02\n"
+        + "[method.fedcmp]\nlearning_rate = 0.02\n"
         + "options = { parameter_exponent = 0.25, magnitude_cap = inf }\n",
     )
-    assert recipe.model_dump(mode="json")["method"]["fedcmp-published"]["options"]["magnitude_cap"] == math.inf
+    assert recipe.model_dump(mode="json")["method"]["fedcmp"]["options"]["magnitude_cap"] == math.inf
     (tmp_path / "again.toml").write_text(dump_recipe(recipe))
     assert load_recipe(tmp_path / "again.toml") == recipe
 

@@ -21,7 +21,7 @@ from fedcmp.data import parquet
 from fedcmp.data.pairs import open_pairs
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
-from fedcmp.simulation.sources import training_collections
+from fedcmp.preparation.sources import training_collections
 
 from .helpers import encoded, picture, write_llava
 

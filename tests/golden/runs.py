@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from fedcmp.methods import available_methods
+from fedcmp.config.methods import available_methods
 from tests.simulation.runner import command, environment, fedcmp, last_projector, metrics
 
 FOLDER = Path(__file__).parent
@@ -52,8 +52,12 @@ sample_tokens = 6
 """
 INT8 = 'payload = "int8"\nbroadcast_payload = "bfloat16"\nerror_feedback = true\n'
 HALF = "participation = 0.5\n"
-NO_OPENING = "[method.without-opening]\naggregator = \"{rule}\"\nobjective = \"canonical\"\noptions = {{ opening = false }}\n"
-SHARED_BASIS = "fedcmp"
+NO_OPENING = """[method.without-opening]
+aggregator = "{rule}"
+objective = "canonical"
+options = {{ opening = false }}
+"""
+SHARED_BASIS = "shared-basis"
 
 # name of the group -> (methods, [run] lines, [federation] lines, further tables)
 GROUPS: dict[str, tuple[list[str], str, str, str]] = {
@@ -102,8 +106,12 @@ def _kill_in_the_middle(methods: list[str], recipe: Path, folder: Path, cache: P
     """SIGKILL once every method has saved a round, and before the last has saved all."""
     place = folder / "runs" / "golden"
     process = subprocess.Popen(
-        command("train", recipe), cwd=folder, env=environment(folder, cache), stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, start_new_session=True,
+        command("train", recipe),
+        cwd=folder,
+        env=environment(folder, cache),
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     while not all((place / method / "checkpoints" / "round-0001").exists() for method in methods):
         assert process.poll() is None, "the run ended before it could be killed"

@@ -6,6 +6,10 @@ import pytest
 
 from tests.golden.runs import FOLDER, GROUPS, golden, machine, run_group
 
+# Where another processor's rounding is magnified (measured between AVX-512 and AVX2): DARE draws from the projectors'
+# last bits, trimmed entries change places, codes of int8 and canonical bases turn. Losses of the first round agree.
+LOOSE = {"all.dare": 0.02, "all.dare-ties": 0.1, "all.knots-ties": 5e-3, "half.shared-basis": 1e-3}
+LOOSE |= {"int8.shared-basis": 0.01, "resumed.shared-basis": 0.01}
 LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
 
 
@@ -36,7 +40,9 @@ def different(name, kept, found, *, exact):
             if exact:
                 same = now.get(key) == value
             elif key in LOSSES and value is not None:
-                same = now.get(key) == pytest.approx(value, abs=1e-4)
+                trained_alone = before["kind"] == "client" and before["round"] == 1
+                allowed = 1e-4 if trained_alone else LOOSE.get(name, 1e-4)
+                same = now.get(key) == pytest.approx(value, abs=allowed)
             else:
                 same = True
             if not same:
@@ -52,7 +58,10 @@ def test_every_file_belongs_to_a_run():
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_another_loss_is_noticed(exact):
-    kept = [{"kind": "client", "loss": 1.0}]
-    assert different("x", kept, [{"kind": "client", "loss": 1.0, "more": 2}, {"kind": "new"}], exact=exact) == []
-    assert different("x", kept, [{"kind": "client", "loss": 1.001}], exact=exact)
+    kept = [{"kind": "client", "round": 1, "loss": 1.0}]
+    assert (
+        different("x", kept, [{"kind": "client", "round": 1, "loss": 1.0, "more": 2}, {"kind": "new"}], exact=exact)
+        == []
+    )
+    assert different("x", kept, [{"kind": "client", "round": 1, "loss": 1.001}], exact=exact)
     assert different("x", kept, [], exact=exact)

@@ -34,7 +34,7 @@ def demo_page(demo_comparison: Comparison) -> str:
 def study_comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
     """Three methods with three seeds each, four rounds."""
     folder = tmp_path_factory.mktemp("runs") / "study"
-    for method in ("fedavg", "fedcmp", "centralized"):
+    for method in ("fedavg", "shared-basis", "centralized"):
         for seed in range(3):
             write_run(folder / f"{method}-{seed}", method, seed=seed, rounds=4)
     return Comparison.of(load_runs(folder))

@@ -15,7 +15,7 @@ KINDS = ("existence", "count", "attribute", "relation", "ocr", "style", "choice"
 FINALS = {
     "centralized": (0.674, 0.845, 0.631),
     "fedavg": (0.796, 1.066, 0.583),
-    "fedcmp": (0.759, 0.885, 0.615),
+    "shared-basis": (0.759, 0.885, 0.615),
     "local": (1.21, 1.62, 0.41),
 }
 BLIND_LOSS, BLIND_ACCURACY = 0.922, 0.300
@@ -157,7 +157,7 @@ learning_rate = 0.01
 batch_size = 16
 
 [aggregation]
-rank = {16 if method == "fedcmp" else '"full"'}
+rank = {16 if method == "shared-basis" else '"full"'}
 {extra}
 [versions]
 fedcmp = "0.1.0"

@@ -10,7 +10,7 @@ from .fakes import write_run
 LAYERS = ("mlp.linear_1.weight", "mlp.linear_2.weight")
 
 
-def section(folder, diagnostics, *, rounds=4, methods=("fedcmp",)):
+def section(folder, diagnostics, *, rounds=4, methods=("shared-basis",)):
     """The section of runs whose rounds tell what `diagnostics(round)` returns."""
 
     def change(line):
@@ -50,7 +50,7 @@ def test_a_quantity_has_its_own_plot_with_word_symbol_and_unit(tmp_path):
 
 
 def test_layers_have_their_full_names_and_one_colour_in_every_plot(tmp_path):
-    root = section(tmp_path, all_quantities, methods=("fedcmp", "other"))
+    root = section(tmp_path, all_quantities, methods=("shared-basis", "other"))
     figures = list(root.iter("figure"))
     assert len(figures) == 6
     for figure in figures:

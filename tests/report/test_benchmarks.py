@@ -22,7 +22,7 @@ def result(folder, name, score, **more):
 
 @pytest.fixture
 def folder(tmp_path):
-    for method in ("fedavg", "fedcmp", "local"):
+    for method in ("fedavg", "shared-basis", "local"):
         for seed in (0, 1):
             write_run(tmp_path / f"{method}-{seed}", method, seed=seed, rounds=2, clients=2, samples=False)
     for seed in (0, 1):
@@ -43,12 +43,12 @@ def test_methods_and_the_papers_rows(folder):
     table = benchmarks_table(Comparison.of(load_runs(folder)))
     found = rows(table)
     assert found["fedavg"] == ["–", "–", "–", "–", "65.0 ± 7.1", "–", "–"]
-    assert found["fedcmp"] == ["30.0", "–", "–", "–", "80.0 ± 0.0", "–", "–"]
+    assert found["shared-basis"] == ["30.0", "–", "–", "–", "80.0 ± 0.0", "–", "–"]
     assert found["local (each client alone)"][4] == "40.5 ± 0.7"
     paper = found["Fed-CMP, the paper's figures"]
     assert [cell.replace("\u202f", "") for cell in paper] == ["32.5", "32.7", "30.5", "46.6", "74.5", "1143.2", "33.0"]
     bold = [(row.cells[0].text, at) for row in table.rows for at, cell in enumerate(row.cells) if cell.bold]
-    assert bold == [("fedcmp", 5)]  # none where one method alone was asked, none of the paper's
+    assert bold == [("shared-basis", 5)]  # none where one method alone was asked, none of the paper's
 
 
 def test_what_has_to_be_said_is_said(folder):
@@ -69,7 +69,7 @@ def test_a_limit_that_cut_nothing_is_no_trial(folder):
 
 
 def test_empty_answers_are_told_and_none_is_best_where_all_are_alike(folder):
-    for method in ("fedavg", "fedcmp"):
+    for method in ("fedavg", "shared-basis"):
         result(folder / f"{method}-0" / "benchmarks", "mme", 0.0, empty=len(method), asked=9)
     table = benchmarks_table(Comparison.of(load_runs(folder)))
     assert "Empty answers, which count as wrong ones, of the model with most of them: MME 6 of 9." in table.notes
@@ -116,7 +116,7 @@ def test_the_papers_figures_are_those_that_are_known_and_no_others():
     assert headline == {
         "fedavg": [20.5, 23.7, 26.6, 40.0, 74.3, 1056.4, 33.6],
         "ties": [28.5, 29.6, 27.2, 41.3, 75.0, 1095.6, 31.4],
-        "fedcmp-published": [32.5, 32.7, 30.5, 46.6, 74.5, 1143.2, 33.0],
+        "fedcmp": [32.5, 32.7, 30.5, 46.6, 74.5, 1143.2, 33.0],
     }
     ablation = [[row.scores[name] for name in ("llava-bench", "mm-vet", "mmbench")] for row in tables["3"].rows]
     assert ablation[0] == [40.0, 20.5, 23.7]

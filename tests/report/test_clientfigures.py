@@ -19,7 +19,7 @@ def test_each_measure_has_a_panel_a_method_on_one_scale(demo_comparison):
     found = client_panels(demo_comparison)
     assert [title.split(" (")[0] for title, _ in found] == ["Training loss", "Alignment error", "Update norm"]
     for _, panels in found:
-        assert [panel.title for panel in panels] == ["fedcmp", "fedavg", "centralized", "local"]
+        assert [panel.title for panel in panels] == ["shared-basis", "fedavg", "centralized", "local"]
         assert len({tuple(ticks(panel)) for panel in panels}) == 1
 
 
@@ -33,13 +33,13 @@ def test_clients_are_named_at_their_lines(demo_comparison):
 
 def test_weights_are_of_federated_methods_with_the_equal_share(demo_comparison):
     panels = weight_panels(demo_comparison)
-    assert [panel.title for panel in panels] == ["fedcmp", "fedavg"]
+    assert [panel.title for panel in panels] == ["shared-basis", "fedavg"]
     assert all(panel.drawing.count('class="level"') == 1 for panel in panels)
     assert "20.0 % at round 1" in panels[1].drawing
 
 
 def test_of_many_clients_the_extremes_are_named(tmp_path):
-    write_run(tmp_path / "fedcmp", "fedcmp", clients=12, rounds=3, samples=False)
+    write_run(tmp_path / "shared-basis", "shared-basis", clients=12, rounds=3, samples=False)
     run = load_runs(tmp_path)[0]
     last = {line.client: line.loss for line in run.client_rounds if line.round == 3}
     _, panels = client_panels(Comparison.of([run]))[0]

@@ -13,7 +13,7 @@ def test_kinds_come_a_row_each_with_the_blind_llm_as_tick(demo_comparison):
     assert [row.cells[0].text for row in table.rows] == list(KINDS)
     assert [column.title for column in table.columns] == [
         "Question kind",
-        "fedcmp",
+        "shared-basis",
         "fedavg",
         "centralized",
         "local",

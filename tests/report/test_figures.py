@@ -13,19 +13,19 @@ from .fakes import BLIND_LOSS, write_run
 def test_the_losses_are_shown_best_first_with_the_blind_llm_between(demo_comparison):
     root = ElementTree.fromstring(loss_panel(demo_comparison).html())
     names = [text.text for text in root.find("div[@class='wide']").iter("text") if text.get("text-anchor") == "end"]
-    assert names == ["centralized", "fedcmp", "fedavg", "blind", "local"]
+    assert names == ["centralized", "shared-basis", "fedavg", "blind", "local"]
 
 
 def test_every_method_has_its_curve_and_its_colour(demo_comparison):
     chart = curve_chart(demo_comparison, CAPTION_LOSS, "test")
     assert {line.label: line.colour for line in chart.lines} == {
-        "fedcmp": "var(--m2)",
+        "shared-basis": "var(--m2)",
         "fedavg": "var(--m1)",
         "centralized": "var(--m0)",
         "local": "var(--m4)",
     }
     assert all([x for x, _ in line.points] == list(range(1, 11)) for line in chart.lines)
-    assert [line.label for line in chart.lines if line.strong] == ["fedcmp"]
+    assert [line.label for line in chart.lines if line.strong] == ["shared-basis"]
 
 
 def test_the_levels_are_the_blind_llm_and_the_end_of_pooled_training(demo_comparison):

@@ -42,7 +42,7 @@ def test_the_style_sheet_holds_the_same_colours():
 @pytest.mark.parametrize("matrix", [np.eye(3), DEUTERANOPIA, PROTANOPIA])
 def test_the_demo_methods_differ_for_colour_blind_readers(theme, matrix):
     colours = themes()[theme]
-    palette = Palette.of(["centralized", "fedavg", "fedcmp", "local"])
+    palette = Palette.of(["centralized", "fedavg", "shared-basis", "local"])
     seen = [lab(np.asarray(matrix) @ linear(colours[f"m{slot}"])) for slot in palette.slots.values()]
     assert min(np.linalg.norm(a - b) for a, b in combinations(seen, 2)) > 18
 
@@ -61,9 +61,12 @@ def test_text_stands_out_from_the_ground(theme):
 
 
 def test_a_method_keeps_its_colour_whatever_stands_beside_it():
-    few, many = Palette.of(["fedcmp"]), Palette.of(["ties", "fedavg", "fedcmp", "a", "b", "local", "centralized"])
-    assert few.colour("fedcmp") == many.colour("fedcmp") == "var(--m2)"
-    assert many.light("fedcmp") == METHOD_COLOURS[2]
+    few, many = (
+        Palette.of(["shared-basis"]),
+        Palette.of(["ties", "fedavg", "shared-basis", "a", "b", "local", "centralized"]),
+    )
+    assert few.colour("shared-basis") == many.colour("shared-basis") == "var(--m2)"
+    assert many.light("shared-basis") == METHOD_COLOURS[2]
 
 
 def test_colours_repeat_only_with_another_marker():
@@ -73,11 +76,11 @@ def test_colours_repeat_only_with_another_marker():
 
 
 def test_those_named_first_share_no_colour_with_each_other():
-    labels = ["fedavg", "fedcmp", *(f"method-{index:02}" for index in range(20))]
-    chosen = ["fedcmp", "method-17", "method-03", "method-11"]
+    labels = ["fedavg", "shared-basis", *(f"method-{index:02}" for index in range(20))]
+    chosen = ["shared-basis", "method-17", "method-03", "method-11"]
     palette = Palette.of(labels, first=chosen)
     assert len({palette.colour(label) for label in [*chosen, "fedavg"]}) == 5
-    assert palette.colour("fedcmp") == Palette.of(labels).colour("fedcmp")
+    assert palette.colour("shared-basis") == Palette.of(labels).colour("shared-basis")
     assert len({(palette.colour(label), palette.marker(label)) for label in labels}) == len(labels)
 
 

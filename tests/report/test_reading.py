@@ -12,7 +12,7 @@ from .fakes import PROJECTOR_BYTES, write_lines, write_run
 
 
 def test_a_comparison_holds_its_runs_by_folder_name(demo):
-    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "fedcmp", "local"]
+    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "shared-basis", "local"]
 
 
 def test_a_run_knows_what_it_was_asked_and_what_it_used(demo):
@@ -110,7 +110,7 @@ def test_clients_are_counted_wherever_the_recipe_says_them(tmp_path, recipe, cli
 
 @pytest.mark.parametrize(
     ("recipe", "method"),
-    [('methods = ["fedcmp"]', "fedcmp"), ('method = "ties"', "ties"), ('methods = ["a", "b"]', "folder")],
+    [('methods = ["shared-basis"]', "shared-basis"), ('method = "ties"', "ties"), ('methods = ["a", "b"]', "folder")],
 )
 def test_the_method_is_the_recipes_else_the_folders(tmp_path, recipe, method):
     write_lines(tmp_path / "folder", [])

@@ -34,8 +34,8 @@ def test_facts_of_seeds_and_of_runs_that_differ(tmp_path):
 
 def test_an_unfinished_run_is_warned_of(tmp_path):
     write_run(
-        tmp_path / "fedcmp",
-        "fedcmp",
+        tmp_path / "shared-basis",
+        "shared-basis",
         samples=False,
         change=lambda line: line if (line.get("round") or 0) <= 4 and line["kind"] != "finished" else None,
     )
@@ -73,7 +73,7 @@ def test_kinds_at_the_blind_level_and_heavy_clients_are_pointed_out(tmp_path):
             return {**line, "weight": 0.6 if line["client"] == 1 else 0.1}
         return line
 
-    write_run(tmp_path / "fedcmp", "fedcmp", rounds=2, samples=False, change=edit)
+    write_run(tmp_path / "shared-basis", "shared-basis", rounds=2, samples=False, change=edit)
     found = {pointer.section: pointer.text for pointer in pointers(Comparison.of(load_runs(tmp_path)))}
     assert found["questions"].startswith("fedcmp answers count no better than the blind LLM")
     assert found["weights"].startswith("fedcmp gives client-1 the most weight (60 % on average)")

@@ -32,7 +32,7 @@ def test_a_card_a_picture_with_every_methods_caption(demo):
     assert first.find("img").get("src").startswith("data:image/png;base64,")
     assert first.find("img").get("alt") == CAPTIONS[0]
     who = [span.find("span").tail for span in first.iter("span") if span.get("class") == "who" and len(span)]
-    assert who == ["fedcmp", "fedavg", "centralized", *(f"local · client-{k}" for k in range(5))]
+    assert who == ["shared-basis", "fedavg", "centralized", *(f"local · client-{k}" for k in range(5))]
     assert len(first.find(".//details").findall("p")) == 3
 
 
@@ -51,7 +51,7 @@ def test_clients_own_models_have_the_organisations_names(tmp_path):
 
 
 def test_pictures_of_several_runs_are_matched_by_key(tmp_path):
-    for method, order in (("fedavg", "ab"), ("fedcmp", "ba")):
+    for method, order in (("fedavg", "ab"), ("shared-basis", "ba")):
         write_lines(tmp_path / method, [])
         entries = [
             {"key": key, "reference": f"picture {key}", "captions": {method: f"{method} {key}"}} for key in order

@@ -14,7 +14,7 @@ def column(table, start):
 def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
     table = summary_table(load_runs(demo))
     assert [row[0] for row in table.text_rows()] == [
-        "fedcmp",
+        "shared-basis",
         "fedavg",
         "centralized (pooled data)",
         "local (each client alone)",
@@ -38,7 +38,7 @@ def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
 def test_the_closed_distances_follow_their_formula(demo):
     table = summary_table(load_runs(demo))
     losses = {row.cells[0].text.split()[0]: row.cells[1].value for row in table.rows}
-    fedcmp, fedavg, pooled = losses["fedcmp"], losses["fedavg"], losses["centralized"]
+    fedcmp, fedavg, pooled = losses["shared-basis"], losses["fedavg"], losses["centralized"]
     from_fedavg, from_blind = column(table, "fedavg →"), column(table, "blind →")
     assert from_fedavg[0].value == pytest.approx((fedavg - fedcmp) / (fedavg - pooled))
     assert from_blind[1].value == pytest.approx((BLIND_LOSS - fedavg) / (BLIND_LOSS - pooled))
@@ -79,7 +79,7 @@ def test_data_without_questions_has_no_such_column(tmp_path):
 
 
 def test_unfinished_runs_bring_a_column_of_rounds(tmp_path):
-    write_run(tmp_path / "fedcmp", "fedcmp", rounds=4, samples=False)
+    write_run(tmp_path / "shared-basis", "shared-basis", rounds=4, samples=False)
     write_run(
         tmp_path / "fedavg",
         "fedavg",
@@ -94,10 +94,14 @@ def test_unfinished_runs_bring_a_column_of_rounds(tmp_path):
 def test_an_unfinished_method_is_not_best_while_a_finished_one_is_there(tmp_path):
     write_run(tmp_path / "fedavg", "fedavg", rounds=4, samples=False)
     unfinished = write_run(
-        tmp_path / "fedcmp", "fedcmp", rounds=4, samples=False, change=lambda x: x if x["kind"] != "finished" else None
+        tmp_path / "shared-basis",
+        "shared-basis",
+        rounds=4,
+        samples=False,
+        change=lambda x: x if x["kind"] != "finished" else None,
     )
     assert Comparison.of(load_runs(tmp_path)).best.label == "fedavg"
-    assert Comparison.of(load_runs(unfinished)).best.label == "fedcmp"
+    assert Comparison.of(load_runs(unfinished)).best.label == "shared-basis"
 
 
 def test_a_diverged_method_comes_last_and_is_never_best(tmp_path):

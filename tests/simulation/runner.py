@@ -92,7 +92,7 @@ def recipe(folder: Path, *, methods: list[str], workers: int = 1) -> Path:
 
 def command(*arguments: object) -> list[str]:
     """`fedcmp ARGUMENTS` with this interpreter."""
-    return [sys.executable, "-m", "fedcmp.cli", *map(str, arguments)]
+    return [sys.executable, "-m", "fedcmp", *map(str, arguments)]
 
 
 def fedcmp(folder: Path, cache: Path, *arguments: object, code: int = 0) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from tests.simulation.runner import (
     recipe,
 )
 
-METHODS = ["local", "centralized", "fedavg", "fedcmp-published"]
+METHODS = ["local", "centralized", "fedavg", "fedcmp"]
 SEED = 20  # of the moments at which runs are killed
 
 
@@ -45,7 +45,7 @@ def assert_same_run(first: Path, second: Path) -> None:
 
 def test_the_main_job_ends_in_a_table_and_names_its_report(reference):
     run, done = reference
-    for method in ["fedavg", "fedcmp-published", "centralized", "local", "blind"]:
+    for method in ["fedavg", "fedcmp", "centralized", "local", "blind"]:
         assert method in done.stdout
     page = run / "report" / "index.html"
     assert str(Path("runs") / "small" / "report" / "index.html") in done.stdout
@@ -57,7 +57,7 @@ def test_the_main_job_ends_in_a_table_and_names_its_report(reference):
 
 def test_sockets_were_guarded_in_the_command_and_in_its_workers(reference):
     started = guard_log(reference[0].parent.parent).read_text().splitlines()
-    assert sum("-m fedcmp.cli train" in line for line in started) == 1
+    assert sum("-m fedcmp train" in line for line in started) == 1
     assert sum("-m fedcmp.simulation.worker" in line for line in started) == (1 if can_split() else 2)
 
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from fedcmp.config import parse_recipe
-from fedcmp.methods import LARGE_BATCH
+from fedcmp.config.methods import LARGE_BATCH
 from fedcmp.model.float8 import Float8Linear
+from fedcmp.preparation.loading import load_language
+from fedcmp.preparation.prepare import prepare
 from fedcmp.simulation.engine import POOLED, POOLED_LARGE_BATCH, Engine, pooled_client
-from fedcmp.simulation.loading import load_language
 from fedcmp.simulation.pool import Pool
-from fedcmp.simulation.prepare import prepare
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@ import json
 
 import pytest
 
+from fedcmp.cli.progress import Display
 from fedcmp.config import Recipe, load_recipe
 from fedcmp.errors import UserError
-from fedcmp.progress import Display
-from fedcmp.simulation.machine import Machine
-from fedcmp.simulation.preflight import plan_run
+from fedcmp.planning.machine import Machine
+from fedcmp.planning.preflight import plan_run
 from fedcmp.simulation.train import train
-from tests.simulation.plans import PLENTY, has, silent, world
+from tests.planning.plans import PLENTY, has, silent, world
 from tests.simulation.runner import recipe
 
 
@@ -75,7 +75,7 @@ def test_a_micro_batch_is_the_largest_that_fits(monkeypatch, tmp_path):
 
 
 def test_a_probe_that_would_not_fit_is_refused_before_it_loads_the_model(tmp_path, monkeypatch):
-    monkeypatch.setattr("fedcmp.simulation.precision.load_language", lambda recipe: pytest.fail("it was loaded"))
+    monkeypatch.setattr("fedcmp.planning.dtype.load_language", lambda recipe: pytest.fail("it was loaded"))
     has(monkeypatch, Machine(10**8, None, 10**12, 10**12))
     options = ["model.dtype=auto", f"run.folder={tmp_path / 'runs'}", f"run.cache={tmp_path / 'cache'}"]
     with pytest.raises(UserError, match="memory: needs up to"):

@@ -76,7 +76,7 @@ def organisation(folder: Path, count: int, *, jsonl: bool, first: int) -> None:
 RECIPE = """
 [run]
 name = "own"
-methods = ["fedavg", "fedcmp"]
+methods = ["fedavg", "shared-basis"]
 workers = 1
 
 [model]
@@ -133,7 +133,7 @@ def write_recipe(folder, *, language, vision="world", bad=0.2, store=True, proje
 def test_odd_files_with_an_open_vocabulary(own_data, byte_level_llm, siglip_folder, world_cache):
     path = write_recipe(own_data, language=byte_level_llm, vision=siglip_folder)
     done = fedcmp(own_data, world_cache, "train", path)
-    run = own_data / "runs" / "own" / "fedcmp"
+    run = own_data / "runs" / "own" / "shared-basis"
     data = {line["client_name"]: line for line in metrics(run) if line["kind"] == "data"}
     for name in ("hospital", "museum"):
         bad = data[name]["bad_pairs"]

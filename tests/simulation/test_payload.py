@@ -8,14 +8,14 @@ from safetensors.torch import load_file
 
 from fedcmp.config import parse_recipe, read_dumped
 from fedcmp.errors import UserError
-from fedcmp.federation.payload import payload_bytes
-from fedcmp.simulation.demand import demand_of
+from fedcmp.planning.demand import demand_of
+from fedcmp.planning.preflight import sizes_of
 from fedcmp.simulation.loop import Events
-from fedcmp.simulation.preflight import sizes_of
 from fedcmp.simulation.train import train
+from fedcmp.wire.payload import payload_bytes
 from tests.simulation.runner import last_projector, metrics
 
-METHODS = ["fedavg", "fedcmp", "scaffold"]
+METHODS = ["fedavg", "shared-basis", "scaffold"]
 
 
 class Interrupted(Exception):  # noqa: N818 - what a test does to a run
@@ -77,9 +77,9 @@ def projector(folder: Path) -> dict[str, torch.Tensor]:
 
 
 def test_few_bits_end_near_where_float32_ends(reference, tmp_path, world_cache):
-    exact = run(tmp_path, world_cache, federation={"payload": "float32"}, run={"methods": ["fedavg", "fedcmp"]})
-    half = run(tmp_path / "half", world_cache, federation={"payload": "bfloat16"}, run={"methods": ["fedcmp"]})
-    for method in ("fedavg", "fedcmp"):
+    exact = run(tmp_path, world_cache, federation={"payload": "float32"}, run={"methods": ["fedavg", "shared-basis"]})
+    half = run(tmp_path / "half", world_cache, federation={"payload": "bfloat16"}, run={"methods": ["shared-basis"]})
+    for method in ("fedavg", "shared-basis"):
         losses = [
             [line["caption_loss"] for line in metrics(folder / method) if line["kind"] == "evaluation"][-1]
             for folder in (exact, reference)
@@ -87,7 +87,7 @@ def test_few_bits_end_near_where_float32_ends(reference, tmp_path, world_cache):
         assert losses[0] == pytest.approx(losses[1], abs=0.02), method
         assert last_projector(exact / method) != last_projector(reference / method)
     final = [line["caption_loss"] for line in metrics(half) if line["kind"] == "evaluation"][-1]
-    whole = [line["caption_loss"] for line in metrics(exact / "fedcmp") if line["kind"] == "evaluation"][-1]
+    whole = [line["caption_loss"] for line in metrics(exact / "shared-basis") if line["kind"] == "evaluation"][-1]
     assert final == pytest.approx(whole, abs=0.02)
 
 
@@ -105,16 +105,16 @@ def test_an_interrupted_run_resumes_to_the_same_end(reference, tmp_path, world_c
 
 @pytest.mark.slow  # two workers load their models
 def test_workers_change_nothing_and_cohorts_nothing_but_rounding(reference, tmp_path, world_cache):
-    two = run(tmp_path / "two", world_cache, run={"workers": 2, "methods": ["fedcmp"]})
-    assert last_projector(two) == last_projector(reference / "fedcmp")
-    assert metrics(two) == metrics(reference / "fedcmp")
-    joint = run(tmp_path / "joint", world_cache, run={"cohort": 3, "methods": ["fedcmp"]})
+    two = run(tmp_path / "two", world_cache, run={"workers": 2, "methods": ["shared-basis"]})
+    assert last_projector(two) == last_projector(reference / "shared-basis")
+    assert metrics(two) == metrics(reference / "shared-basis")
+    joint = run(tmp_path / "joint", world_cache, run={"cohort": 3, "methods": ["shared-basis"]})
     losses = [
         [line["loss"] for line in metrics(folder) if line["kind"] == "client" and line["round"] == 3]
-        for folder in (joint, reference / "fedcmp")
+        for folder in (joint, reference / "shared-basis")
     ]
     assert losses[0] == pytest.approx(losses[1], abs=5e-3)
-    assert server(joint, 3).keys() == server(reference / "fedcmp", 3).keys()
+    assert server(joint, 3).keys() == server(reference / "shared-basis", 3).keys()
 
 
 def test_residuals_stay_with_their_clients(reference, tmp_path, world_cache):

@@ -9,10 +9,10 @@ import pytest
 
 from fedcmp.config import parse_recipe
 from fedcmp.errors import WorkerDied
-from fedcmp.simulation.frames import read_frame, write_frame
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.processes import WorkerProcesses, can_split
 from fedcmp.simulation.worker import WORKER_RECIPE
+from fedcmp.wire.frames import read_frame, write_frame
 
 pytestmark = pytest.mark.skipif(not can_split(), reason="processes are not split here")
 RECIPE = parse_recipe({"data": {"num_pairs": 100}, "run": {"workers": 2}}, "test")

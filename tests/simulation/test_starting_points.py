@@ -8,13 +8,13 @@ from safetensors.torch import load_file
 
 from fedcmp.config import load_recipe
 from fedcmp.errors import UserError
+from fedcmp.finished.evaluate import export_projector, export_run
 from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.simulation.engine import initial_projector
-from fedcmp.simulation.judge import export_projector, export_run
 from fedcmp.simulation.train import train
 from fedcmp.world.export import export_world
 from tests.model.test_architectures import PROMPTS, our_tokens, their_tokens

@@ -12,7 +12,7 @@ from fedcmp.errors import UserError
 from fedcmp.simulation.train import train
 from tests.simulation.runner import environment, fedcmp, recipe
 
-METHODS = ["fedcmp", "fedcmp-published"]
+METHODS = ["shared-basis", "fedcmp"]
 TRACK = ("-o", 'run.track=["tensorboard"]')
 
 
@@ -31,7 +31,7 @@ def run(tmp_path_factory, world_cache):
 
 
 def test_every_curve_that_was_promised_is_there(run):
-    for method, first in (("fedcmp", 1), ("fedcmp-published", 2)):  # the opening round comes before round 1
+    for method, first in (("shared-basis", 1), ("fedcmp", 2)):  # the opening round comes before round 1
         found = curves(run / method)
         lines = [json.loads(line) for line in (run / method / "metrics.jsonl").read_text().splitlines()]
         for client in range(3):
@@ -53,7 +53,8 @@ def test_every_curve_that_was_promised_is_there(run):
 def test_nothing_is_imported_or_written_unless_asked(tmp_path, world_cache):
     path = recipe(tmp_path, methods=["fedavg"])
     program = (
-        "import sys, fedcmp.cli as cli; sys.argv = ['fedcmp', 'train', 'small.toml', '-o', 'federation.rounds=1']\n"
+        "import sys; from fedcmp.cli import main as cli\n"
+        "sys.argv = ['fedcmp', 'train', 'small.toml', '-o', 'federation.rounds=1']\n"
         "try:\n    cli.app()\nexcept SystemExit:\n    pass\n"
         "print(sorted({'tensorboard', 'wandb', 'trackio'} & set(sys.modules)))"
     )
@@ -70,10 +71,10 @@ def test_nothing_is_imported_or_written_unless_asked(tmp_path, world_cache):
 
 
 def test_a_finished_runs_curves_can_be_written_again(run, tmp_path, world_cache):
-    before = curves(run / "fedcmp")
+    before = curves(run / "shared-basis")
     done = fedcmp(tmp_path, world_cache, "track", run)
     assert [line.partition("small/")[2] for line in done.stdout.splitlines()] == METHODS
-    assert curves(run / "fedcmp") == before
+    assert curves(run / "shared-basis") == before
 
 
 def test_a_missing_tracker_stops_the_run_before_anything_is_prepared(tmp_path, monkeypatch):

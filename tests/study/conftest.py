@@ -41,7 +41,7 @@ learning_rates = [0.003]
 [method.fedavg]
 title = "FedAvg"
 learning_rates = [0.01, 0.003]
-[method.fedcmp]
+[method.shared-basis]
 title = "Fed-CMP"
 family = "ours"
 table = "preset"
@@ -53,7 +53,7 @@ title = "Fed-CMP without momentum"
 family = "ablation"
 table = "preset"
 arms = { momentum = false }
-like = "fedcmp"
+like = "shared-basis"
 options = { momentum = 0.0, server_rate = 1.0 }
 """
 

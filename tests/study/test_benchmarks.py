@@ -26,7 +26,7 @@ def asking(content, tmp_path):
     content["scenario"] = {"image": content["scenario"]["image"] | {"seeds": [1], "ablation_seeds": []}}
     content["method"] = {
         name: {"title": title, "learning_rates": [0.003]}
-        for name, title in (("fedavg", "FedAvg"), ("fedcmp-published", "Fed-CMP"))
+        for name, title in (("fedavg", "FedAvg"), ("fedcmp", "Fed-CMP"))
     }
     return content
 
@@ -42,7 +42,7 @@ def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, writ
     write_study_report(folder)
     record = json.loads((folder / "benchmarks" / "image" / "fedavg" / "seed-1" / "pope.json").read_text())
     assert record["score"] == 50
-    assert (folder / "models" / "image" / "fedcmp-published" / "seed-1" / "checkpoints").is_dir()
+    assert (folder / "models" / "image" / "fedcmp" / "seed-1" / "checkpoints").is_dir()
     table = (folder / "report" / "tables.md").read_text().split("the paper's table 1\n")[-1].split("\n## ")[0]
     assert "| FedAvg | – | – | – | – | 50.0 | – | – |" in table
     assert "| Fed-CMP, the paper's figures | 32.5 |" in table
@@ -53,7 +53,7 @@ def test_runs_are_kept_asked_and_put_into_tables_in_the_papers_form(asking, writ
     said.clear()
     Study(load_study(write(asking)), said.append).run()
     assert any(line.startswith("[1/1") for line in said)
-    for method in ("fedavg", "fedcmp-published"):  # the same projectors, to the bit
+    for method in ("fedavg", "fedcmp"):  # the same projectors, to the bit
         assert f"image, {method}, seed 1: pope: 50.0 (kept)" in said
     assert len(fake.calls()) == 2
 

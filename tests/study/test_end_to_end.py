@@ -9,7 +9,7 @@ import sys
 def fedcmp(*arguments, cache):
     environment = os.environ | {"FEDCMP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, "-m", "fedcmp.cli", *map(str, arguments)], capture_output=True, text=True, env=environment
+        [sys.executable, "-m", "fedcmp", *map(str, arguments)], capture_output=True, text=True, env=environment
     )
 
 
@@ -23,9 +23,9 @@ def test_a_small_study(content, write, world_cache):
     assert "2 short runs of tuning, 4 runs (image 3, iid 1): about" in done.stderr
     folder = recipe.parent / "results"
     files = {str(path.relative_to(folder / "runs")) for path in folder.glob("runs/*/*/*.json")}
-    assert {f"image/{m}/seed-1.json" for m in ("fedavg", "fedcmp", "arm-no-momentum")} <= files
+    assert {f"image/{m}/seed-1.json" for m in ("fedavg", "shared-basis", "arm-no-momentum")} <= files
     assert len(files) == 4  # and the better one of fedavg and fedcmp on IID clients
-    record = json.loads((folder / "runs" / "image" / "fedcmp" / "seed-1.json").read_text())
+    record = json.loads((folder / "runs" / "image" / "shared-basis" / "seed-1.json").read_text())
     assert len(record["rounds_evaluated"]) == 2
     assert record["final"]["suites"]["mme"]["score"] >= 0
     assert record["settings"]["options"]["momentum"] == 0.5

@@ -18,16 +18,16 @@ def settings(study, method="fedavg", index=0):
 
 
 def test_the_likeliest_settings_are_tried_first(study):
-    tried = [(each["learning_rate"], each["options"]["momentum"]) for each in grid(study.method["fedcmp"])]
+    tried = [(each["learning_rate"], each["options"]["momentum"]) for each in grid(study.method["shared-basis"])]
     assert tried == [(0.005, 0.5), (0.005, 0.0), (0.01, 0.5), (0.01, 0.0)]
     assert [each["learning_rate"] for each in grid(study.method["fedavg"])] == [0.01, 0.003]
 
 
 def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
-    tuned = settings(study, "fedcmp", 1)
+    tuned = settings(study, "shared-basis", 1)
     arm = inherited(study, "arm-no-momentum", tuned)
     assert arm["learning_rate"] == 0.005
-    assert arm["aggregator"] == "fedcmp"
+    assert arm["aggregator"] == "shared-basis"
     assert arm["objective"] == "canonical"
     assert arm["options"] == {"momentum": 0.0, "server_rate": 1.0}
 
@@ -35,7 +35,7 @@ def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
 def test_an_arm_with_another_rule_leaves_the_options_behind(content):
     content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "options": {}}
     study = StudyRecipe.model_validate(content)
-    assert inherited(study, "arm-no-momentum", settings(study, "fedcmp"))["options"] == {}
+    assert inherited(study, "arm-no-momentum", settings(study, "shared-basis"))["options"] == {}
 
 
 def test_the_hash_is_of_what_determines_the_result(study):
@@ -47,7 +47,7 @@ def test_the_hash_is_of_what_determines_the_result(study):
         planned_run(study, "image", "fedavg", 2, settings(study)),
         planned_run(study, "iid", "fedavg", 1, settings(study)),
         planned_run(study, "image", "fedavg", 1, settings(study, index=1)),
-        planned_run(study, "image", "fedcmp", 1, settings(study, "fedcmp")),
+        planned_run(study, "image", "shared-basis", 1, settings(study, "shared-basis")),
         planned_run(study, "image", "fedavg", 1, settings(study), captions=200),
     ]
     assert len({run.hash, *(other.hash for other in others)}) == 6
@@ -55,7 +55,7 @@ def test_the_hash_is_of_what_determines_the_result(study):
 
 def test_runs_of_one_seed_share_their_pairs(study):
     first = planned_run(study, "image", "fedavg", 1, settings(study))
-    second = planned_run(study, "image", "fedcmp", 1, settings(study, "fedcmp"))
+    second = planned_run(study, "image", "shared-basis", 1, settings(study, "shared-basis"))
     other = planned_run(study, "image", "fedavg", 2, settings(study))
     assert first.pairs_hash == second.pairs_hash != other.pairs_hash
 
@@ -108,7 +108,7 @@ def test_tuning_uses_validation_scenes_and_no_suites(study):
     reported = planned_run(study, "image", "fedavg", 1, settings(study))
     assert (reported.recipe.evaluation.split, reported.recipe.evaluation.every) == ("test", 1)
     assert reported.suites == ("mme",)
-    arm = inherited(study, "arm-no-momentum", settings(study, "fedcmp"))
+    arm = inherited(study, "arm-no-momentum", settings(study, "shared-basis"))
     assert planned_run(study, "image", "arm-no-momentum", 1, arm).recipe.evaluation.every == 2
     assert planned_run(study, "image", "fedavg", 2, settings(study)).recipe.evaluation.every == 2
     assert planned_run(study, "iid", "fedavg", 1, settings(study)).recipe.evaluation.every == 2

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from fedcmp.config.methods import available_methods
 from fedcmp.errors import UserError
-from fedcmp.methods import available_methods
 from fedcmp.study.recipe import load_study, run_recipe
 
 
@@ -46,7 +46,7 @@ def changed(content, place, value):
         ("method/arm-no-momentum/like", "mine", "must be a method of this study that is tuned itself"),
         ("method/arm-no-momentum/learning_rates", [0.1], "nothing is tuned; remove"),
         ("method/fedavg/aggregator", "fedavgg", "no aggregator is named 'fedavgg'"),
-        ("method/fedcmp/knob", {"name": "momentum", "values": [1]}, r"method\.fedcmp\.knob\.name"),
+        ("method/shared-basis/knob", {"name": "momentum", "values": [1]}, r"method\.shared-basis\.knob\.name"),
     ],
 )
 def test_mistakes_are_told_with_their_place(content, write, place, value, message):

@@ -15,7 +15,7 @@ def record(loss):
 @pytest.fixture
 def tuning(content, tmp_path):
     content["tuning"]["rungs"] = [{"trials": 4, "captions": 100}, {"trials": 2, "captions": 150}]
-    made = MethodTuning(StudyRecipe.model_validate(content), "fedcmp", tmp_path / "fedcmp.json")
+    made = MethodTuning(StudyRecipe.model_validate(content), "shared-basis", tmp_path / "fedcmp.json")
     made.load()
     return made
 
@@ -47,7 +47,7 @@ def test_the_best_go_on_and_the_best_of_them_is_chosen(tuning):
 def test_an_interrupted_tuning_goes_on(tuning):
     (run, settings), *rest = tuning.pending()
     tuning.note(run, settings, record(2.0))
-    again = MethodTuning(tuning.study, "fedcmp", tuning.file)
+    again = MethodTuning(tuning.study, "shared-basis", tuning.file)
     again.load()
     assert [planned.hash for planned, _ in again.pending()] == [planned.hash for planned, _ in rest]
 
@@ -64,7 +64,7 @@ def test_all_settings_diverging_is_told(tuning):
     while tuning.pending():
         for run, settings in tuning.pending():
             tuning.note(run, settings, None)
-    with pytest.raises(ValueError, match=r"method\.fedcmp: diverged at every setting"):
+    with pytest.raises(ValueError, match=r"method\.shared-basis: diverged at every setting"):
         tuning.finish()
 
 

@@ -10,7 +10,7 @@ from fedcmp.study.workers import Workers
 # stands for the real worker: answers each task with its number, slowly where it says so, and dies of "die"
 ECHO = """
 import os, sys, time
-from fedcmp.simulation.frames import read_frame, write_frame
+from fedcmp.wire.frames import read_frame, write_frame
 out = os.fdopen(os.dup(1), "wb")
 while True:
     task, _ = read_frame(sys.stdin.buffer)

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
-from fedcmp.runs import RunFolder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.tracking.following import Follower, track_run
 from fedcmp.tracking.trackers import require_trackers
 

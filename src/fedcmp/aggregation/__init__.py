@@ -2,12 +2,11 @@
 
 from fedcmp.aggregation import ClientUpdate, create
 
-aggregator = create("fedcmp-published", rank=16, tail="average")
+aggregator = create("fedcmp", rank=16, tail="average")
 merged = aggregator.aggregate(global_state, [ClientUpdate(state, num_examples=1000, alignment_error=0.8), ...])
 """
 
 from fedcmp.aggregation.base import Aggregator, ClientUpdate
-from fedcmp.aggregation.canonical import CanonicalFedCMP
 from fedcmp.aggregation.dare import Dare
 from fedcmp.aggregation.dare_ties import DareTies
 from fedcmp.aggregation.diloco import DiLoCo
@@ -21,12 +20,12 @@ from fedcmp.aggregation.knots_ties import KnotsTies
 from fedcmp.aggregation.metagpt import MetaGPT
 from fedcmp.aggregation.registry import Method, available, create, describe, register
 from fedcmp.aggregation.scaffold import Scaffold
+from fedcmp.aggregation.shared_basis import SharedBasis
 from fedcmp.aggregation.task_arithmetic import TaskArithmetic
 from fedcmp.aggregation.ties import Ties
 
 __all__ = [
     "Aggregator",
-    "CanonicalFedCMP",
     "ClientUpdate",
     "Dare",
     "DareTies",
@@ -41,6 +40,7 @@ __all__ = [
     "MetaGPT",
     "Method",
     "Scaffold",
+    "SharedBasis",
     "TaskArithmetic",
     "Ties",
     "available",

@@ -55,12 +55,12 @@ PARAMETERS: dict[str, object] = {
 
 
 @register(
-    "fedcmp-parameters",
+    "fisher",
     summary="Fed-CMP for plainly trained clients: reliability per parameter",
     paper=PAPER,
     defaults=PARAMETERS,
 )
-@register("fedcmp-published", summary="Fed-CMP as published, as far as its text tells", paper=PAPER, defaults=PUBLISHED)
+@register("fedcmp", summary="Fed-CMP as published, as far as its text tells", paper=PAPER, defaults=PUBLISHED)
 class FedCMP(Aggregator):
     """Fed-CMP with all its options; the defaults are the published rule.
 

@@ -2,8 +2,8 @@
 
 import re
 
+from fedcmp.config.methods import NOT_FEDERATED, Chosen, choose
 from fedcmp.config.sections import FOLDER_NAME, Data, Evaluation, Method, Model, Run, Scenario
-from fedcmp.methods import NOT_FEDERATED, Chosen, choose
 from fedcmp.model.prompts import INSTRUCTION
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods

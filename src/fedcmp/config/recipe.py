@@ -5,8 +5,8 @@ from typing import Self
 from pydantic import Field, model_validator
 
 from fedcmp.config import combinations
+from fedcmp.config.methods import Chosen
 from fedcmp.config.sections import Data, Evaluation, Federation, Method, Model, Run, Scenario, Section, Training
-from fedcmp.methods import Chosen
 
 
 class Recipe(Section):

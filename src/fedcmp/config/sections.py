@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from fedcmp.data.feature_forms import FeatureDtype
-from fedcmp.federation.payload import Payload
 from fedcmp.model.prompts import INSTRUCTION
+from fedcmp.wire.payload import Payload
 
 FOLDER_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 
@@ -32,7 +32,9 @@ class Run(Section):
     folder: File = Field(Path("runs"), description="where runs are kept")
     seed: int = Field(0, ge=0, description="of the initial projector, the order of the pairs and the partition")
     methods: list[str] = Field(
-        ["fedcmp"], min_length=1, description="any of local, centralized, the aggregators and [method.NAME]'s names"
+        ["shared-basis"],
+        min_length=1,
+        description="any of local, centralized, the aggregators and [method.NAME]'s names",
     )
     workers: int = Field(2, ge=1, le=64, description="processes that train clients side by side, one torch thread each")
     cohort: int = Field(1, ge=1, description="clients whose samples share one batch; equal to 1 up to rounding")

@@ -14,7 +14,7 @@ CLIENT_COLOURS = ("#cc6677", "#332288", "#999933", "#117733", "#33a1c9", "#88225
 MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
 REFERENCE_COLOUR = "#6a737d"
 
-_OWN_SLOTS = {"centralized": 0, "fedavg": 1, "fedcmp": 2, "local": 4, "fedcmp-published": 5}
+_OWN_SLOTS = {"centralized": 0, "fedavg": 1, "shared-basis": 2, "local": 4, "fedcmp": 5}
 _FREE_SLOTS = (3, 6, 7, 5, 1, 2, 4)
 
 

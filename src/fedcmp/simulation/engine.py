@@ -19,19 +19,19 @@ from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.schedule import Schedule
 from fedcmp.client.training import Learner, Part, Trained, train_cohort
 from fedcmp.config import Recipe
+from fedcmp.config.methods import LARGE_BATCH
 from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.distributed import ALONE, Group
 from fedcmp.evaluation.captions import caption_sums
 from fedcmp.evaluation.questions import score_questions
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
-from fedcmp.federation.payload import Payload, decode, difference, encode, encode_with_feedback
-from fedcmp.methods import LARGE_BATCH
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import read_projector, start_from
 from fedcmp.model.vlm import VLM
-from fedcmp.simulation.frames import under
-from fedcmp.simulation.loading import load_encoder, load_language, load_prepared
-from fedcmp.simulation.sources import cache_folder
+from fedcmp.preparation.loading import load_encoder, load_language, load_prepared
+from fedcmp.preparation.sources import cache_folder
+from fedcmp.wire.frames import under
+from fedcmp.wire.payload import Payload, decode, difference, encode, encode_with_feedback
 
 Tensors = dict[str, Tensor]
 Job = dict[str, Any]

@@ -11,16 +11,16 @@ from typing import Any
 
 from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import Recipe
+from fedcmp.config.methods import NOT_FEDERATED, Chosen
 from fedcmp.errors import UserError
-from fedcmp.federation.payload import decode, encode, forms, moved, wire_bytes
-from fedcmp.methods import NOT_FEDERATED, Chosen
-from fedcmp.runs import Checkpoint, RunFolder
-from fedcmp.scenarios.participation import participants
+from fedcmp.federation.participation import participants
+from fedcmp.preparation.loading import Prepared
+from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.simulation.engine import Job, Tensors, by_label, flat, owner, pooled_client
-from fedcmp.simulation.figures import caption_samples, projector_figures
-from fedcmp.simulation.frames import under
-from fedcmp.simulation.loading import Prepared
+from fedcmp.simulation.evaluate import caption_samples, projector_figures
 from fedcmp.simulation.pool import Answer, Pool
+from fedcmp.wire.frames import under
+from fedcmp.wire.payload import decode, encode, forms, moved, wire_bytes
 
 Line = dict[str, Any]
 _MEMORY = "client_memory."  # in a checkpoint: what clients keep between rounds

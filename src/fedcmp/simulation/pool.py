@@ -17,9 +17,9 @@ from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.files import write_whole
 from fedcmp.simulation.crew import TOGETHER, Crew
 from fedcmp.simulation.engine import Engine, Job, Tensors
-from fedcmp.simulation.frames import read_frame, write_frame
 from fedcmp.simulation.processes import WorkerPipes, WorkerProcesses
 from fedcmp.simulation.worker import WORKER_RECIPE
+from fedcmp.wire.frames import read_frame, write_frame
 
 
 class Stopped(Exception):  # noqa: N818 - says what happened

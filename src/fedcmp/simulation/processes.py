@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fedcmp.workers import worker_variables
+from fedcmp.wire.environment import worker_variables
 
 # a library may ask a GPU's driver something while it is loaded; a process that is split after that cannot use the GPU
 _DRIVERS = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg", "/dev/accel")

@@ -4,7 +4,7 @@ from types import TracebackType
 from typing import Self
 
 from fedcmp.config import Recipe
-from fedcmp.runs import RunFolder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.loop import Events, Line
 from fedcmp.tracking.following import Follower
 

@@ -18,19 +18,19 @@ from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
-from fedcmp.runs import RunFolder
+from fedcmp.planning.demand import Ranks
+from fedcmp.planning.dtype import settle_dtype
+from fedcmp.planning.preflight import plan_run
+from fedcmp.preparation.loading import Prepared, load_text
+from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.sources import Progress, cache_folder
+from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.place import check_place
 from fedcmp.simulation.crew import Crew, crew_of
-from fedcmp.simulation.demand import Ranks
 from fedcmp.simulation.engine import initial_projector
-from fedcmp.simulation.loading import Prepared, load_text
 from fedcmp.simulation.loop import Events, MethodRun
-from fedcmp.simulation.place import check_place
 from fedcmp.simulation.pool import Pool, Stopped
-from fedcmp.simulation.precision import settle_dtype
-from fedcmp.simulation.preflight import plan_run
-from fedcmp.simulation.prepare import prepare
 from fedcmp.simulation.processes import WorkerProcesses
-from fedcmp.simulation.sources import Progress, cache_folder
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
 

@@ -38,7 +38,7 @@ def main() -> None:
 
 def _split(prepared: Path, pipes: list[tuple[int, int]]) -> None:
     """Become one worker for each pair of pipes, and tell how each of them ended."""
-    from fedcmp.simulation.frames import write_frame
+    from fedcmp.wire.frames import write_frame
 
     workers: dict[int, int] = {}
     for jobs, results in pipes:
@@ -72,7 +72,7 @@ def _answer_all(prepared: Path, jobs: IO[bytes], results: IO[bytes]) -> None:
 
     from fedcmp.config import read_dumped
     from fedcmp.simulation.engine import Engine
-    from fedcmp.simulation.frames import read_frame, write_frame
+    from fedcmp.wire.frames import read_frame, write_frame
 
     engine: Engine | None = None
     while True:

@@ -9,9 +9,9 @@ from fedcmp.evaluation.lmms.benchmarks import chosen_benchmarks
 from fedcmp.evaluation.lmms.environment import probe
 from fedcmp.evaluation.lmms.judge import judge_from
 from fedcmp.evaluation.lmms.suite import Settings, check_settings
-from fedcmp.runs import RunFolder
-from fedcmp.simulation.benchmarks import benchmark_folder
-from fedcmp.simulation.sources import user_cache_folder
+from fedcmp.finished.benchmarks import benchmark_folder
+from fedcmp.preparation.sources import user_cache_folder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.study.files import StudyFiles
 from fedcmp.study.plan import PlannedRun
 from fedcmp.study.recipe import StudyRecipe

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.config import Method, Recipe
-from fedcmp.methods import NOT_FEDERATED, choose
+from fedcmp.config.methods import NOT_FEDERATED, choose
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.scene import WORLD_REVISION

@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcmp.config import Recipe, first_mistake, read_toml
+from fedcmp.config.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
-from fedcmp.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.world.suites import SUITES
 
 MOST_TRIALS = 12

@@ -10,7 +10,7 @@ from typing import Any
 from fedcmp.config import dump_recipe
 from fedcmp.errors import counted
 from fedcmp.model.locations import EMBEDDED
-from fedcmp.runs import RunFolder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.study.benchmarks import StudyBenchmarks
 from fedcmp.study.files import StudyFiles, read_record
 from fedcmp.study.plan import FORMAT, PlannedRun, Settings, inherited, planned_run

@@ -14,15 +14,15 @@ from filelock import FileLock
 
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.methods import NOT_FEDERATED
-from fedcmp.runs import RunFolder
+from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.preparation.loading import Prepared, load_prepared, load_text
+from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.sources import cache_folder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.engine import initial_projector
-from fedcmp.simulation.figures import projector_figures
-from fedcmp.simulation.loading import Prepared, load_prepared, load_text
+from fedcmp.simulation.evaluate import projector_figures
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool
-from fedcmp.simulation.prepare import prepare
-from fedcmp.simulation.sources import cache_folder
 from fedcmp.world.suites.frozen import FROZEN
 
 _CLIENT_KEYS = ("round", "client", "loss", "alignment_error", "update_norm", "weight", "num_examples")

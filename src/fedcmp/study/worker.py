@@ -20,7 +20,7 @@ def main() -> None:
     from transformers.utils import logging
 
     from fedcmp.errors import UserError
-    from fedcmp.simulation.frames import read_frame, write_frame
+    from fedcmp.wire.frames import read_frame, write_frame
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -43,7 +43,7 @@ def main() -> None:
 
 def _do(task: dict[str, Any]) -> dict[str, Any]:
     from fedcmp.config import parse_recipe
-    from fedcmp.simulation.scenario_facts import describe_scenario
+    from fedcmp.preparation.scenario_facts import describe_scenario
     from fedcmp.study.single import judge_blind, run_single
 
     recipe = parse_recipe(tomllib.loads(task["recipe"]), "study")

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
-from fedcmp.simulation.frames import read_frame, write_frame
-from fedcmp.workers import worker_variables
+from fedcmp.wire.environment import worker_variables
+from fedcmp.wire.frames import read_frame, write_frame
 
 Task = dict[str, Any]
 

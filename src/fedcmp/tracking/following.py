@@ -14,7 +14,7 @@ from typing import Any
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
-from fedcmp.runs import RunFolder, check_folder
+from fedcmp.runs.folder import RunFolder, check_folder
 from fedcmp.tracking.points import points
 from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker
 

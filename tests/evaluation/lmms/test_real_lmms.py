@@ -20,14 +20,14 @@ from fedcmp.evaluation.lmms.parity import compare_answers
 from fedcmp.evaluation.lmms.suite import Settings
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 from fedcmp.evaluation.suites import prepare_suites
+from fedcmp.finished.benchmarks import benchmark_folder
+from fedcmp.finished.evaluate import run_recipe
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.report.study import write_study_report
-from fedcmp.runs import RunFolder
-from fedcmp.simulation.benchmarks import benchmark_folder
+from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.judge import run_recipe
 from fedcmp.simulation.train import train
 from fedcmp.study.recipe import load_study
 from fedcmp.study.runner import Study
@@ -44,7 +44,7 @@ RECIPE = Path(__file__).parents[3] / "recipes" / "paper-tiny.toml"
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, world_cache):
     content = {
-        "run": {"folder": str(tmp_path_factory.mktemp("runs")), "methods": ["fedcmp"], "cache": str(world_cache)},
+        "run": {"folder": str(tmp_path_factory.mktemp("runs")), "methods": ["shared-basis"], "cache": str(world_cache)},
         "data": {"num_pairs": 4000},
         "federation": {"rounds": 4},
         "training": {"learning_rate": 0.005},

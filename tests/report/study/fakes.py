@@ -21,8 +21,8 @@ METHODS: dict[str, tuple[str, bool, str, float]] = {
     "diloco": ("DiLoCo", True, "baseline", 0.417),
     "ties": ("TIES", True, "baseline", 0.470),
     "fedadam": ("FedAdam", True, "baseline", 0.560),
-    "fedcmp-published": ("Fed-CMP (as published)", True, "ours", 0.700),
-    "fedcmp": ("Fed-CMP", True, "ours", 0.395),
+    "fedcmp": ("Fed-CMP (as published)", True, "ours", 0.700),
+    "shared-basis": ("Fed-CMP", True, "ours", 0.395),
     "centralized": ("Centralized (pooled data)", False, "reference", 0.285),
     "local": ("Local (each client alone)", False, "reference", 1.100),
 }
@@ -74,7 +74,7 @@ def run_content(
     points = []
     for round_ in range(1, rounds + 1):
         last = round_ == rounds
-        restless = 0.0 if last else abs(draw.gauss(0, 0.03 if method == "fedcmp-published" else 0.004))
+        restless = 0.0 if last else abs(draw.gauss(0, 0.03 if method == "fedcmp" else 0.004))
         now = loss + (1.1 - loss) * math.exp(-0.8 * round_) * (not last) + restless
         points.append(
             {

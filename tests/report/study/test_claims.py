@@ -41,7 +41,11 @@ def test_the_study_with_known_means_is_won(results):
 
 def test_a_lead_within_two_errors_is_not_met(tmp_path):
     # differences .01, .00, .02, .01: mean .01, error .00408; the one of ties .06 without spread
-    losses = {"fedcmp": [0.40, 0.42, 0.41, 0.43], "diloco": [0.41, 0.41, 0.43, 0.43], "ties": [0.46, 0.48, 0.47, 0.49]}
+    losses = {
+        "shared-basis": [0.40, 0.42, 0.41, 0.43],
+        "diloco": [0.41, 0.41, 0.43, 0.43],
+        "ties": [0.46, 0.48, 0.47, 0.49],
+    }
     losses["fedavg"] = [0.41, 0.42, 0.43, 0.44]
     found = loss_claim(tmp_path, losses)
     assert not found.met
@@ -51,19 +55,19 @@ def test_a_lead_within_two_errors_is_not_met(tmp_path):
 
 
 def test_every_rival_must_be_beaten_also_a_restless_one(tmp_path):
-    losses = {"fedcmp": [0.40, 0.40, 0.40], "fedavg": [0.42, 0.421, 0.422], "ties": [0.41, 0.9, 0.42]}
+    losses = {"shared-basis": [0.40, 0.40, 0.40], "fedavg": [0.42, 0.421, 0.422], "ties": [0.41, 0.9, 0.42]}
     found = loss_claim(tmp_path, losses)
     assert (found.met, found.rival.method.name, found.beaten) == (False, "ties", 1)
 
 
 def test_ours_behind_is_not_met_and_says_so(tmp_path):
-    found = loss_claim(tmp_path, {"fedcmp": [0.44, 0.45], "fedavg": [0.40, 0.42]})
+    found = loss_claim(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})
     assert not found.met
     assert "0.445 against 0.410 of FedAvg; difference −0.0350 ± 0.0050, n = 2" in found.reason
 
 
 def test_one_seed_meets_nothing(tmp_path):
-    results = study_of(tmp_path, {"fedcmp": [0.2], "fedavg": [0.9]})
+    results = study_of(tmp_path, {"shared-basis": [0.2], "fedavg": [0.9]})
     found = claims(results.comparisons[0])
     assert [judged.met for judged in found] == [False, False, False]
     assert found[0].reason == "0.200 against 0.900 of FedAvg; one seed (+0.7000), no spread known"
@@ -72,25 +76,25 @@ def test_one_seed_meets_nothing(tmp_path):
 def test_a_rival_without_a_common_seed_is_not_beaten(tmp_path):
     def change(content):
         odd = content["seed"] % 2 == 1
-        return content if odd == (content["method"] == "fedcmp") else None
+        return content if odd == (content["method"] == "shared-basis") else None
 
-    write_study(tmp_path, methods=("fedcmp", "ties"), scenarios=("image",), change=change)
+    write_study(tmp_path, methods=("shared-basis", "ties"), scenarios=("image",), change=change)
     found = claim(Results.of(load_study(tmp_path)).comparisons[0], CAPTION_LOSS)
     assert (found.met, found.difference) == (False, None)
     assert "no seed that both ran" in found.reason
 
 
 def test_a_rival_that_diverged_is_beaten_and_ours_diverged_is_not_met(tmp_path):
-    losses = {"fedcmp": [0.40, 0.41], "fedavg": [0.45, 0.47], "ties": [0.45, math.inf]}
+    losses = {"shared-basis": [0.40, 0.41], "fedavg": [0.45, 0.47], "ties": [0.45, math.inf]}
     assert loss_claim(tmp_path / "a", losses).met
-    losses["fedcmp"] = [0.40, math.inf]
+    losses["shared-basis"] = [0.40, math.inf]
     found = loss_claim(tmp_path / "b", losses)
     assert (found.met, found.beaten) == (False, 0)
 
 
 def test_without_ours_or_without_rivals_nothing_is_judged(tmp_path):
     assert claims(study_of(tmp_path / "a", {"fedavg": [0.4, 0.5]}).comparisons[0]) == []
-    assert claims(study_of(tmp_path / "b", {"fedcmp": [0.4, 0.5], "local": [1.0, 1.1]}).comparisons[0]) == []
+    assert claims(study_of(tmp_path / "b", {"shared-basis": [0.4, 0.5], "local": [1.0, 1.1]}).comparisons[0]) == []
 
 
 def test_the_table_says_met_or_not_with_the_numbers(results, tmp_path):
@@ -99,13 +103,15 @@ def test_the_table_says_met_or_not_with_the_numbers(results, tmp_path):
     assert all(row.best for row in table.rows)
     assert [cell.text for cell in table.rows[0].cells[3:]] == ["met", "met", "met"]
     assert "(6 of 6)" in table.rows[0].cells[3].detail
-    lost = claims_table(study_of(tmp_path, {"fedcmp": [0.44, 0.45], "fedavg": [0.40, 0.42]}))
+    lost = claims_table(study_of(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]}))
     assert [cell.text for cell in lost.rows[0].cells[3:]] == ["not met"] * 3
     assert not lost.rows[0].best
 
 
 def test_mean_ranks_are_compared_seed_by_seed(tmp_path):
-    results = study_of(tmp_path, {"fedcmp": [0.3, 0.31, 0.3], "fedavg": [0.5, 0.51, 0.5], "centralized": [0.2] * 3})
+    results = study_of(
+        tmp_path, {"shared-basis": [0.3, 0.31, 0.3], "fedavg": [0.5, 0.51, 0.5], "centralized": [0.2] * 3}
+    )
     found = claim(results.comparisons[0], MEAN_RANK)
     assert (found.met, found.ours.mean, found.theirs.mean, found.difference.mean) == (True, 1.0, 2.0, 1.0)
 

@@ -23,7 +23,7 @@ def test_federated_methods_stand_by_caption_loss_and_references_apart(image):
     expected = sorted((loss, name) for name, (_, federated, _, loss) in METHODS.items() if federated)
     assert [entry.method.name for entry in image.entries] == [name for _, name in expected]
     assert [entry.method.name for entry in image.references] == ["centralized", "local"]
-    assert image.winner.method.name == "fedcmp"
+    assert image.winner.method.name == "shared-basis"
 
 
 def test_means_are_those_that_were_put_in(image):
@@ -40,7 +40,7 @@ def test_arms_take_no_part_in_the_main_table(image):
 
 def test_p_values_are_holms_over_all_rivals_of_the_winner(image):
     differences = image.differences(image.winner, "caption_loss")
-    assert set(differences) == {entry.method.name for entry in image.entries} - {"fedcmp"}
+    assert set(differences) == {entry.method.name for entry in image.entries} - {"shared-basis"}
     expected = dict(zip(differences, holm([d.p for d in differences.values()]), strict=True))
     assert image.p_values == expected
     assert differences["fedavg"].mean == pytest.approx(0.430 - 0.395)
@@ -65,9 +65,9 @@ def test_a_seed_that_one_method_misses_counts_in_no_rank(tmp_path):
     def drop(content):
         return None if (content["method"], content["seed"]) == ("fedavg", 2) else content
 
-    methods = ("fedavg", "fedcmp", "ties", "centralized")
+    methods = ("fedavg", "shared-basis", "ties", "centralized")
     one = compare(write_study(tmp_path, methods=methods, scenarios=("image",), seeds=(1, 2), change=drop))
-    assert one.ranks == {"fedcmp": {1: 1.0}, "fedavg": {1: 2.0}, "ties": {1: 3.0}}
+    assert one.ranks == {"shared-basis": {1: 1.0}, "fedavg": {1: 2.0}, "ties": {1: 3.0}}
     assert one.ranked_seeds == (1, 1)
 
 
@@ -94,15 +94,15 @@ def test_without_noise_or_references_no_suite_is_judged(tmp_path):
 
 def test_a_diverged_method_comes_last_and_has_no_mean(tmp_path):
     def diverge(content):
-        if (content["method"], content["seed"]) == ("fedcmp", 3):
+        if (content["method"], content["seed"]) == ("shared-basis", 3):
             content["final"]["caption_loss"] = float("inf")
         return content
 
-    one = compare(write_study(tmp_path, methods=("fedavg", "fedcmp"), scenarios=("image",), change=diverge))
-    assert [entry.method.name for entry in one.entries] == ["fedavg", "fedcmp"]
-    assert not one.estimate(one.named("fedcmp"), "caption_loss").finite
+    one = compare(write_study(tmp_path, methods=("fedavg", "shared-basis"), scenarios=("image",), change=diverge))
+    assert [entry.method.name for entry in one.entries] == ["fedavg", "shared-basis"]
+    assert not one.estimate(one.named("shared-basis"), "caption_loss").finite
     assert one.winner.method.name == "fedavg"
-    assert one.p_values == {"fedcmp": None}
+    assert one.p_values == {"shared-basis": None}
 
 
 def test_arms_are_compared_among_themselves(results):

@@ -18,7 +18,7 @@ def test_shares_are_those_that_were_put_in(results):
             if federated and name != "fedavg"
         }
         assert {name: estimate.mean for name, estimate in found.items()} == pytest.approx(expected)
-        assert next(iter(found)) == "fedcmp"
+        assert next(iter(found)) == "shared-basis"
         assert all(estimate.error > 0 for estimate in found.values())
 
 
@@ -42,7 +42,9 @@ def test_the_picture_cuts_its_lower_end(results):
 
 
 def test_without_fedavg_or_centralized_there_is_no_distance(tmp_path):
-    for place, losses in enumerate(({"fedcmp": [0.4], "fedavg": [0.5]}, {"fedcmp": [0.4], "centralized": [0.3]})):
+    for place, losses in enumerate(
+        ({"shared-basis": [0.4], "fedavg": [0.5]}, {"shared-basis": [0.4], "centralized": [0.3]})
+    ):
         results = study_of(tmp_path / str(place), losses)
         assert distances(results.comparisons[0]) == {}
         assert distance_panel(results, results.comparisons[0]) is None

@@ -14,7 +14,7 @@ def test_every_figure_is_drawn(tmp_path):
             point["suites"] = None  # leaves two curves to draw
         return content
 
-    methods = ("fedavg", "fedcmp", "ties", "centralized")
+    methods = ("fedavg", "shared-basis", "ties", "centralized")
     folder = write_study(tmp_path, methods=methods, scenarios=("image",), seeds=(1, 2), change=without_suites)
     odd = without_suites(run_content("fedavg", "image", 1))
     add_run(folder, {**odd, "method": "$\\frac$ 病院"})
@@ -27,7 +27,7 @@ def test_every_figure_is_drawn(tmp_path):
 
 
 def test_what_is_not_known_is_not_drawn(tmp_path):
-    folder = write_study(tmp_path, methods=("fedcmp",), scenarios=("image",), seeds=(1,), extras=False)
-    content = run_content("fedcmp", "image", 1)
+    folder = write_study(tmp_path, methods=("shared-basis",), scenarios=("image",), seeds=(1,), extras=False)
+    content = run_content("shared-basis", "image", 1)
     add_run(folder, {**content, "rounds_evaluated": content["rounds_evaluated"][-1:]})
     assert study_pngs(Results.of(load_study(folder))) == {}

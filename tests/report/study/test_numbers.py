@@ -28,11 +28,11 @@ def test_every_methods_figures_with_seeds(numbers):
 
 def test_claims_suites_distances_and_p(numbers):
     image = numbers["scenarios"]["image"]
-    assert image["best"] == "fedcmp"
+    assert image["best"] == "shared-basis"
     assert image["claims"]["caption_loss"]["met"] is True
     assert image["claims"]["caption_loss"]["difference"]["mean"] == pytest.approx(0.022)
     assert image["suites"]["mmvp"]["informative"] is False
-    assert image["distance_closed"]["fedcmp"]["mean"] == pytest.approx(35 / 145)
+    assert image["distance_closed"]["shared-basis"]["mean"] == pytest.approx(35 / 145)
     against = image["ours_against"]["caption_loss"]["fedavg"]
     assert against["mean"] == pytest.approx(0.035)
     assert against["p_holm"] >= against["p"]
@@ -52,8 +52,8 @@ def test_ablations_heterogeneity_and_tuning(numbers):
 
 
 def test_what_diverged_or_has_one_seed_is_null(tmp_path):
-    found = study_numbers(study_of(tmp_path, {"fedcmp": [0.4], "fedavg": [float("inf")]}))
+    found = study_numbers(study_of(tmp_path, {"shared-basis": [0.4], "fedavg": [float("inf")]}))
     methods = json.loads(json.dumps(found, allow_nan=False))["scenarios"]["image"]["methods"]
-    assert methods["fedcmp"]["metrics"]["caption_loss"]["standard_error"] is None
+    assert methods["shared-basis"]["metrics"]["caption_loss"]["standard_error"] is None
     assert methods["fedavg"]["metrics"]["caption_loss"]["mean"] is None
     assert methods["fedavg"]["metrics"]["caption_loss"]["by_seed"] == {"1": None}

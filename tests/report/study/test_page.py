@@ -97,11 +97,13 @@ def test_text_from_a_study_never_becomes_markup(tmp_path):
         content["versions"] = {EVIL: EVIL}
         return content
 
-    folder = write_study(tmp_path, methods=("fedavg", "fedcmp"), scenarios=("image",), seeds=(1, 2), change=poison)
+    folder = write_study(
+        tmp_path, methods=("fedavg", "shared-basis"), scenarios=("image",), seeds=(1, 2), change=poison
+    )
     plan = json.loads((folder / "study.json").read_text())
     plan["scenarios"]["image"]["title"] = EVIL
     plan["methods"]["fedavg"].update(title=EVIL, table=EVIL, arms={EVIL: EVIL})
-    plan["methods"]["fedcmp"].update(table=EVIL, arms={EVIL: True})
+    plan["methods"]["shared-basis"].update(table=EVIL, arms={EVIL: True})
     write_json(folder / "study.json", plan)
     scenario = json.loads((folder / "scenarios" / "image" / "seed-1.json").read_text())
     scenario["map"]["metric"] = EVIL

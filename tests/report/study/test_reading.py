@@ -12,7 +12,7 @@ from .fakes import add_run, run_content, write_json, write_study
 
 @pytest.fixture
 def small(tmp_path):
-    return write_study(tmp_path / "small", methods=("fedavg", "fedcmp"), scenarios=("image",), seeds=(1, 2))
+    return write_study(tmp_path / "small", methods=("fedavg", "shared-basis"), scenarios=("image",), seeds=(1, 2))
 
 
 def test_everything_of_a_study_is_read(study_folder):
@@ -67,8 +67,8 @@ def test_a_broken_file_is_named(small, content, told):
 
 
 def test_a_run_in_the_wrong_place_is_named(small):
-    write_json(small / "runs" / "image" / "fedavg" / "seed-4.json", run_content("fedcmp", "image", 4))
-    with pytest.raises(UserError, match="method = 'fedcmp', but its place says 'fedavg'"):
+    write_json(small / "runs" / "image" / "fedavg" / "seed-4.json", run_content("shared-basis", "image", 4))
+    with pytest.raises(UserError, match="method = 'shared-basis', but its place says 'fedavg'"):
         load_study(small)
 
 

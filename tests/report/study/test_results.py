@@ -4,7 +4,7 @@ from .fakes import METHODS, write_study
 
 
 def test_ours_and_fedavg_are_featured_then_the_best_others(results):
-    assert results.featured == ("fedcmp", "fedcmp-published", "fedavg", "diloco", "fedavgm", "ties")
+    assert results.featured == ("shared-basis", "fedcmp", "fedavg", "diloco", "fedavgm", "ties")
 
 
 def test_featured_methods_and_references_share_no_colour(results):
@@ -14,11 +14,11 @@ def test_featured_methods_and_references_share_no_colour(results):
 
 def test_a_method_has_its_colour_before_it_has_run(tmp_path, results):
     def early(content):
-        return content if content["method"] in ("fedavg", "fedcmp", "diloco", "fedavgm", "ties") else None
+        return content if content["method"] in ("fedavg", "shared-basis", "diloco", "fedavgm", "ties") else None
 
     begun = Results.of(load_study(write_study(tmp_path, scenarios=("image",), change=early)))
     assert set(begun.palette.slots) == set(METHODS)
-    assert begun.palette.colour("fedcmp") == results.palette.colour("fedcmp")
+    assert begun.palette.colour("shared-basis") == results.palette.colour("shared-basis")
 
 
 def test_arms_have_no_colour_of_their_own(results):

@@ -96,7 +96,7 @@ def test_a_suite_that_is_not_informative_is_marked_and_has_no_bold(image):
 
 
 def test_equal_figures_share_the_bold(tmp_path):
-    results = study_of(tmp_path, {"fedcmp": [0.4, 0.4], "fedavg": [0.4, 0.4], "ties": [0.5, 0.5]})
+    results = study_of(tmp_path, {"shared-basis": [0.4, 0.4], "fedavg": [0.4, 0.4], "ties": [0.5, 0.5]})
     losses = column(table_of(results).table, "Caption loss")
     assert [name for name, cell in losses.items() if cell.bold] == ["FedAvg", "Fed-CMP"]
     assert [name for name, cell in losses.items() if cell.second] == ["TIES"]
@@ -118,7 +118,7 @@ def test_arms_show_what_they_are_made_of_in_the_plans_order(results):
 
 
 def test_one_seed_shows_no_error_and_no_p(tmp_path):
-    table = table_of(study_of(tmp_path, {"fedcmp": [0.4], "fedavg": [0.45]})).table
+    table = table_of(study_of(tmp_path, {"shared-basis": [0.4], "fedavg": [0.45]})).table
     assert column(table, "Caption loss")["Fed-CMP"].plain == "0.400"
     assert column(table, "p")["FedAvg"].text == "–"
 
@@ -145,7 +145,7 @@ def test_missing_runs_and_cells_are_shown_as_they_are(tmp_path):
 
 
 def test_a_diverged_method_is_named(tmp_path):
-    results = study_of(tmp_path, {"fedcmp": [0.4, 0.41], "fedavg": [0.45, math.nan]})
+    results = study_of(tmp_path, {"shared-basis": [0.4, 0.41], "fedavg": [0.45, math.nan]})
     table = table_of(results).table
     assert column(table, "Caption loss")["FedAvg"].text == "diverged"
     assert "Diverged or failed at one seed at least, so without a mean: FedAvg." in table.notes
@@ -153,11 +153,11 @@ def test_a_diverged_method_is_named(tmp_path):
 
 def test_a_failed_run_is_no_mean_and_the_last_rank(tmp_path):
     def fail(content):
-        if (content["method"], content["seed"]) != ("fedcmp", 2):
+        if (content["method"], content["seed"]) != ("shared-basis", 2):
             return content
         return {key: content[key] for key in ("format", "scenario", "method", "seed")} | {"failed": "loss is NaN"}
 
-    methods = ("fedavg", "fedcmp", "ties", "centralized")
+    methods = ("fedavg", "shared-basis", "ties", "centralized")
     results = Results.of(load_study(write_study(tmp_path, methods=methods, scenarios=("image",), change=fail)))
     table = table_of(results).table
     assert column(table, "Caption loss")["Fed-CMP"].text == "diverged"
@@ -168,14 +168,14 @@ def test_a_failed_run_is_no_mean_and_the_last_rank(tmp_path):
 
 def test_many_absent_methods_are_counted(tmp_path):
     def only(content):
-        return content if content["method"] == "fedcmp" else None
+        return content if content["method"] == "shared-basis" else None
 
     results = Results.of(load_study(write_study(tmp_path, scenarios=("image",), change=only)))
     assert any(note.endswith("Fed-CMP (as published) and 2 more.") for note in table_of(results).table.notes)
 
 
 def test_without_references_the_suites_count_unjudged(tmp_path):
-    folder = write_study(tmp_path, methods=("fedavg", "fedcmp"), scenarios=("image",))
+    folder = write_study(tmp_path, methods=("fedavg", "shared-basis"), scenarios=("image",))
     (folder / "references" / "blind.json").unlink()
     table = table_of(Results.of(load_study(folder))).table
     assert not any(row.reference for row in table.rows)

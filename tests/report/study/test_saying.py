@@ -19,31 +19,31 @@ def test_ours_first_then_every_scenario(results):
 
 
 def test_losing_is_said_as_plainly(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"fedcmp": [0.44, 0.45], "fedavg": [0.40, 0.42]})))
+    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})))
     assert said[0].startswith("Fed-CMP wins 0 of 1 scenarios on all")
     assert "caption loss in 0, worst-family loss in 0 and mean rank in 0 of 1." in said[0]
     assert said[1].startswith("Image clusters: FedAvg, caption loss 0.410, 0.0350 ± 0.0050 below Fed-CMP")
 
 
 def test_a_win_on_two_seeds_says_that_it_is_little(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"fedcmp": [0.30, 0.31], "fedavg": [0.40, 0.42]})))
+    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.30, 0.31], "fedavg": [0.40, 0.42]})))
     assert said[0].startswith("Fed-CMP wins 1 of 1 scenarios")
     assert "On two seeds only, which is little to go by: Image clusters." in said[0]
 
 
 def test_what_is_within_the_noise_is_not_told_apart(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"fedcmp": [0.40, 0.42, 0.41], "fedavg": [0.42, 0.41, 0.42]})))
+    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.40, 0.42, 0.41], "fedavg": [0.42, 0.41, 0.42]})))
     assert "not told apart from FedAvg (difference 0.0067 ± 0.0088, n = 3, p = 0.529)." in said[1]
 
 
 def test_one_seed_has_no_spread(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"fedcmp": [0.40], "fedavg": [0.42]})))
+    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.40], "fedavg": [0.42]})))
     assert said[0].startswith("Fed-CMP wins 0 of 1")
     assert "0.0200 below FedAvg; one common seed, so no spread is known." in said[1]
 
 
 def test_lone_and_missing_methods(tmp_path):
-    alone = study_of(tmp_path / "a", {"fedcmp": [0.40], "local": [1.0]})
+    alone = study_of(tmp_path / "a", {"shared-basis": [0.40], "local": [1.0]})
     assert told(verdict(alone)) == [
         "Image clusters: Fed-CMP, caption loss 0.400; no other federated method has a figure."
     ]

@@ -34,14 +34,14 @@ def study_with(folder, curves):
 @pytest.fixture
 def two_curves(tmp_path):
     curves = {
-        "fedcmp": [[0.9, 0.5, 0.6, 0.4], [0.8, 0.7, 0.5, 0.6]],
+        "shared-basis": [[0.9, 0.5, 0.6, 0.4], [0.8, 0.7, 0.5, 0.6]],
         "fedavg": [[0.9, 0.8, 0.7, 0.6], [0.8, 0.7, 0.6, 0.5]],
     }
     return study_with(tmp_path, curves)
 
 
 def test_a_trajectory_is_the_mean_over_seeds_with_its_error(two_curves):
-    entry = two_curves.comparisons[0].named("fedcmp")
+    entry = two_curves.comparisons[0].named("shared-basis")
     found = trajectory(entry, "caption_loss")
     assert [estimate.mean for estimate in found.values()] == pytest.approx([0.85, 0.6, 0.55, 0.5])
     assert [estimate.error for estimate in found.values()] == pytest.approx([0.05, 0.1, 0.05, 0.1])
@@ -65,7 +65,7 @@ def test_seeds_that_were_judged_at_the_end_only_leave_the_curve_alone(tmp_path):
 
 def test_oscillation_is_summed_per_seed(two_curves):
     one = two_curves.comparisons[0]
-    found = oscillations(one.named("fedcmp"), CAPTION_LOSS)
+    found = oscillations(one.named("shared-basis"), CAPTION_LOSS)
     assert (found.mean, found.error, found.count) == (pytest.approx(0.1), pytest.approx(0.0), 2)
     assert oscillations(one.named("fedavg"), CAPTION_LOSS).mean == 0
     assert oscillations(one.named("fedavg"), POPE) is None

@@ -23,7 +23,7 @@ def quick_pictures(monkeypatch):
 
 @pytest.fixture
 def small(tmp_path):
-    return write_study(tmp_path / "small", methods=("fedavg", "fedcmp"), scenarios=("image",), seeds=(1, 2))
+    return write_study(tmp_path / "small", methods=("fedavg", "shared-basis"), scenarios=("image",), seeds=(1, 2))
 
 
 def test_all_files_lie_beside_the_runs_and_are_the_same_twice(small, quick_pictures):

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedcmp.config.methods import unknown
 from fedcmp.errors import UserError
-from fedcmp.methods import unknown
 from fedcmp.model.locations import EMBEDDED
 
 SUITE = "llava7"

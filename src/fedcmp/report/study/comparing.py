@@ -23,7 +23,7 @@ from fedcmp.report.study.statistics import (
     noise_of_difference,
 )
 
-OURS, FEDAVG, CENTRALIZED, LOCAL = "fedcmp", "fedavg", "centralized", "local"
+OURS, FEDAVG, CENTRALIZED, LOCAL = "shared-basis", "fedavg", "centralized", "local"
 HEADLINE = "image"
 
 

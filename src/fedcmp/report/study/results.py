@@ -10,7 +10,7 @@ from fedcmp.report.study.reading import Study
 from fedcmp.report.study.records import ABLATION, StudyMethod, StudyScenario
 
 MAIN_SCENARIOS = (HEADLINE, "cross", "joint", "text")  # the paper's, in its order of heterogeneity
-PUBLISHED = "fedcmp-published"
+PUBLISHED = "fedcmp"
 _MOST_FEATURED = 6
 
 

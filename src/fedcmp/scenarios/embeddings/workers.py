@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.scenarios.embeddings.batches import IN_FLIGHT, Batch, Vectors, receive, send, send_batch, vectors_from
-from fedcmp.workers import worker_variables
+from fedcmp.wire.environment import worker_variables
 
 
 @dataclass(frozen=True)

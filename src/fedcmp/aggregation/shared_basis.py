@@ -1,0 +1,193 @@
+"""A canonical space that clients and server share: reliability per canonical direction. This project's own rule.
+
+Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as one more column, X (O, I):
+    C_t = sum_k a_k C_k,  C_k = client k's mean of x x^T over its visual tokens   x: what the layer is fed, and a one
+    V   = eigenvectors of  E_t = b E_{t-1} + (1 - b) C_t / trace(C_t)              V stays orthogonal whatever b is
+    D   = [ sum_k a_k F_k (Delta_k V) / sum_k a_k F_k ] V^T      F_k = v_k^p + damping * mean(sum_j a_j v_j^p)
+    M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
+V is broadcast with the next projector; clients step in it (client/objectives/canonical.py) and send v_k, the second
+moment of their gradients in its coordinates, and C_k. a_k = n_k / n. Everything is a sum over clients. An opening
+round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is told as
+    d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
+Shapes: K clients, O outputs, I inputs (with the bias column).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.checks import check_values
+from fedcmp.aggregation.matrices import Matrix, find_matrices
+from fedcmp.aggregation.options import require_flag, require_number
+from fedcmp.aggregation.registry import register
+from fedcmp.aggregation.spectrum import symmetric_eigen
+from fedcmp.aggregation.sums import MeanUpdate
+
+BASIS, GRAM, SECOND_MOMENT = "canonical_basis", "input_gram", "canonical_second_moment"
+_MEND = "train with the local objective 'canonical', or use the method fisher"
+
+
+@register(
+    "shared-basis",
+    summary="ours: clients step in one shared basis, reliability per canonical direction",
+    paper="this project, after arXiv 2603.26786",
+)
+class SharedBasis(Aggregator):
+    """Weighted mean in the canonical space, with momentum of the space and of the update.
+
+    Args:
+        exponent: p in [0, 2]: a client's weight on a canonical coordinate is its second moment there to the p; 0 gives
+            every client the same weight on all of them.
+        damping: share of the mean of that power that every coordinate's weight gets.
+        space_momentum: b in [0, 1): how much of the last rounds' space is kept.
+        momentum: m in [0, 1): of the merged update.
+        server_rate: s above 0: how far the server goes along it.
+        opening: whether a round that only measures comes first, so that round 1 has a basis already.
+    """
+
+    def __init__(
+        self,
+        *,
+        exponent: float = 1.0,
+        damping: float = 0.01,
+        space_momentum: float = 0.0,
+        momentum: float = 0.5,
+        server_rate: float = 0.7,
+        opening: bool = True,
+    ) -> None:
+        require_number("exponent", exponent, 0, 2)
+        require_number("damping", damping, 0, 1e6)
+        require_number("space_momentum", space_momentum, 0, 0.999)
+        require_number("momentum", momentum, 0, 0.999)
+        require_number("server_rate", server_rate, 0, 100, above=True)
+        require_flag("opening", opening)
+        super().__init__()
+        self.needs = frozenset({"extra"})
+        self.opening = opening
+        self._exponent, self._damping = exponent, damping
+        self._space_momentum, self._momentum, self._rate = space_momentum, momentum, server_rate
+        self._matrices: list[Matrix] = []
+        self._bases: dict[str, Tensor] = {}  # V by weight's name, float64; empty in the first round
+        self._spaces: dict[str, Tensor] = {}  # E_t by weight's name
+        self._velocity: dict[str, Tensor] = {}  # M_t by tensor's name
+        self._next: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
+
+    def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """V of each matrix, in the projector's dtype; nothing in the first round."""
+        if not self._bases:
+            return {}
+        return {BASIS: {name: basis.to(global_state[name]) for name, basis in self._bases.items()}}
+
+    def _begin(self, global_state: dict[str, Tensor]) -> None:
+        self._matrices = find_matrices(global_state, bias="column")
+        inputs = {matrix.weight: matrix.join(global_state).shape[1] for matrix in self._matrices}
+        for name, basis in self._bases.items():
+            if basis.shape[0] != inputs.get(name):
+                raise ValueError(f"global state: {name} does not fit the remembered basis of {basis.shape[0]} inputs")
+        zeros = self._coordinates({name: tensor.to(torch.float64) * 0 for name, tensor in global_state.items()})
+        self._sums = MeanUpdate(zeros, exponent=self._exponent, damping=self._damping)
+        self._grams = {name: global_state[name].new_zeros(n, n, dtype=torch.float64) for name, n in inputs.items()}
+
+    def _add(self, place: str, update: ClientUpdate) -> None:
+        moments = self._sent(place, update, SECOND_MOMENT)
+        grams = self._sent(place, update, GRAM)
+        deltas = self._coordinates(self._deltas(update))
+        in_matrices = {matrix.weight for matrix in self._matrices}
+        for name, delta in deltas.items():
+            expected = delta.shape if name in in_matrices else None
+            if expected is not None and moments[name].shape != expected:
+                raise ValueError(
+                    f"{place}: {SECOND_MOMENT} of {name} is {tuple(moments[name].shape)}; needs {tuple(expected)}"
+                )
+            if expected is not None and grams[name].shape != self._grams[name].shape:
+                needed = tuple(self._grams[name].shape)
+                raise ValueError(f"{place}: {GRAM} of {name} is {tuple(grams[name].shape)}; needs {needed}")
+            if expected is not None and bool((moments[name] < 0).any()):
+                raise ValueError(f"{place}: {SECOND_MOMENT} of {name} holds negative values")
+        count = int(update.num_examples)
+        powers = {name: moments[name] if name in in_matrices else torch.ones_like(t) for name, t in deltas.items()}
+        self._sums.add(deltas, score=float(count), count=count, moments=powers)
+        for name in in_matrices:
+            self._grams[name].add_(grams[name], alpha=float(count))
+
+    def _sent(self, place: str, update: ClientUpdate, label: str) -> dict[str, Tensor]:
+        """A client's extra in float64, checked."""
+        sent = (update.extra or {}).get(label, {})
+        out = {}
+        for matrix in self._matrices:
+            name = matrix.weight
+            if name not in sent:
+                raise ValueError(f"{place}: extra {label} of {name} is missing; {_MEND}")
+            check_values(f"{place}: {label}", name, sent[name])
+            out[name] = self._exact(name, sent[name])
+        return out
+
+    def _merge(self) -> dict[str, Tensor]:
+        merged_update = self._uncoordinated(self._sums.finish())
+        velocity, merged = {}, {}
+        for name, tensor in self._global.items():
+            step = merged_update[name]
+            velocity[name] = step + self._momentum * self._velocity.get(name, torch.zeros_like(step))
+            merged[name] = tensor.to(torch.float64) + self._rate * (step + self._momentum * velocity[name])
+        self.last_weights = self._sums.shares()
+        self.last_diagnostics = {}
+        spaces = {}
+        for name, gram in self._grams.items():
+            trace = float(gram.trace())
+            fresh = (
+                gram / trace if trace > 0 else torch.eye(len(gram), dtype=gram.dtype, device=gram.device) / len(gram)
+            )
+            before = self._spaces.get(name, fresh)
+            if name in self._spaces:
+                cosine = float((fresh * before).sum() / (fresh.norm() * before.norm()))
+                self.last_diagnostics[f"divergence.{name}"] = max(0.0, 1 - cosine)
+                self.last_diagnostics[f"beta.{name}"] = self._space_momentum
+            spaces[name] = self._space_momentum * before + (1 - self._space_momentum) * fresh
+            energy = torch.linalg.eigvalsh(spaces[name]).clamp(min=0)
+            self.last_diagnostics[f"effective_rank.{name}"] = float(energy.sum() ** 2 / energy.square().sum())
+        self._next = spaces, velocity
+        return merged
+
+    def _remember(self) -> None:
+        self._spaces, velocity = self._next
+        self._velocity = velocity if self._momentum else {}
+        # contiguous, as a checkpoint keeps them: products with another layout round otherwise
+        self._bases = {name: symmetric_eigen(space)[1].contiguous() for name, space in self._spaces.items()}
+
+    def _memory(self) -> dict[str, Tensor]:
+        named = {"basis": self._bases, "space": self._spaces, "velocity": self._velocity}
+        return {f"{label}.{name}": tensor for label, tensors in named.items() for name, tensor in tensors.items()}
+
+    def _recall(self, memory: dict[str, Tensor]) -> None:
+        known: dict[str, dict[str, Tensor]] = {"basis": {}, "space": {}, "velocity": {}}
+        for entry, tensor in memory.items():
+            label, _, name = entry.partition(".")
+            if label not in known:
+                raise ValueError(f"aggregator state: entry {entry!r} is not this method's")
+            known[label][name] = tensor
+        if known["basis"].keys() != known["space"].keys():
+            raise ValueError("aggregator state: every matrix needs both its basis and its space")
+        self._bases, self._spaces, self._velocity = known["basis"], known["space"], known["velocity"]
+
+    def _coordinates(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Matrices under their weight's name in canonical coordinates (O, I); other tensors as they are."""
+        out = {name: tensor for name, tensor in tensors.items() if not self._in_matrix(name)}
+        for matrix in self._matrices:
+            joined_OI = matrix.join(tensors)
+            basis_II = self._bases.get(matrix.weight)
+            out[matrix.weight] = joined_OI if basis_II is None else joined_OI @ basis_II
+        return out
+
+    def _uncoordinated(self, coordinates: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The reverse of `_coordinates`."""
+        out = {name: tensor for name, tensor in coordinates.items() if not self._in_matrix(name)}
+        for matrix in self._matrices:
+            joined_OI = coordinates[matrix.weight]
+            basis_II = self._bases.get(matrix.weight)
+            out |= matrix.split(joined_OI if basis_II is None else joined_OI @ basis_II.T)
+        return out
+
+    def _in_matrix(self, name: str) -> bool:
+        return any(name in (matrix.weight, matrix.bias) for matrix in self._matrices)

@@ -1,0 +1,1 @@
+"""What is done with a finished run: evaluate again, export with a model card, ask real benchmarks."""

@@ -1,0 +1,1 @@
+"""What a run will need: memory, disk, bytes on the network."""

@@ -1,0 +1,245 @@
+"""What a recipe comes to in bytes: memory, GPU memory, features, the run's folder, the wire.
+
+The sums are those of needs.py, put together for a recipe; preflight.py holds them against the machine.
+"""
+
+from dataclasses import dataclass, field
+
+from fedcmp.config import Recipe
+from fedcmp.config.methods import NOT_FEDERATED, Chosen
+from fedcmp.data.feature_forms import store_bytes
+from fedcmp.model.sizes import LanguageSize, VisionSize
+from fedcmp.planning import needs
+from fedcmp.wire.payload import forms
+
+POOLED = [method for method in NOT_FEDERATED if method != "local"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What a recipe's parts come to; None where it cannot be told.
+
+    Attributes:
+        vision: the encoder.
+        language: the LLM.
+        pairs: pairs to train on.
+        judged: held-out pairs that are not among them (embedded world).
+        clients: K.
+        unknown: why something is None.
+        collections: pairs of each feature store, the held-out one's among them.
+    """
+
+    vision: VisionSize | None
+    language: LanguageSize | None
+    pairs: int | None
+    judged: int
+    clients: int
+    unknown: list[str] = field(default_factory=list)
+    collections: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The processes that a launcher started for the run; one alone without it.
+
+    Attributes:
+        size: how many there are, on all machines; they share every batch, and run.workers does not count.
+        here: how many of them are on this machine.
+    """
+
+    size: int = 1
+    here: int = 1
+
+    def processes(self, recipe: Recipe) -> int:
+        """Processes with a model on this machine."""
+        return self.here if self.size > 1 else recipe.run.workers
+
+
+ALONE = Ranks()
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Bytes that a run needs; None where it cannot be told.
+
+    Attributes:
+        memory: of the host, at the highest moment.
+        worker: of one of the workers, or of one rank.
+        frozen: of that, the frozen parts.
+        batch: of that, what one batch keeps.
+        gpu: of the GPU, of one of them where each rank has its own; None on a CPU too.
+        store: features that are still to be written.
+        store_whole: all features.
+        run: folder of the run, at the most.
+        export: one exported checkpoint.
+        wire: method -> bytes a round, both ways, all clients that take part.
+    """
+
+    memory: int | None = None
+    worker: int | None = None
+    frozen: int = 0
+    batch: int = 0
+    gpu: int | None = None
+    store: int | None = None
+    store_whole: int | None = None
+    run: int | None = None
+    export: int | None = None
+    wire: dict[str, int] = field(default_factory=dict)
+
+
+def demand_of(
+    recipe: Recipe,
+    sizes: Sizes,
+    *,
+    on_gpu: bool,
+    stored: int = 0,
+    ranks: Ranks = ALONE,
+    native_float8: bool = False,
+) -> Demand:
+    """What a recipe needs.
+
+    Args:
+        recipe: the run.
+        sizes: of its parts.
+        on_gpu: whether the frozen parts are on a GPU.
+        stored: bytes of features that are in the cache already.
+        ranks: that work together, if a launcher started them.
+        native_float8: whether the device multiplies FP8 matrices itself (model/float8.py).
+    """
+    vision, language = sizes.vision, sizes.language
+    item = needs.ITEM[recipe.model.dtype]
+    store_whole = None
+    if vision is not None and sizes.pairs is not None and recipe.data.feature_store:
+        everything = sizes.pairs + sizes.judged
+        dtype = recipe.data.feature_dtype
+        store_whole = store_bytes(everything, vision.patches, vision.width, dtype)
+    store = None if store_whole is None else max(0, store_whole - stored)
+    if vision is None or language is None:
+        return Demand(store=store, store_whole=store_whole)
+    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
+    weights = needs.frozen_bytes(language, item, recipe.model.frozen_precision, native_float8=native_float8)
+    memory, worker, frozen, batch, gpu = _memory(recipe, vision, language, sizes, weights, ranks, on_gpu=on_gpu)
+    return Demand(
+        memory=memory,
+        worker=worker,
+        frozen=frozen,
+        batch=batch,
+        gpu=gpu,
+        store=store,
+        store_whole=store_whole,
+        run=_run_folder(recipe, sizes, projector),
+        export=(vision.loaded + language.parameters) * item + needs.all_bytes(projector, recipe.model.dtype),
+        wire=_wire(recipe, sizes, projector),
+    )
+
+
+def _memory(
+    recipe: Recipe,
+    vision: VisionSize,
+    language: LanguageSize,
+    sizes: Sizes,
+    weights: int,
+    ranks: Ranks,
+    *,
+    on_gpu: bool,
+) -> tuple[int, int, int, int, int | None]:
+    """Host, one worker, its frozen parts, its batch, the GPU; `weights` are the LLM's, in bytes."""
+    item = needs.ITEM[recipe.model.dtype]
+    in_passing = not recipe.data.feature_store
+    pairs = (sizes.pairs or 0) + sizes.judged
+    frozen = weights + (vision.tower * item if in_passing else 0)
+    batch = max(_training_batch(recipe, vision, language, ranks.size), _judged_batch(recipe, vision, language))
+    if in_passing:
+        batch += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
+    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
+    federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
+    rules = [recipe.chosen(method) for method in federated]
+    canonical = any(rule.objective == "canonical" for rule in rules)
+    learners = recipe.run.cohort * needs.learner_bytes(projector, canonical=canonical)
+    work = batch + learners
+    # loading goes through the host; the text half of a dual encoder goes again
+    loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
+    held = loading if on_gpu else frozen + work
+    server = sum(
+        needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis", kept=_kept(recipe, rule, sizes))
+        for rule in rules
+    )
+    apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
+    server += apart * needs.APART_COPIES * needs.all_bytes(projector)
+    main = needs.PROCESS + needs.MAIN_PAIR * pairs
+    encoding = vision.loaded * item
+    if not on_gpu:
+        encoding += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
+    others = ranks.here - 1  # ranks beside this one; they help to encode
+    count = ranks.processes(recipe)
+    beside = needs.WORKER_PROCESS if count > 1 or others else 0
+    worker = held + needs.WORKER_PAIR * pairs + beside
+    preparing = main + encoding + others * (encoding + needs.WORKER_PAIR * pairs + needs.WORKER_PROCESS)
+    training = main + server + count * worker
+    if ranks.size > 1:  # this process is one of them
+        training -= beside
+        preparing, training = preparing + needs.LAUNCHER, training + needs.LAUNCHER
+    on_one_gpu = 1 if ranks.size > 1 else count
+    gpu = on_one_gpu * (needs.CUDA_PROCESS + frozen + work) if on_gpu else None
+    return max(preparing, training), worker, frozen, batch, gpu
+
+
+def _kept(recipe: Recipe, rule: Chosen, sizes: Sizes) -> int:
+    """Projector-shaped tensor sets that are kept for the clients: by the objective, and what rounding lost."""
+    federation = recipe.federation
+    rounded = federation.error_feedback and federation.payload != "float32"
+    return sizes.clients * ((rule.objective in needs.KEEPS_A_PROJECTOR) + rounded)
+
+
+def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize, ranks: int) -> int:
+    captions = recipe.data.max_caption_tokens + 1
+    item = needs.ITEM[recipe.model.dtype]
+    sample = needs.activation_bytes(language, tokens=_tokens(recipe, vision), captions=0, item=item)
+    sample += needs.projector_activation_bytes(vision, language.width)
+    together = -(-recipe.training.batch_size // ranks) * recipe.run.cohort
+    samples = min(together, recipe.training.micro_batch or together)
+    rows = min(samples * captions, recipe.model.logit_rows or samples * captions)
+    return samples * sample + needs.logit_bytes(language, rows=rows, item=item)
+
+
+def _tokens(recipe: Recipe, vision: VisionSize) -> int:
+    """The longest sequence: patches, what stands around them, and a caption with its end."""
+    around = 2 if recipe.model.prompt == "plain" else needs.CHAT_TOKENS  # <bos> and a separator
+    return vision.patches + around + recipe.data.max_caption_tokens + 1
+
+
+def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
+    """Without gradients: one block at a time, and the logits of captions; questions have few of them."""
+    captions = recipe.data.max_caption_tokens + 1
+    one_block = LanguageSize(0, 1, language.width, language.queries, language.inner, language.vocabulary)
+    item = needs.ITEM[recipe.model.dtype]
+    sample = needs.activation_bytes(one_block, tokens=_tokens(recipe, vision), captions=0, item=item)
+    samples = min(needs.JUDGED, recipe.evaluation.captions)
+    rows = min(samples * captions, recipe.model.logit_rows or samples * captions)
+    judged = samples * sample + needs.logit_bytes(one_block, rows=rows, item=item)
+    world = recipe.data.format == "world" and recipe.evaluation.questions_per_kind
+    asked = needs.ASKED if world or recipe.evaluation.questions else 0
+    return max(judged, asked * (sample + needs.logit_bytes(one_block, rows=1, item=item)))
+
+
+def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
+    """Three checkpoints a method (two are kept while the next is written), and what is prepared."""
+    total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
+    for method in recipe.run.methods:
+        rule = None if method in NOT_FEDERATED else recipe.chosen(method)
+        one = needs.checkpoint_bytes(
+            projector,
+            learners=sizes.clients if method == "local" else 1,
+            canonical=rule is not None and rule.aggregator == "shared-basis",
+            kept=0 if rule is None else _kept(recipe, rule, sizes),
+            apart=rule is None,
+        )
+        total += 3 * one
+    return total
+
+
+def _wire(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> dict[str, int]:
+    taking_part = max(1, round(recipe.federation.participation * sizes.clients))
+    federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
+    sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
+    return {method: needs.wire(recipe.chosen(method), projector, sent).of(taking_part) for method in federated}

@@ -1,0 +1,182 @@
+"""What a run needs, from sizes alone: bytes of memory, of disk, on the wire. Pure functions; docs/guide.md explains.
+
+Exact: frozen weights, projectors, the feature store, the wire. Estimated from above: activations (every caption as long
+as data.max_caption_tokens), the process itself, what the server keeps.
+Shapes: P patches, V vision width, D text width, T caption tokens; a weight is (out, in).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+from fedcmp.config.methods import Chosen
+from fedcmp.model.sizes import LanguageSize, VisionSize
+from fedcmp.wire.payload import Forms, forms, payload_bytes
+
+ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "auto": 4}  # auto: at most
+PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
+WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
+CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
+MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
+ENCODED, JUDGED, ASKED = 64, 64, 128  # pictures, captions and questions a pass of the encoder and of the evaluation
+# a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
+LEARNER_COPIES = 10
+SERVER_COPIES = 8  # float64 sums and memory of one rule
+APART_COPIES = 3  # a learner without a server: its projector and AdamW's two moments
+LAUNCHER = 300 * 10**6  # torchrun itself
+CHAT_TOKENS = 256  # around picture and caption: a system prompt, roles, the instruction
+Shape = tuple[int, ...]
+FLOAT32 = forms("float32")
+KEEPS_A_PROJECTOR = ("moon", "scaffold")  # objectives that remember one for every client
+
+
+def tensor_bytes(shape: Shape, dtype: str = "float32") -> int:
+    """Bytes of one tensor, in memory and on the wire alike."""
+    return prod(shape) * ITEM[dtype]
+
+
+def all_bytes(shapes: Mapping[str, Shape], dtype: str = "float32") -> int:
+    """Bytes of named tensors."""
+    return sum(tensor_bytes(shape, dtype) for shape in shapes.values())
+
+
+def projector_shapes(kind: str, vision_width: int, text_width: int) -> dict[str, Shape]:
+    """Tensor name -> shape of a projector, "linear" or "mlp"."""
+    shapes: dict[str, Shape] = {"linear_1.weight": (text_width, vision_width), "linear_1.bias": (text_width,)}
+    if kind == "mlp":
+        shapes |= {"linear_2.weight": (text_width, text_width), "linear_2.bias": (text_width,)}
+    return shapes
+
+
+@dataclass(frozen=True)
+class Wire:
+    """What one client and the server exchange in a round.
+
+    Attributes:
+        down: bytes to the client.
+        up: bytes to the server.
+    """
+
+    down: int
+    up: int
+
+    def of(self, clients: int) -> int:
+        """Bytes of a round with so many clients, both ways."""
+        return clients * (self.down + self.up)
+
+
+def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) -> Wire:
+    """Bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
+
+    Args:
+        chosen: server rule and local objective.
+        projector: tensor name -> shape.
+        sent: in which form each part travels.
+    """
+    one = list(projector.values())
+    beside_down, beside_up = list[Shape](), list[Shape]()
+    if "second_moment" in chosen.create_aggregator().needs:
+        beside_up += one
+    if chosen.objective == "canonical":
+        beside_up += [*_canonical(projector), *_grams(projector)]
+    if chosen.aggregator == "fedcmp":
+        beside_down += _grams(projector)
+    if chosen.objective == "scaffold":
+        beside_up += one
+    if chosen.aggregator == "scaffold":
+        beside_down += one
+    return Wire(
+        down=payload_bytes(one, sent.projector) + payload_bytes(beside_down, "float32"),
+        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.beside),
+    )
+
+
+def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
+    """Matrices with their bias as one more column."""
+    return [(shape[0], shape[1] + 1) for shape in projector.values() if len(shape) == 2]
+
+
+def _grams(projector: Mapping[str, Shape]) -> list[Shape]:
+    """One square matrix a layer, over its inputs and the one for the bias."""
+    return [(inputs, inputs) for _, inputs in _canonical(projector)]
+
+
+def frozen_bytes(language: LanguageSize, item: int, precision: str, *, native_float8: bool) -> int:
+    """The LLM's weights, as they are while it trains.
+
+    Args:
+        language: the LLM.
+        item: bytes of one number of its dtype.
+        precision: model.frozen_precision; of "float8" two copies are kept of every weight but the input embeddings':
+            from above, for the output layer has only one.
+        native_float8: whether a copy takes 1 byte, or 4 where FP8 is emulated.
+    """
+    loaded = language.parameters * item
+    if precision == "same":
+        return loaded
+    embeddings = language.vocabulary * language.width
+    copies = 2 * (1 if native_float8 else 4)
+    return max(loaded, embeddings * item + (language.parameters - embeddings) * copies)
+
+
+def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item: int) -> int:
+    """What one sample's forward pass through a frozen LLM keeps for the gradient by its input.
+
+    Frozen linear layers keep nothing. A block keeps two norms' inputs in float32, queries, keys, values and the
+    attention's output, and three inner MLP tensors.
+
+    Args:
+        language: the LLM.
+        tokens: of the whole sequence.
+        captions: of them with a loss, whose logits are all held; 0 leaves logits out.
+        item: bytes of one number.
+    """
+    block = 2 * 4 * language.width + item * (4 * language.queries + 3 * language.inner)
+    passing = 4 * (language.width + language.inner) * max(item, 4)  # of one block while it is computed
+    return tokens * (language.layers * block + passing) + logit_bytes(language, rows=captions, item=item)
+
+
+def logit_bytes(language: LanguageSize, *, rows: int, item: int) -> int:
+    """Logits of so many caption tokens: the output layer's own, and float32 twice."""
+    return rows * language.vocabulary * (item + 2 * 4)
+
+
+def projector_activation_bytes(vision: VisionSize, text_width: int) -> int:
+    """What one sample keeps in the projector, float32: features, the inner layer before and behind GELU, the result."""
+    return tensor_bytes((vision.patches, 2 * vision.width + 4 * text_width))
+
+
+def encoding_bytes(vision: VisionSize, *, pictures: int, item: int) -> int:
+    """What the encoder holds at a time for a batch, without gradients: one block's tensors and the result."""
+    tokens = vision.patches + 1
+    block = tokens * (8 * vision.width + 2 * vision.inner) * item
+    return pictures * (block + tensor_bytes((vision.patches, 2 * vision.width)))
+
+
+def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
+    """One learner's projector, its gradients, AdamW's state and what is sent."""
+    grams = sum(tensor_bytes(shape) for shape in _grams(projector)) if canonical else 0
+    return LEARNER_COPIES * all_bytes(projector) + 3 * grams
+
+
+def server_bytes(projector: Mapping[str, Shape], *, canonical: bool, kept: int) -> int:
+    """One rule's sums and memory in float64, and `kept` float32 projectors of clients."""
+    grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
+    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams + kept * all_bytes(projector)
+
+
+def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, kept: int, apart: bool) -> int:
+    """One checkpoint, at the most: projectors with their optimisers (methods without a server), or rule and memories.
+
+    Args:
+        projector: tensor name -> shape.
+        learners: whose projectors are kept: 1 with a server.
+        canonical: whether the rule keeps its space.
+        kept: projectors that the objective remembers.
+        apart: whether the learners have no server, and keep AdamW's two moments.
+    """
+    one = all_bytes(projector)
+    if apart:
+        return learners * 3 * one
+    grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
+    return one + 2 * all_bytes(projector, "float64") + 2 * grams + kept * one

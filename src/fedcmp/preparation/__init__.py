@@ -1,0 +1,1 @@
+"""From a recipe to a run's prepared pairs on disk, and back."""

@@ -1,0 +1,242 @@
+"""Who holds what, worked out from a recipe: usable pairs, the scenario's division, what is held out.
+
+A division by meaning is kept in the cache, for a study divides the same pairs again and again:
+
+    embeddings/NAME.safetensors                                  image, text (N, E)
+    embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
+    NAME = encoder, pairs and which of them are usable, 16 hexadecimal digits each, and CAPTION_REVISION
+
+Shapes: N usable pairs by position, E embedding width, K clients.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fedcmp.config import Recipe
+from fedcmp.data.batches import one_pass_order
+from fedcmp.data.features import FeatureSource, decoded
+from fedcmp.data.quality import BadPair
+from fedcmp.data.store import FeatureStore
+from fedcmp.errors import UserError, counted
+from fedcmp.files import write_whole
+from fedcmp.model.dual_encoder import DualEncoder
+from fedcmp.model.vision import VisionEncoder
+from fedcmp.preparation.assigned import assigned_pairs
+from fedcmp.preparation.sources import Collection, Progress, cache_folder
+from fedcmp.scenarios.clustering.clusters import cross_clusters
+from fedcmp.scenarios.manifest import Indices
+from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
+from fedcmp.world.words import STYLES
+
+_EMBED_BATCH = 128
+CAPTION_REVISION = 2  # raised whenever captions are embedded otherwise
+DIVISION_REVISION = 2  # raised whenever a scenario divides the same embeddings otherwise
+MEANINGS = {"image": ("image",), "text": ("text",), "joint": ("image", "text"), "cross": ("image", "text")}
+
+
+class Usable:
+    """Captions, groups and keys of the usable pairs of some collections, as one list."""
+
+    def __init__(self, collections: list[Collection], features: list[FeatureSource]) -> None:
+        self.rows: list[int] = []
+        self.captions: list[str] = []
+        self.groups: list[str | None] = []
+        self.keys: list[str] = []
+        self.owner: list[int] = []
+        self.bad: list[Counter[str]] = []
+        start = 0
+        for number, (collection, feature) in enumerate(zip(collections, features, strict=True)):
+            source = collection.source
+            known = feature.bad if isinstance(feature, FeatureStore) else []
+            self.bad.append(Counter(problem.reason for problem in [*source.rejected, *known]))
+            usable = feature.indices.tolist() if isinstance(feature, FeatureStore) else range(len(source))
+            for index in usable:
+                pair = source.pair(index)
+                self.rows.append(start + index)
+                self.captions.append(pair.caption)
+                self.groups.append(pair.group)
+                self.keys.append(pair.key)
+                self.owner.append(number)
+            start += len(source)
+
+
+def divide(
+    recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
+) -> list[Indices]:
+    """Per client, the positions of the pairs that it holds, as the recipe's scenario says."""
+    scenario, seed = recipe.scenario, recipe.run.seed
+    if scenario.kind == "given":
+        owner = np.array(read.owner)
+        return [np.flatnonzero(owner == number) for number in range(len(collections))]
+    if scenario.kind == "manifest":
+        return assigned_pairs(recipe, collections[0].source, read.keys).holdings
+    if scenario.kind == "iid":
+        return even_shares(len(read.rows), scenario.clients, seed=seed)
+    if scenario.kind == "family":
+        return by_label([group or "all" for group in read.groups], scenario.clients)
+    if scenario.kind == "style":
+        return by_label([style_of(caption) for caption in read.captions], scenario.clients)
+    return by_number(clusters(recipe, collections[0], read, encoder, progress).labels, scenario.clients)
+
+
+def style_of(caption: str) -> str:
+    """The style of a world caption, which always names it."""
+    words = set(caption.split())
+    return next(style for style in STYLES if style in words)
+
+
+@dataclass(frozen=True)
+class Clusters:
+    """A division by meaning.
+
+    Attributes:
+        labels: (N,) the client of each usable pair.
+        trace: scenario cross: the objective after each step (scenarios/clustering); else empty.
+    """
+
+    labels: NDArray[np.int64]
+    trace: NDArray[np.float64]
+
+
+def clusters(
+    recipe: Recipe, collection: Collection, read: Usable, encoder: VisionEncoder, progress: Progress
+) -> Clusters:
+    """The division of one collection by scenario image, text, joint or cross, from the cache if it is there."""
+    kind, count, seed = recipe.scenario.kind, recipe.scenario.clients, recipe.run.seed
+    name = f"{_name(collection, read.rows, encoder)}-{kind}-{count}-{seed}-revision-{DIVISION_REVISION}"
+    path = _folder(recipe) / f"{name}.safetensors"
+    kept = _kept(path)
+    if kept is None:
+        embedded = embeddings(recipe, [collection], read, encoder, progress)
+        parts = [embedded[part] for part in MEANINGS[kind]]
+        if kind == "cross":
+            found = cross_clusters(parts[0], parts[1], count, seed=seed)
+            labels, trace = found.labels, np.array(found.trace)
+        else:
+            labels, trace = np.empty(len(read.rows), np.int64), np.empty(0)
+            for client, mine in enumerate(by_meaning(parts, count, seed=seed)):
+                labels[mine] = client
+        kept = {"labels": labels, "trace": trace}
+        write_whole(path, save(kept))
+    return Clusters(kept["labels"], kept["trace"])
+
+
+def embeddings(
+    recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
+) -> dict[str, NDArray[np.float32]]:
+    """Picture and caption embeddings of all usable pairs: image and text, (N, E) unit vectors each.
+
+    Args:
+        recipe: names the encoder and the cache.
+        collections: that `read` was made of.
+        read: the usable pairs.
+        encoder: the picture half of the dual encoder.
+        progress: called while pairs are embedded.
+
+    Raises:
+        UserError: the encoder has no text half; a picture cannot be read.
+    """
+    rows, owner = np.array(read.rows, np.int64), np.array(read.owner, np.int64)
+    parts, start = [], 0
+    for number, collection in enumerate(collections):
+        positions = np.flatnonzero(owner == number)
+        mine = (rows[positions] - start).tolist()
+        captions = [read.captions[position] for position in positions.tolist()]
+        path = _folder(recipe) / f"{_name(collection, mine, encoder)}.safetensors"
+        with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
+            kept = _kept(path)
+            if kept is None:
+                kept = _embedded(recipe, collection, mine, captions, encoder, progress)
+                write_whole(path, save(kept))
+        parts.append(kept)
+        start += len(collection.source)
+    return {name: np.concatenate([part[name] for part in parts]) for name in ("image", "text")}
+
+
+def _folder(recipe: Recipe) -> Path:
+    folder = cache_folder(recipe) / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _name(collection: Collection, rows: list[int], encoder: VisionEncoder) -> str:
+    usable = hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()
+    keys = (encoder.fingerprint(), collection.source.fingerprint(), usable)
+    return "-".join([*(key[:16] for key in keys), str(CAPTION_REVISION)])
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What a file of the cache holds; None where there is none, or a damaged one, which is then written anew."""
+    try:
+        tensors: dict[str, Any] = load(path.read_bytes())
+        return tensors
+    except (FileNotFoundError, SafetensorError):
+        return None
+
+
+def _embedded(
+    recipe: Recipe,
+    collection: Collection,
+    rows: list[int],
+    captions: list[str],
+    encoder: VisionEncoder,
+    progress: Progress,
+) -> dict[str, NDArray[np.float32]]:
+    """Embeddings of the pairs at `rows` of one collection, computed."""
+    dual = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
+    images, texts = [], []
+    for start in range(0, len(rows), _EMBED_BATCH):
+        batch = rows[start : start + _EMBED_BATCH]
+        pictures = []
+        for row, picture in decoded(collection.source, batch, max_pixels=recipe.data.max_pixels, threads=1):
+            if isinstance(picture, BadPair):
+                raise UserError(
+                    f"{collection.source.locate(row)}: {picture}; scenarios that cluster pictures need every one: "
+                    "keep data.feature_store = true, which leaves bad pictures out beforehand"
+                )
+            pictures.append(picture)
+        images.append(dual.images(pictures))
+        texts.append(dual.texts(captions[start : start + len(batch)]))
+        progress("embedding pairs for the scenario", start + len(batch), len(rows))
+    return {
+        "image": np.concatenate([part.numpy() for part in images]),
+        "text": np.concatenate([part.numpy() for part in texts]),
+    }
+
+
+def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple[list[Indices], list[Indices]]:
+    """Each client's held-out share, at least one pair; it depends on nothing that can be changed after training."""
+    train, judged = [], []
+    for name, mine in zip(names, holdings, strict=True):
+        count = max(1, round(recipe.data.held_out * len(mine)))
+        if len(mine) < 2:
+            held = counted(len(mine), "usable pair")
+            raise UserError(f"client {name}: holds {held}; it needs more to train and be judged on")
+        order = one_pass_order(mine, recipe.run.seed + 1)
+        judged.append(order[:count])
+        train.append(np.sort(order[count:]))
+    return train, judged
+
+
+def in_turn(judged: list[Indices]) -> list[int]:
+    """One held-out pair of each client in turn, so that any first part is about all of them."""
+    longest = max(map(len, judged))
+    return [int(held[i]) for i in range(longest) for held in judged if i < len(held)]
+
+
+def readable(held: Indices, read: Usable, features: FeatureSource) -> Indices:
+    """Held-out pairs whose pictures can be read; a store knows that already, features in passing only find out here."""
+    rows = np.array([read.rows[position] for position in held.tolist()], np.int64)
+    if isinstance(features, FeatureStore):
+        return held
+    kept = [features.gather(rows[i : i + _EMBED_BATCH])[0] for i in range(0, len(rows), _EMBED_BATCH)]
+    return held[np.isin(rows, np.concatenate(kept))]

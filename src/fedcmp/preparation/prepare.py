@@ -1,0 +1,214 @@
+"""Everything that a run's learners need, worked out once and written to `prepared/` for the workers.
+
+manifest.json               who holds what (scenarios/manifest.py)
+samples.json, samples/      pictures for the report (samples.py)
+tokens-train.safetensors    captions of the training pairs    tokens-evaluation.safetensors    of the held-out ones
+setup.json                  rows, groups, questions, sizes
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypedDict
+
+from transformers import PreTrainedTokenizerFast
+
+from fedcmp.config import Recipe
+from fedcmp.data.captions import check_vocabulary, tokenize_captions
+from fedcmp.data.pairs import PairSource
+from fedcmp.data.prepared import TokenTable
+from fedcmp.data.store import FeatureStore
+from fedcmp.distributed import Group
+from fedcmp.errors import UserError, counted
+from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
+from fedcmp.files import write_whole
+from fedcmp.model.text_format import TextFormat, check_length
+from fedcmp.preparation.assigned import Assigned, assigned_pairs, check_built
+from fedcmp.preparation.division import Usable, divide, hold_out, in_turn, readable
+from fedcmp.preparation.loading import Prepared, chain, load_encoder, load_prepared, load_text
+from fedcmp.preparation.samples import choose, keep_pictures
+from fedcmp.preparation.sources import (
+    Collection,
+    Progress,
+    evaluation_collection,
+    frozen_features,
+    source_fingerprint,
+    training_collections,
+)
+from fedcmp.scenarios.manifest import Manifest
+from fedcmp.scenarios.partition import swap_captions
+from fedcmp.simulation.crew import HELD_OUT, Crew
+from fedcmp.simulation.engine import initial_projector
+
+_VOCABULARY_SAMPLE = 5000
+
+
+def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | None = None) -> Prepared:
+    """Open, check, tokenise, divide; write the result to `folder` for the workers and for a resumed run.
+
+    Args:
+        recipe: the run.
+        folder: `prepared/` of the run; an earlier content must fit.
+        progress: called with what is being done, how much of it, out of how much.
+        crew: other ranks, which help to compute the features.
+
+    Returns:
+        What `load_prepared` gives the workers.
+
+    Raises:
+        UserError: unusable data, or data that changed since the run began.
+    """
+    text = load_text(recipe)
+    encoder = load_encoder(recipe)
+    longest = recipe.data.max_caption_tokens
+    check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
+    initial_projector(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
+    collections = training_collections(recipe, progress)
+    if recipe.scenario.kind == "manifest":
+        check_built(recipe, collections[0].source)  # before features of hours are computed
+    features = [
+        frozen_features(recipe, c, encoder, progress, **_helped(crew, number)) for number, c in enumerate(collections)
+    ]
+    every_feature = list(features)
+    held_out = evaluation_collection(recipe, progress)
+
+    read = Usable(collections, features)
+    _check_vocabulary(recipe, text.tokenizer, read.captions)
+    assigned: Assigned | None = None
+    if recipe.scenario.kind == "manifest":
+        assigned = assigned_pairs(recipe, collections[0].source, read.keys)
+        names, holdings = assigned.names, assigned.holdings
+    else:
+        holdings = divide(recipe, collections, read, encoder, progress)
+        names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
+    groups = [group or "all" for group in read.groups]
+    if held_out is None:
+        holdings, judged = (holdings, assigned.held_out) if assigned else hold_out(recipe, holdings, names)
+        judged = [readable(held, read, chain(features, [len(c.source) for c in collections])) for held in judged]
+        if not any(read.groups):
+            for name, held in zip(names, judged, strict=True):
+                for position in held.tolist():
+                    groups[position] = name
+        owners = {p: name for name, held in zip(names, judged, strict=True) for p in held.tolist()}
+        judged_read, positions, question_file = read, in_turn(judged), recipe.evaluation.questions
+        judged_groups = [groups[p] for p in positions]
+    else:
+        held_features = frozen_features(recipe, held_out, encoder, progress, **_helped(crew, HELD_OUT))
+        every_feature.append(held_features)
+        judged_read = Usable([held_out], [held_features])
+        positions, question_file = list(range(len(judged_read.rows))), held_out.questions
+        owners = dict.fromkeys(positions, held_out.name)
+        judged_groups = [group or "all" for group in judged_read.groups]
+    judged_rows = [judged_read.rows[p] for p in positions]
+    judged_names = [(judged_read.keys[p], owners[p]) for p in positions]
+
+    shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
+    swapped = swap_captions(holdings, shares, seed=recipe.run.seed)
+    manifest = Manifest(names, holdings, swapped, assigned.parts if assigned else None)
+    _check_parts(recipe, manifest)
+    tokens = _tokens(recipe, text, read.captions)
+    judged_tokens = _tokens(recipe, text, [judged_read.captions[p] for p in positions])
+    questions: list[QuestionItem] = []
+    if question_file is not None and recipe.evaluation.questions_per_kind:
+        ids = question_ids([key for key, _ in judged_names], [owner for _, owner in judged_names])
+        per_kind = recipe.evaluation.questions_per_kind
+        questions = read_questions(question_file, ids, text.reader, per_kind=per_kind, asked=text.asked)
+    setup = {
+        "fingerprint": source_fingerprint([*collections, *([held_out] if held_out else [])]),
+        "manifest": manifest.hash(),
+        "vision_width": encoder.width,
+        "pad": text.pad,
+        "sizes": [len(c.source) for c in collections],
+        "feature_keys": [f.key for f in every_feature if isinstance(f, FeatureStore)],
+        "train": {"rows": read.rows, "groups": groups},
+        "evaluation": {"rows": judged_rows, "groups": judged_groups, "names": judged_names},
+        "questions": [asdict(question) for question in questions],
+        "data": _data_lines(recipe, manifest, read, groups, assigned.missing if assigned else None),
+    }
+    if _write(folder, setup, manifest, tokens, judged_tokens):
+        chosen = choose(judged_groups[: recipe.evaluation.captions], recipe.evaluation.samples)
+        judged_collections = [held_out] if held_out else collections
+        places = [_place(judged_collections, judged_rows[i]) for i in chosen]
+        keep_pictures(folder, chosen, places, [judged_groups[i] for i in chosen], max_pixels=recipe.data.max_pixels)
+        write_whole(folder / "setup.json", json.dumps(setup).encode())  # last: says that the rest is there
+    return load_prepared(recipe, folder, encoder=encoder)
+
+
+class _Help(TypedDict, total=False):
+    group: Group
+    call_others: Callable[[int], None]
+
+
+def _helped(crew: Crew | None, collection: int) -> _Help:
+    return {"group": crew.group, "call_others": crew.calls_for_features(collection)} if crew else {}
+
+
+def _check_vocabulary(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, captions: list[str]) -> None:
+    step = max(1, len(captions) // _VOCABULARY_SAMPLE)
+    check_vocabulary(
+        tokenizer,
+        captions[::step],
+        model_name=f"model.language = {recipe.model.language!r}",
+        max_unknown_fraction=recipe.data.max_unknown_fraction,
+    )
+
+
+def _tokens(recipe: Recipe, text: TextFormat, captions: list[str]) -> TokenTable:
+    longest = recipe.data.max_caption_tokens
+    return TokenTable.of(tokenize_captions(text.tokenizer, captions, max_tokens=longest, eos_token_id=text.end))
+
+
+def _check_parts(recipe: Recipe, manifest: Manifest) -> None:
+    rounds = recipe.federation.rounds
+    for name, mine in zip(manifest.names, manifest.holdings, strict=True):
+        if len(mine) < rounds:
+            raise UserError(
+                f"client {name}: holds {counted(len(mine), 'training pair')}, fewer than federation.rounds = {rounds}; "
+                "each round needs at least one: use fewer rounds, fewer clients or more pairs"
+            )
+
+
+def _data_lines(
+    recipe: Recipe, manifest: Manifest, read: Usable, groups: list[str], missing: list[int] | None
+) -> list[dict[str, Any]]:
+    lines = []
+    for number, (name, mine) in enumerate(zip(manifest.names, manifest.holdings, strict=True)):
+        bad = read.bad[number] if recipe.data.clients else read.bad[0] if number == 0 else {}
+        counts = Counter(groups[position] for position in mine.tolist())
+        lines.append(
+            {
+                "kind": "data",
+                "client": number,
+                "client_name": name,
+                "num_pairs": len(mine),
+                "bad_pairs": dict(bad),
+                "wrong_captions": sum(position in manifest.swapped for position in mine.tolist()),
+                "groups": dict(sorted(counts.items())),
+            }
+            | ({"missing_pairs": missing[number]} if missing is not None else {})
+        )
+    return lines
+
+
+def _place(collections: list[Collection], row: int) -> tuple[PairSource, int]:
+    for collection in collections:
+        if row < len(collection.source):
+            return collection.source, row
+        row -= len(collection.source)
+    raise IndexError(row)
+
+
+def _write(folder: Path, setup: dict[str, Any], manifest: Manifest, tokens: TokenTable, judged: TokenTable) -> bool:
+    """Everything but setup.json; False where all of it is there already."""
+    path = folder / "setup.json"
+    if path.exists():
+        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(setup)):
+            raise UserError(f"{path}: the data or their division changed since the run began; start with --overwrite")
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "manifest.json", json.dumps(manifest.content()).encode())
+    tokens.write(folder / "tokens-train.safetensors")
+    judged.write(folder / "tokens-evaluation.safetensors")
+    return True

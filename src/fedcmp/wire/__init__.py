@@ -1,0 +1,1 @@
+"""What travels: messages, payload forms, frames. Pure: no pool, no pairs, no recipe."""

@@ -1,0 +1,82 @@
+"""What lies at a run's place decides whether a run may begin there: seen before libraries are loaded."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fedcmp.config import Recipe, dump_recipe
+from fedcmp.errors import UserError
+from fedcmp.runs.place import check_place
+from tests.simulation.runner import environment, recipe
+
+
+def at(folder, dtype="float32", workers=1, seed=0):
+    run = {"folder": str(folder), "workers": workers, "seed": seed}
+    return Recipe.model_validate({"run": run, "model": {"dtype": dtype}, "data": {"num_pairs": 9}})
+
+
+def begin(run):
+    run.run.place.mkdir()
+    (run.run.place / "recipe.toml").write_text(dump_recipe(run))
+
+
+def test_a_free_place_and_an_empty_folder_are_taken(tmp_path):
+    for _ in range(2):
+        check_place(at(tmp_path), resume=False, overwrite=False)
+        check_place(at(tmp_path), resume=True, overwrite=False)
+        at(tmp_path).run.place.mkdir(exist_ok=True)
+
+
+def test_a_run_that_is_there_is_kept(tmp_path):
+    begin(at(tmp_path))
+    with pytest.raises(UserError, match="run: a run is there already; give --resume"):
+        check_place(at(tmp_path), resume=False, overwrite=False)
+    with pytest.raises(UserError, match="exclude each other"):
+        check_place(at(tmp_path), resume=True, overwrite=True)
+    check_place(at(tmp_path), resume=False, overwrite=True)
+    (tmp_path / "run" / "recipe.toml").unlink()
+    (tmp_path / "run" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="is not a run"):
+        check_place(at(tmp_path), resume=False, overwrite=True)
+
+
+def test_only_the_same_run_goes_on(tmp_path):
+    begin(at(tmp_path, dtype="bfloat16"))
+    check_place(at(tmp_path, dtype="bfloat16", workers=2), resume=True, overwrite=False)
+    check_place(at(tmp_path, dtype="auto"), resume=True, overwrite=False)  # the run's own dtype is kept
+    with pytest.raises(UserError, match=r"model.dtype = 'float32': the run in .* was begun with 'bfloat16'"):
+        check_place(at(tmp_path), resume=True, overwrite=False)
+    with pytest.raises(UserError, match=r"run.seed = 1: "):
+        check_place(at(tmp_path, dtype="auto", seed=1), resume=True, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "small.toml"], "runs/small: a run is there already"),
+        (["evaluate", "runs", "--suite", "llava7", "--datasets", ".", "--only", "pop"], "--only pop: "),
+        (["evaluate", "runs", "--suite", "llava7", "--datasets", ".", "--prompts", "word"], "--prompts word: "),
+        (["evaluate", "nowhere"], "nowhere: no such folder"),
+    ],
+)
+def test_a_mistake_is_told_before_transformers_is_loaded_and_workers_are_started(
+    tmp_path, world_cache, arguments, said
+):
+    recipe(tmp_path, methods=["fedavg"], workers=2)
+    (tmp_path / "runs" / "small" / "fedavg").mkdir(parents=True)
+    program = (
+        "import atexit, sys; atexit.register(lambda: print('transformers' in sys.modules, "
+        "'fedcmp.simulation.pool' in sys.modules, len(WorkerProcesses.made)))\n"
+        "from fedcmp.simulation.processes import WorkerProcesses\n"
+        "WorkerProcesses.made = []\n"
+        "WorkerProcesses.__init__ = lambda self, *_: self.made.append(self)\n"
+        "from fedcmp.cli.main import main; main()"
+    )
+    command = [sys.executable, "-c", program, *arguments]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment(tmp_path, world_cache), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"fedcmp: {said}")
+    assert done.stdout == "False False 0\n"
