@@ -27,8 +27,9 @@ from flwr.simulation import run_simulation
 from torch import Tensor
 
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.parts import Part
 from fedcmp.client.schedule import Schedule
-from fedcmp.client.training import Part, train_part
+from fedcmp.client.training import train_part
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.simulation.engine import Engine
 

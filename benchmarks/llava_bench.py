@@ -33,7 +33,8 @@ from torch._dynamo.utils import counters
 
 from fedcmp.client.cohort import Cohort, JointBatch
 from fedcmp.client.optimizer import Optimisation, StackedAdamW
-from fedcmp.client.training import Learner, Part, train_cohort
+from fedcmp.client.parts import Learner, Part
+from fedcmp.client.training import train_cohort
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vlm import VLM

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedcmp.client.training import Part
+from fedcmp.client.parts import Part
 from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector

@@ -9,8 +9,9 @@ import torch
 from fedcmp.client.cohort import Cohort, JointBatch
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.parts import Learner, Part
 from fedcmp.client.steps import StepBatches
-from fedcmp.client.training import Learner, Part, train_cohort
+from fedcmp.client.training import train_cohort
 from tests.client.conftest import part_of, start
 
 # 3, 4 and 2 steps, last batches of 4, 1 and 2: learners end at different steps and bring different numbers of samples
@@ -155,9 +156,9 @@ def test_the_order_of_a_states_tensors_changes_no_bit(vlm, pairs):
 
 
 def test_the_backbones_own_projector_is_left_alone(vlm, pairs):
-    before = vlm.projector.tensors()
+    before = vlm.trainable.tensors()
     train_cohort(vlm, pairs, learners_of(vlm), Optimisation())
-    assert all(torch.equal(before[name], tensor) for name, tensor in vlm.projector.tensors().items())
+    assert all(torch.equal(before[name], tensor) for name, tensor in vlm.trainable.tensors().items())
 
 
 def test_one_empty_part_is_refused(vlm, pairs):

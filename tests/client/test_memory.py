@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from fedcmp.client.optimizer import Optimisation, StackedAdamW
-from fedcmp.client.training import Learner, train_cohort
+from fedcmp.client.parts import Learner
+from fedcmp.client.training import train_cohort
 from tests.client.conftest import part_of, start
 
 

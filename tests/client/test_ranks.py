@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.parts import Learner
 from fedcmp.client.steps import positions_of_rank
-from fedcmp.client.training import Learner, train_cohort
+from fedcmp.client.training import train_cohort
 from fedcmp.data.batches import OnePass
 from fedcmp.data.features import OnTheFlyFeatures
 from fedcmp.data.prepared import PreparedPairs, TokenTable

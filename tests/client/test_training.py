@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.training import Part, train_part
+from fedcmp.client.parts import Part
+from fedcmp.client.training import train_part
 from fedcmp.model.projector import Projector
 from tests.client.conftest import part_of, plain_loop, start
 
@@ -38,11 +39,11 @@ def test_second_moment_is_bias_corrected(vlm, pairs):
     """After one step it is the squared gradient itself."""
     part = part_of(range(4))
     trained = train_part(vlm, pairs, part, start(vlm), Optimisation(max_gradient_norm=1e9), with_second_moment=True)
-    vlm.projector.load_state_dict(start(vlm))
-    vlm.projector.zero_grad()
+    vlm.trainable.load_state_dict(start(vlm))
+    vlm.trainable.zero_grad()
     batch = pairs.batch(part.batches[0])
     vlm.caption_losses(batch.features, batch.ids, batch.lengths).mean().backward()
-    for name, parameter in vlm.projector.named_parameters():
+    for name, parameter in vlm.trainable.named_parameters():
         torch.testing.assert_close(trained.update.second_moment[name], parameter.grad**2, rtol=1e-4, atol=1e-12)
 
 
@@ -72,7 +73,7 @@ def test_two_parts_with_a_kept_optimiser_equal_one(vlm, pairs):
 def test_swapped_captions_are_what_is_learned(vlm, pairs):
     told = part_of([0], size=1, swapped={0: 5})
     trained = train_part(vlm, pairs, told, start(vlm), Optimisation())
-    vlm.projector.load_state_dict(start(vlm))
+    vlm.trainable.load_state_dict(start(vlm))
     row = torch.tensor([pairs.tokens[5]])
     loss = vlm.caption_losses(pairs.features.stored[:1], row, torch.tensor([row.shape[1]])).mean().item()
     assert trained.losses[0] == pytest.approx(loss, rel=1e-5)

@@ -43,7 +43,7 @@ def trained(vlm, encoder, steps=8):
     rows = [[*language.tokenizer(c, add_special_tokens=False)["input_ids"], language.end] for c in CAPTIONS]
     lengths = torch.tensor([len(row) for row in rows])
     ids = torch.tensor([row + [language.pad] * (int(lengths.max()) - len(row)) for row in rows])
-    optimizer = torch.optim.AdamW(vlm.projector.parameters(), lr=3e-3)
+    optimizer = torch.optim.AdamW(vlm.trainable.parameters(), lr=3e-3)
     losses = []
     for _ in range(steps):
         loss = vlm.caption_losses(features, ids, lengths).mean()
@@ -86,11 +86,11 @@ def round_trip(tmp_path, tower, llm, *, prompt="plain", layer=-2, strategy="auto
     language = LanguageModel(str(llm), prompt=prompt)
     vlm = VLM(language, Projector(encoder.width, language.width, kind=kind, seed=1), encoder)
     with torch.no_grad():
-        for parameter in vlm.projector.parameters():
+        for parameter in vlm.trainable.parameters():
             parameter.mul_(3)
     trained(vlm, encoder)
     ours = our_tokens(vlm, PROMPTS, 8)
-    folder = export_llava(tmp_path / "llava", encoder, vlm.projector, language)
+    folder = export_llava(tmp_path / "llava", encoder, vlm.trainable, language)
     assert len({tuple(ids) for ids in ours}) > 1
     assert ours == their_tokens(folder, language, PROMPTS, 8)
     return folder, ours
@@ -145,7 +145,7 @@ def test_phis_output_bias_trains_but_has_no_place_in_llava(tmp_path, clip):
     vlm = VLM(language, Projector(encoder.width, language.width, seed=1))
     trained(vlm, encoder)
     with pytest.raises(UserError, match=r"model\.language = .*its output layer has a bias"):
-        export_llava(tmp_path / "llava", encoder, vlm.projector, language)
+        export_llava(tmp_path / "llava", encoder, vlm.trainable, language)
     assert not (tmp_path / "llava").exists()
 
 

@@ -37,18 +37,18 @@ def test_losses_follow_the_projector_and_the_blind_ones_do_not(vlm, pictures):
     features = vlm.encoder.encode(pictures[:2])
     seeing, blind = vlm.caption_losses(features, ids, lengths), vlm.caption_losses(None, ids, lengths)
     assert seeing.shape == blind.shape == (int(lengths.sum()),)
-    torch.testing.assert_close(seeing, vlm.language.caption_losses(vlm.projector(features), ids, lengths))
+    torch.testing.assert_close(seeing, vlm.language.caption_losses(vlm.trainable(features), ids, lengths))
     assert not torch.allclose(seeing, blind)
     seeing.mean().backward()
-    assert all(parameter.grad.abs().sum() > 0 for parameter in vlm.projector.parameters())
-    vlm.projector.zero_grad()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in vlm.trainable.parameters())
+    vlm.trainable.zero_grad()
 
 
 def test_half_precision_features_are_projected_in_float32(vlm, pictures):
     features = vlm.encoder.encode(pictures[:2]).half()
     tokens = vlm.visual_tokens(features)
     assert tokens.dtype == torch.float32
-    torch.testing.assert_close(tokens, vlm.projector(features.float()))
+    torch.testing.assert_close(tokens, vlm.trainable(features.float()))
 
 
 def test_alignment_errors_equal_the_formula(vlm, pictures):
@@ -73,6 +73,6 @@ def test_answers_come_in_the_order_of_the_pictures_whatever_the_prompts_lengths(
 
 def test_answers_need_an_encoder_and_a_prompt_a_picture(vlm, pictures):
     with pytest.raises(ValueError, match="without an encoder"):
-        VLM(vlm.language, vlm.projector).answer(pictures, [""] * 6)
+        VLM(vlm.language, vlm.trainable).answer(pictures, [""] * 6)
     with pytest.raises(ValueError, match="6 pictures, 1 prompts"):
         vlm.answer(pictures, [""])

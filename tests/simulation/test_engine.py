@@ -71,14 +71,14 @@ JOB = {
 
 
 def test_a_schedule_for_each_round_starts_every_part_with_a_warm_up(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
     jobs = [JOB | {"clients": [0], "part": part} for part in range(3)]
     rates = [engine.run(job, start)[0]["clients"][0]["learning_rate"] for job in jobs]
     assert rates[0] == rates[1] == rates[2]
 
 
 def test_a_client_can_be_given_a_rate_that_is_too_high(engine, monkeypatch):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
     job = JOB | {"clients": [0, 1], "part": 0}
     usual = engine.run(job, start)[0]["clients"]
     scenario = engine.recipe.scenario.model_copy(update={"rate_factors": {"1": 30.0}})
@@ -90,7 +90,7 @@ def test_a_client_can_be_given_a_rate_that_is_too_high(engine, monkeypatch):
 
 
 def test_a_job_names_its_tensors_and_counts_its_time(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
     result, tensors = engine.run(JOB | {"clients": [1, 2], "part": 0, "keep_optimizer": True}, start)
     assert [each["num_examples"] for each in result["clients"]] == [27, 27]
     assert result["seconds"] > 0
@@ -99,7 +99,7 @@ def test_a_job_names_its_tensors_and_counts_its_time(engine):
 
 
 def test_a_cohort_ends_where_its_clients_would_end_alone(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
     _, together = engine.run(JOB | {"clients": [0, 1, 2], "part": 1}, start)
     for client in range(3):
         _, alone = engine.run(JOB | {"clients": [client], "part": 1}, start)
@@ -108,7 +108,7 @@ def test_a_cohort_ends_where_its_clients_would_end_alone(engine):
 
 
 def test_a_micro_batch_changes_memory_and_not_the_result(engine, monkeypatch):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.projector.tensors().items()}
+    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
     _, whole = engine.run(JOB | {"clients": [0, 1], "part": 0}, start)
     training = engine.recipe.training.model_copy(update={"micro_batch": 3})
     monkeypatch.setattr(engine, "recipe", engine.recipe.model_copy(update={"training": training}))

@@ -12,8 +12,8 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from fedcmp.config import Recipe
+from fedcmp.federation.rounds import Events
 from fedcmp.report.tables import Table
-from fedcmp.simulation.loop import Events
 from fedcmp.simulation.train import method_folders
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal

@@ -1,6 +1,7 @@
-"""Many learners on one frozen backbone: their projectors stacked, their samples in one batch.
+"""Many learners on one frozen backbone: their trained tensors stacked, their samples in one batch.
 
-Each learner's samples go through its own projector (batched matrix products), then all of them through the one LLM.
+Each learner's samples go through its own projector, or whatever is trained (batched matrix products), then all of them
+through the one LLM.
 Samples do not meet there, so every learner's losses and gradients are those that it would have alone, to rounding.
 Shapes: C learners, A of them active in a step, B the most samples that one of them brings, S all samples of the step,
 P patches, V vision width, D text width, N counted tokens.
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.utils.rnn import pad_sequence
 
-from fedcmp.model.projector import Projector
+from fedcmp.model.trainable import Trainable
 
 if TYPE_CHECKING:  # recipes name objectives, and reading a recipe must not load transformers
     from fedcmp.data.prepared import Batch
@@ -132,11 +133,11 @@ def _to_device(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 class Cohort:
-    """C learners' projectors.
+    """C learners' trained tensors.
 
     Args:
-        vlm: the frozen backbone; its projector says of what kind theirs are, and is left alone.
-        starts: each learner's projector at the start, name -> tensor.
+        vlm: the frozen backbone; its trainable says of what kind theirs are, and is left alone.
+        starts: each learner's tensors at the start, name -> tensor.
         at_once: most samples that go through projectors and LLM together; None: all of a batch.
 
     Attributes:
@@ -148,7 +149,7 @@ class Cohort:
         self.vlm, self.at_once = vlm, at_once
         device = vlm.language.device
         # in the module's order: sums over tensors must not depend on how a state has travelled
-        names = [name for name, _ in vlm.projector.named_parameters()]
+        names = [name for name, _ in vlm.trainable.named_parameters()]
         self.starts: Stacked = {name: _stacked([own[name] for own in starts], device) for name in names}
         self.parameters: Stacked = {
             name: tensor.clone(memory_format=torch.contiguous_format).requires_grad_()
@@ -159,22 +160,21 @@ class Cohort:
         return len(next(iter(self.parameters.values())))
 
     def of_learner(self, learner: int) -> dict[str, Tensor]:
-        """A copy of one learner's projector, on the CPU."""
+        """A copy of one learner's tensors, on the CPU."""
         return {name: tensor[learner].detach().cpu().clone() for name, tensor in self.parameters.items()}
 
     def project(self, parameters: Stacked, batch: JointBatch) -> Tensor:
-        """(A, B, P, D) visual tokens of the active learners' samples, each through its learner's projector."""
-        projector = self.vlm.projector
+        """(A, B, P, D) visual tokens of the active learners' samples, each through its learner's trainable."""
+        trainable = self.vlm.trainable
         if len(batch.learners_A) == 1:
             own = {name: tensor[batch.learners_A[0]] for name, tensor in parameters.items()}
-            alone: Tensor = functional_call(projector, own, (batch.features_ABPV[0].float(),))
+            alone: Tensor = functional_call(trainable, own, (batch.features_ABPV[0].float(),))
             return alone[None]
         active = parameters if len(batch.learners_A) == len(self) else pick(parameters, batch.learners_A)
-        # samples and patches as one axis: with two, the batched product copies every weight once a sample
-        tokens: Tensor = vmap(lambda own, features: functional_call(projector, own, (features,)))(
-            active, batch.features_ABPV.flatten(1, 2).float()
+        tokens: Tensor = vmap(lambda own, features: functional_call(trainable, own, (features,)))(
+            active, batch.features_ABPV.float()
         )
-        return tokens.view(*batch.features_ABPV.shape[:3], -1)
+        return tokens
 
     @torch.no_grad()
     def input_grams(self, batch: JointBatch) -> tuple[Stacked, Tensor]:
@@ -197,10 +197,10 @@ class Cohort:
         return grams, batch.sizes_A * batch.features_ABPV.shape[2]
 
     def _inputs_of_layers(self, active: Stacked, features_ABPV: Tensor) -> Stacked:
-        inputs = _LayerInputs(self.vlm.projector)
+        inputs = _LayerInputs(self.vlm.trainable)
 
         def of_one(own: Tensors, features: Tensor) -> Tensors:
-            fed: Tensors = functional_call(inputs, {f"projector.{name}": t for name, t in own.items()}, (features,))
+            fed: Tensors = functional_call(inputs, {f"trainable.{name}": t for name, t in own.items()}, (features,))
             return fed
 
         found: Stacked = vmap(of_one)(active, features_ABPV)
@@ -247,11 +247,11 @@ def pick(tensors: Stacked, learners_A: Tensor) -> Stacked:
 
 
 class _LayerInputs(nn.Module):
-    """A projector's `layer_inputs` as a module's forward, which functional_call needs."""
+    """A trainable's `layer_inputs` as a module's forward, which functional_call needs."""
 
-    def __init__(self, projector: Projector) -> None:
+    def __init__(self, trainable: Trainable) -> None:
         super().__init__()
-        self.projector = projector
+        self.trainable = trainable
 
     def forward(self, features: Tensor) -> Tensors:
-        return self.projector.layer_inputs(features)
+        return self.trainable.layer_inputs(features)

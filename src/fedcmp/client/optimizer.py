@@ -54,6 +54,19 @@ class StackedAdamW:
             out[f"step.{name}"] = self._steps_C[learner].clone()
         return out
 
+    def part_state(self) -> dict[str, Tensor]:
+        """Return all that later steps depend on, stacked over the learners: name -> (C, ...)."""
+        moments = {"exp_avg": self._first, "exp_avg_sq": self._second}
+        named = {f"{what}.{name}": tensor for what, own in moments.items() for name, tensor in own.items()}
+        return named | {"step": self._steps_C}
+
+    def load_part_state(self, saved: Mapping[str, Tensor]) -> None:
+        """Take up what `part_state` returned."""
+        for name in self._parameters:
+            self._first[name].copy_(saved[f"exp_avg.{name}"])
+            self._second[name].copy_(saved[f"exp_avg_sq.{name}"])
+        self._steps_C.copy_(saved["step"])
+
     def second_moment(self, learner: int) -> dict[str, Tensor]:
         """One learner's bias-corrected second moment."""
         correction = 1 - self._settings.beta_2 ** float(self._steps_C[learner])

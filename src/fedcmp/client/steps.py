@@ -44,8 +44,13 @@ class StepBatches:
         self._pad, self._device, self._group = pad, device, group
 
     def __iter__(self) -> Iterator[tuple[int, JointBatch]]:
-        with Ahead(self._joint, max(map(len, self._batches)), depth=self._read_ahead()) as batches:
-            for step, batch in enumerate(batches):
+        return self.after(0)
+
+    def after(self, first_step: int) -> Iterator[tuple[int, JointBatch]]:
+        """The steps from `first_step` on."""
+        count = max(map(len, self._batches)) - first_step
+        with Ahead(lambda number: self._joint(first_step + number), count, depth=self._read_ahead()) as batches:
+            for step, batch in enumerate(batches, start=first_step):
                 if batch is not None:
                     yield step, batch
 

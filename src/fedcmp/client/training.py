@@ -1,82 +1,47 @@
 """Local training: one epoch of each learner's part of its pairs, for one learner or for many on one backbone.
 
-Only the projectors are trained, by AdamW; its state is fresh at each call unless it is handed in (centralized and
-local-only learners keep theirs over the whole pass). Several ranks may share every batch: each computes its samples'
-part of the loss, gradients are added up, and all take the step that one process would take. Shapes: see cohort.py.
+Only the trainable's tensors (a projector's, say) are trained, by AdamW; its state is fresh at each call unless it is
+handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks may share every batch:
+each computes its samples' part of the loss, gradients are added up, and all take the step that one process would take. Shapes: see cohort.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.parts import Learner, Part, Trained
 from fedcmp.client.steps import StepBatches
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
+from fedcmp.wire.part_state import PartState
 
 Tensors = dict[str, Tensor]
 Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
 
 
-@dataclass(frozen=True)
-class Part:
-    """What one learner trains on in one call.
+class PartStore(Protocol):
+    """Where the middle of a part is kept, so that a killed learner continues there (federation/client_folder.py)."""
 
-    Attributes:
-        batches: positions of the pairs, one array a step; together one epoch over the part.
-        rates: learning rate of each step.
-        swapped: pair -> the pair whose caption it carries (see scenarios/manifest.py).
-    """
+    def load(self) -> PartState | None:
+        """Return what was saved of these very assignments, or None."""
 
-    batches: list[NDArray[np.int64]]
-    rates: list[float]
-    swapped: dict[int, int]
+    def due(self) -> bool:
+        """Return whether it is time to save again."""
 
+    def save(self, state: PartState) -> None:
+        """Keep the state in the place of the last one."""
 
-@dataclass(frozen=True)
-class Learner:
-    """One learner at the beginning of its part.
-
-    Attributes:
-        part: what it trains on.
-        start: the projector that it starts from.
-        optimizer: AdamW's state from an earlier part of the same learner; None: a fresh one.
-        memory: what its objective kept since its last part: label -> name -> tensor; None in its first.
-    """
-
-    part: Part
-    start: Tensors
-    optimizer: Tensors | None = None
-    memory: dict[str, Tensors] | None = None
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What came of it.
-
-    Attributes:
-        update: what a client sends to the server.
-        losses: caption loss of each step, nats a caption token, without the objective's penalty; none in an opening
-            round.
-        optimizer: AdamW's state by "moment.tensor", to be handed in again.
-        change: norm of the projector's change over the part.
-        memory: to be handed in again with the learner's next part.
-    """
-
-    update: ClientUpdate
-    losses: list[float]
-    optimizer: Tensors
-    change: float
-    memory: dict[str, Tensors] = field(default_factory=dict)
+    @property
+    def work(self) -> str:
+        """What these assignments are told from others by."""
 
 
 def train_part(
@@ -108,6 +73,7 @@ def train_cohort(
     micro_batch: int | None = None,
     on_step: Callable[[int, float], None] | None = None,
     group: Group = ALONE,
+    store: PartStore | None = None,
 ) -> list[Trained]:
     """Train each learner's projector for one epoch over its part, all learners' samples of a step in one batch.
 
@@ -125,6 +91,7 @@ def train_cohort(
             the cohort.
         on_step: called with the step's number and its mean loss; may raise to stop.
         group: the ranks that call this with the same arguments and divide every batch between them.
+        store: where the learners' state is saved between steps, and from where they continue; None: nowhere.
 
     Returns:
         For each learner its update, with the alignment error measured after training over the part's own pairs.
@@ -139,7 +106,7 @@ def train_cohort(
     if measure_only:
         run.measure()
     else:
-        run.train(on_step)
+        run.train(on_step, store)
     return run.results(with_second_moment=with_second_moment)
 
 
@@ -183,11 +150,13 @@ class _Round:
             if learner.optimizer is not None:
                 self._optimizer.load(number, learner.optimizer)
 
-    def train(self, on_step: Callable[[int, float], None] | None) -> None:
+    def train(self, on_step: Callable[[int, float], None] | None, store: PartStore | None) -> None:
         objective, local = self._objective, self._local
-        objective.begin(local)
+        first_step = 0 if store is None else self._continue(store)
+        if not first_step:
+            objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
-        for step, batch in self._batches:
+        for step, batch in self._batches.after(first_step):
             objective.observe(local, batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
@@ -201,11 +170,51 @@ class _Round:
             for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
+            if store is not None and self._agreed(store.due()):
+                store.save(self._part_state(store.work, step + 1))
             if on_step is not None:
                 on_step(step, float(losses_A.mean()))
         if not all(self._losses):
             raise UserError("a client's whole part of the round holds no usable picture; see the log for their names")
         objective.end(local)
+
+    def _agreed(self, due: bool) -> bool:
+        """Whether rank 0 says so: all ranks save after the same step."""
+        (flag,) = self._group.sums([torch.tensor([float(due and self._group.rank == 0)])])
+        return bool(flag.item())
+
+    def _part_state(self, work: str, next_step: int) -> PartState:
+        detached = {name: tensor.detach() for name, tensor in self._cohort.parameters.items()}
+        return PartState(
+            work=work,
+            next_step=next_step,
+            losses=self._losses,
+            examples=self._examples,
+            parameters=detached,
+            optimizer=self._optimizer.part_state(),
+            objective=self._objective.part_state(),
+            extras=self._local.extras,
+            memory=self._local.memory,
+        )
+
+    def _continue(self, store: PartStore) -> int:
+        """Take up what was saved in the middle of this part; return the next step's number, 0 at the beginning."""
+        saved = store.load()
+        steps = self._group.gather(0 if saved is None else saved.next_step)
+        if saved is None or len(set(steps)) > 1:  # killed while the ranks saved: some are a save ahead
+            return 0
+        for name, tensor in self._cohort.parameters.items():
+            tensor.data.copy_(saved.parameters[name])
+        self._optimizer.load_part_state(saved.optimizer)
+        self._objective.load_part_state(self._on_device(saved.objective))
+        self._local.extras.update({label: self._on_device(own) for label, own in saved.extras.items()})
+        self._local.memory.update({label: self._on_device(own) for label, own in saved.memory.items()})
+        self._losses = [list(own) for own in saved.losses]
+        self._examples = list(saved.examples)
+        return saved.next_step
+
+    def _on_device(self, tensors: Stacked) -> Stacked:
+        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
     def measure(self) -> None:
         objective, local = self._objective, self._local

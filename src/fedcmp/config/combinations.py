@@ -4,7 +4,9 @@ import re
 
 from fedcmp.config.methods import NOT_FEDERATED, Chosen, choose
 from fedcmp.config.sections import FOLDER_NAME, Data, Evaluation, Method, Model, Run, Scenario
+from fedcmp.model.projector import Projector  # noqa: F401 - registers its kinds
 from fedcmp.model.prompts import INSTRUCTION
+from fedcmp.model.trainable import trainable_kinds
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
 
@@ -57,9 +59,11 @@ def check_scenario(scenario: Scenario, data: Data) -> None:
 
 
 def check_model(model: Model) -> None:
-    """An instruction only where there is a chat."""
+    """An instruction only where there is a chat, and a kind of projector that there is."""
     if model.prompt == "plain" and model.instruction != INSTRUCTION:
         raise ValueError('model.instruction: goes with model.prompt = "chat"; the plain format has none')
+    if model.projector not in trainable_kinds():
+        raise ValueError(f"model.projector = {model.projector!r}: must be one of {', '.join(trainable_kinds())}")
 
 
 def check_run(run: Run) -> None:

@@ -42,6 +42,12 @@ class Run(Section):
     preflight: Literal["refuse", "warn"] = Field(
         "refuse", description="what follows when the run needs more memory or disk than there is (estimated beforehand)"
     )
+    save_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="seconds between saves inside a client's part of a round, from which a killed run continues; "
+        "default: a run continues from its last complete round",
+    )
     track: list[Literal["tensorboard", "wandb", "trackio"]] = Field(
         [], description="where curves are sent while the run works; nothing is imported, written or sent by default"
     )
@@ -70,7 +76,7 @@ class Model(Section):
     separator: str | None = Field(None, description="between picture and text; default: sep token, else a line break")
     prompt: Literal["plain", "chat"] = Field("plain", description="LLaVA's pretraining format, or the LLM's own chat")
     instruction: str = Field(INSTRUCTION, min_length=1, description="what a chat asks for where a caption is wanted")
-    projector: Literal["mlp", "linear"] = "mlp"
+    projector: str = Field("mlp", description="what is trained: mlp (LLaVA's two layers) or linear")
     initialisation: Literal["llava", "normal", "scaled"] = "llava"
     projector_from: File | None = Field(
         None, description="start from this projector: a LLaVA folder, a .safetensors or LLaVA's mm_projector.bin"
@@ -133,6 +139,10 @@ class Federation(Section):
     rounds: int = Field(10, ge=1)
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients that take part in a round")
     on_bad_update: Literal["stop", "drop"] = "stop"
+    min_clients: int = Field(1, ge=1, description="fewest accepted replies with which a round is closed")
+    deadline: float | None = Field(
+        None, gt=0, description="seconds after which a round is closed without the clients that have not replied"
+    )
     payload: Payload = Field(
         "float32", description="how updates travel; int8: blocks of 256 with a scale (docs/performance.md)"
     )

@@ -20,12 +20,19 @@ from fedcmp.model.locations import dtype_of
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import Naming, file_for, projector_file
 from fedcmp.model.rewriting import base_folder, rewrite_projector
+from fedcmp.model.trainable import trainable_widths
 from fedcmp.model.vlm import VLM
-from fedcmp.preparation.loading import Prepared, load_encoder, load_language, load_prepared, load_text
+from fedcmp.preparation.loading import (
+    Prepared,
+    load_encoder,
+    load_language,
+    load_prepared,
+    load_text,
+    new_trainable,
+)
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder, Tensors, check_folder
-from fedcmp.simulation.engine import new_projector
 
 CHANGEABLE = (
     "evaluation",
@@ -89,11 +96,11 @@ def judge(folder: Path, overrides: list[str] | None, *, progress: Progress) -> d
                     recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
                 )
                 data = dataclasses.replace(data, questions=questions)
-        vlm = VLM(language, new_projector(recipe, data.vision_width, language.width))
+        vlm = VLM(language, new_trainable(recipe, data.vision_width, language.width))
         out: dict[str, Any] = {"round": checkpoint.round}
         for who, projector in [*checkpoint.projectors.items(), ("blind", None)]:
             if projector is not None:
-                vlm.projector.load_state_dict(projector)
+                vlm.trainable.load_state_dict(projector)
             out[who] = _figures(vlm, data, recipe, blind=projector is None)
     return out
 
@@ -162,10 +169,9 @@ def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface",
 
 def _trained(folder: Path, recipe: Recipe, client: int | None) -> Projector:
     tensors = _projector(folder, recipe, client)
-    text_width, vision_width = tensors["linear_1.weight"].shape
-    module = new_projector(recipe, vision_width, text_width)
+    module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
-    return module
+    return module.as_projector()
 
 
 def _projector(folder: Path, recipe: Recipe, client: int | None) -> Tensors:

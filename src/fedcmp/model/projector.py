@@ -5,17 +5,21 @@ width; weights are (out, in).
 """
 
 import math
+from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-Kind = Literal["linear", "mlp"]
+from fedcmp.model.trainable import Kind, Trainable, register_trainable
+
+Layers = Literal["linear", "mlp"]
 Initialisation = Literal["llava", "normal", "scaled"]
 
 
-class Projector(nn.Module):
+class Projector(Trainable):
     """`linear`: W x + b. `mlp`: W2 gelu(W1 x + b1) + b2, as LLaVA-1.5.
 
     Args:
@@ -34,7 +38,7 @@ class Projector(nn.Module):
         vision_width: int,
         text_width: int,
         *,
-        kind: Kind = "mlp",
+        kind: Layers = "mlp",
         initialisation: Initialisation = "llava",
         seed: int = 0,
     ) -> None:
@@ -48,10 +52,15 @@ class Projector(nn.Module):
             _initialise(layer, initialisation, generator, last=layer is layers[-1])
 
     def forward(self, features_BPV: Tensor) -> Tensor:
-        """(B, P, V) -> (B, P, D)."""
-        *_, (layer, inputs) = self._steps(features_BPV)
+        """(B, P, V) -> (B, P, D).
+
+        Images and patches are one axis inside: with two, a product batched over learners copies every weight for each
+        image.
+        """
+        *_, (layer, inputs) = self._steps(features_BPV.flatten(0, -2))
         out: Tensor = layer(inputs)
-        return out
+        tokens: Tensor = out.unflatten(0, features_BPV.shape[:-1])
+        return tokens
 
     def layer_inputs(self, features_BPV: Tensor) -> dict[str, Tensor]:
         """Weight's name -> what that layer is fed: (B, P, V) the first, (B, P, D) the second."""
@@ -64,9 +73,18 @@ class Projector(nn.Module):
         hidden = functional.gelu(self.linear_1(features_BPV))
         return [(self.linear_1, features_BPV), (self.linear_2, hidden)]
 
-    def tensors(self) -> dict[str, Tensor]:
-        """Detached copies of all parameters by name: what travels between client and server."""
-        return {name: value.detach().clone() for name, value in self.state_dict().items()}
+    def as_projector(self) -> "Projector":
+        """Return itself."""
+        return self
+
+
+def _widths(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+    text_width, vision_width = tensors["linear_1.weight"].shape
+    return vision_width, text_width
+
+
+register_trainable("mlp", Kind(partial(Projector, kind="mlp"), _widths))
+register_trainable("linear", Kind(partial(Projector, kind="linear"), _widths))
 
 
 def _initialise(layer: nn.Linear, how: Initialisation, generator: torch.Generator, *, last: bool) -> None:

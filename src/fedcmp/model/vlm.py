@@ -11,20 +11,20 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedcmp.model.language import LanguageModel
-from fedcmp.model.projector import Projector
+from fedcmp.model.trainable import Trainable
 from fedcmp.model.vision import VisionEncoder
 
 
 class VLM:
-    """Frozen LLM and a projector; the encoder is needed only where pictures, not features, come in."""
+    """Frozen LLM and what is trained before it; the encoder is needed only where images, not features, come in."""
 
-    def __init__(self, language: LanguageModel, projector: Projector, encoder: VisionEncoder | None = None) -> None:
+    def __init__(self, language: LanguageModel, trainable: Trainable, encoder: VisionEncoder | None = None) -> None:
         self.language, self.encoder = language, encoder
-        self.projector = projector.to(language.device)
+        self.trainable = trainable.to(language.device)
 
     def visual_tokens(self, features_BPV: Tensor) -> Tensor:
-        """(B, P, V) frozen features -> (B, P, D); the projector computes in float32, whatever the LLM's dtype."""
-        tokens: Tensor = self.projector(features_BPV.to(self.language.device, torch.float32))
+        """(B, P, V) frozen features -> (B, P, D); the trainable computes in float32, whatever the LLM's dtype."""
+        tokens: Tensor = self.trainable(features_BPV.to(self.language.device, torch.float32))
         return tokens
 
     def caption_losses(self, features_BPV: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:

@@ -86,8 +86,8 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
     if chosen.aggregator == "scaffold":
         beside_down += one
     return Wire(
-        down=payload_bytes(one, sent.projector) + payload_bytes(beside_down, "float32"),
-        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.beside),
+        down=payload_bytes(one, sent.state) + payload_bytes(beside_down, "float32"),
+        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.extra),
     )
 
 

@@ -13,7 +13,9 @@ from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.data.store import open_feature_store
 from fedcmp.evaluation.questions import QuestionItem, question_ids
 from fedcmp.model.language import LanguageModel
+from fedcmp.model.projector_files import read_projector, start_from
 from fedcmp.model.text_format import TextFormat
+from fedcmp.model.trainable import Trainable, create_trainable
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.sources import (
     ChainedFeatures,
@@ -87,6 +89,25 @@ def load_language(recipe: Recipe, *, device: str | None = None) -> LanguageModel
 
 def _text_options(recipe: Recipe) -> dict[str, Any]:
     return {key: getattr(recipe.model, key) for key in ("separator", "prompt", "instruction")}
+
+
+def new_trainable(recipe: Recipe, vision_width: int, text_width: int) -> Trainable:
+    """What is trained, of the recipe's kind, with fresh weights drawn from the run's seed."""
+    model = recipe.model
+    return create_trainable(
+        model.projector, vision_width, text_width, initialisation=model.initialisation, seed=recipe.run.seed
+    )
+
+
+def initial_trainable(recipe: Recipe, vision_width: int, text_width: int) -> Trainable:
+    """What every learner of the run starts from.
+
+    Raises:
+        UserError: model.projector_from is none that fits the recipe's encoder and LLM.
+    """
+    fresh = new_trainable(recipe, vision_width, text_width)
+    source = recipe.model.projector_from
+    return fresh if source is None else start_from(fresh.as_projector(), read_projector(source))
 
 
 def load_prepared(recipe: Recipe, folder: Path, *, encoder: VisionEncoder | None = None) -> Prepared:

@@ -27,7 +27,7 @@ from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.preparation.assigned import Assigned, assigned_pairs, check_built
 from fedcmp.preparation.division import Usable, divide, hold_out, in_turn, readable
-from fedcmp.preparation.loading import Prepared, chain, load_encoder, load_prepared, load_text
+from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.sources import (
     Collection,
@@ -40,7 +40,6 @@ from fedcmp.preparation.sources import (
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
 from fedcmp.simulation.crew import HELD_OUT, Crew
-from fedcmp.simulation.engine import initial_projector
 
 _VOCABULARY_SAMPLE = 5000
 
@@ -64,7 +63,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | No
     encoder = load_encoder(recipe)
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
-    initial_projector(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
+    initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed

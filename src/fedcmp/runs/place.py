@@ -11,6 +11,7 @@ NOT_COMPARED = (
     "folder",
     "track",
     "preflight",
+    "save_seconds",
 )  # a run may be resumed with other ones: they change no result
 
 

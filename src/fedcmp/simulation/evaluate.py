@@ -1,4 +1,4 @@
-"""How good a projector is on a run's held-out pairs: jobs for the pool, and what their answers come to together."""
+"""How good the trained tensors are on a run's held-out pairs: jobs for the pool, and what their answers add up to."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,20 +9,87 @@ from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.evaluation.questions import question_metrics
 from fedcmp.preparation.loading import Prepared
 from fedcmp.preparation.samples import sample_positions, write_samples
-from fedcmp.simulation.engine import EVALUATION_CHUNK, Job, Tensors
+from fedcmp.simulation.engine import Job
 from fedcmp.simulation.pool import Pool
+from fedcmp.wire.naming import Tensors
+
+EVALUATION_CHUNK = 256
+Line = dict[str, Any]
 
 
-def projector_figures(
+class PoolJudge:
+    """Judges with the pool's workers (federation.rounds.Judge).
+
+    Args:
+        method: its name, under which a global model's captions are shown.
+        recipe: says how many pairs are judged and how long a caption may be.
+        data: the run's pairs.
+        pool: the workers.
+        folder: the method's run, where samples are written.
+        prepared: `prepared/` of the run.
+        suites: names of the suites that are asked after the last round.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        recipe: Recipe,
+        data: Prepared,
+        pool: Pool,
+        folder: Path,
+        prepared: Path,
+        *,
+        suites: Sequence[str] = (),
+    ) -> None:
+        self._method, self._recipe, self._data, self._pool = method, recipe, data, pool
+        self._folder, self._prepared, self._suites = folder, prepared, suites
+
+    def references(self, initial: Tensors) -> list[Line]:
+        """Evaluation records of the blind LLM and of the initial tensors."""
+        unlearned: Line = {"round": 0, "client": None}
+        return [
+            unlearned | self._figures(None, blind=True) | {"model": "blind"},
+            unlearned | self._figures(initial) | {"model": "initial"},
+        ]
+
+    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Line]:
+        """Evaluation records after a round, one per model."""
+        lines = []
+        for who, state in states.items():
+            client = None if who == "global" else int(who.removeprefix("client-"))
+            model = "global" if client is None else "client"
+            figures = self._figures(state, suites=self._suites if last else ())
+            numbered: Line = {"round": round_number}
+            lines.append(numbered | figures | {"model": model, "client": client})
+        return lines
+
+    def samples(self, states: Mapping[str, Tensors]) -> None:
+        """Let every model caption the held-out images that the report shows, and write them to the run's folder."""
+        positions = sample_positions(self._prepared)
+        job: Job = {
+            "op": "caption",
+            "positions": positions,
+            "max_new_tokens": self._recipe.evaluation.sample_tokens,
+        }
+        answers = zip(states, self._pool.map([(job, state) for state in states.values()]), strict=True)
+        said = {self._method if who == "global" else who: answer.result["captions"] for who, answer in answers}
+        captions = [{who: texts[i] for who, texts in said.items()} for i in range(len(positions))]
+        write_samples(self._prepared, self._folder, captions)
+
+    def _figures(self, state: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Line:
+        return held_out_figures(self._pool, self._recipe, self._data, state, blind=blind, suites=suites)
+
+
+def held_out_figures(
     pool: Pool,
     recipe: Recipe,
     data: Prepared,
-    projector: Tensors | None,
+    state: Tensors | None,
     *,
     blind: bool = False,
     suites: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Figures of one projector on the held-out pairs, as metrics.jsonl has them.
+    """Return the figures of one model on the held-out pairs, as metrics.jsonl has them.
 
     Chunks of fixed size are summed in order: the result does not depend on the number of workers.
 
@@ -30,11 +97,11 @@ def projector_figures(
         pool: the workers.
         recipe: says how many pairs are judged.
         data: the run's pairs.
-        projector: None for the blind LLM.
-        blind: without the picture.
+        state: the trained tensors; None for the blind LLM.
+        blind: without the image.
         suites: names of the suites to ask.
     """
-    tensors = _named(projector or {})
+    tensors = state or {}
     jobs: list[tuple[Job, Tensors]] = []
     counts = {"captions": min(len(data.evaluation), recipe.evaluation.captions), "questions": len(data.questions)}
     for what, count in counts.items():
@@ -60,28 +127,3 @@ def projector_figures(
         **({"suites": scores} if suites else {}),
         "seconds": seconds,
     }
-
-
-def caption_samples(
-    pool: Pool, recipe: Recipe, prepared: Path, folder: Path, projectors: Mapping[str, Tensors]
-) -> None:
-    """Let every projector caption the held-out pictures that the report shows, and write them to a run's folder.
-
-    Args:
-        pool: the workers.
-        recipe: says how long a caption may be.
-        prepared: `prepared/` of the run.
-        folder: the method's run.
-        projectors: who -> its projector.
-    """
-    positions = sample_positions(prepared)
-    job = {"op": "caption", "positions": positions, "max_new_tokens": recipe.evaluation.sample_tokens}
-    jobs: list[tuple[Job, Tensors]] = [(job, _named(projector)) for projector in projectors.values()]
-    answers = zip(projectors, pool.map(jobs), strict=True)
-    said = {who: answer.result["captions"] for who, answer in answers}
-    captions = [{who: texts[i] for who, texts in said.items()} for i in range(len(positions))]
-    write_samples(prepared, folder, captions)
-
-
-def _named(projector: Tensors) -> Tensors:
-    return {f"projector.{name}": tensor for name, tensor in projector.items()}

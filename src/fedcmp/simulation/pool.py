@@ -6,7 +6,7 @@ go through pipes (frames.py), nothing is pickled. Ranks that a launcher started 
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,10 +16,11 @@ from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 from fedcmp.files import write_whole
 from fedcmp.simulation.crew import TOGETHER, Crew
-from fedcmp.simulation.engine import Engine, Job, Tensors
+from fedcmp.simulation.engine import Engine, Job
 from fedcmp.simulation.processes import WorkerPipes, WorkerProcesses
 from fedcmp.simulation.worker import WORKER_RECIPE
 from fedcmp.wire.frames import read_frame, write_frame
+from fedcmp.wire.naming import Tensors
 
 
 class Stopped(Exception):  # noqa: N818 - says what happened
@@ -123,6 +124,13 @@ class Pool:
                 raise ticket.error
             assert ticket.answer is not None
             yield ticket.answer
+
+    def as_completed(
+        self, jobs: Iterable[tuple[Job, Tensors]], *, until: float | None = None
+    ) -> Iterator[tuple[int, Answer]]:
+        """TEMPORARY."""
+        for number, answer in enumerate(self.map(list(jobs))):
+            yield number, answer
 
     def _serve(self, serve: Callable[[_Ticket], Answer]) -> None:
         while (ticket := self._queue.get()) is not None:

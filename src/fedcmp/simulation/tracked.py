@@ -4,8 +4,9 @@ from types import TracebackType
 from typing import Self
 
 from fedcmp.config import Recipe
+from fedcmp.federation.rounds import Events
+from fedcmp.federation.server import Line
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.loop import Events, Line
 from fedcmp.tracking.following import Follower
 
 

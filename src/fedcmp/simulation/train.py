@@ -16,19 +16,19 @@ from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
+from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
 from fedcmp.planning.demand import Ranks
 from fedcmp.planning.dtype import settle_dtype
 from fedcmp.planning.preflight import plan_run
-from fedcmp.preparation.loading import Prepared, load_text
+from fedcmp.preparation.loading import Prepared, initial_trainable, load_text
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import Progress, cache_folder
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.place import check_place
 from fedcmp.simulation.crew import Crew, crew_of
-from fedcmp.simulation.engine import initial_projector
-from fedcmp.simulation.loop import Events, MethodRun
+from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.processes import WorkerProcesses
 from fedcmp.simulation.tracked import Tracked
@@ -131,7 +131,7 @@ def _train(
             shutil.rmtree(fresh, ignore_errors=True)
     torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
     text = load_text(recipe)
-    initial = initial_projector(recipe, data.vision_width, text.width).tensors()
+    initial = initial_trainable(recipe, data.vision_width, text.width).tensors()
     for method, kept in folders.items():
         if not kept.begun:
             kept.begin(_recipe_text(recipe, data, method))
@@ -140,7 +140,7 @@ def _train(
     prepared = folder / "prepared"
     with Tracked(recipe, folders, events) as tracked, Pool(recipe, prepared, crew=crew, processes=processes) as pool:
         runs = [
-            MethodRun(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
+            method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
     return folder
@@ -156,12 +156,12 @@ def _replace(folder: Path, fresh: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _run_side_by_side(runs: list[MethodRun], pool: Pool, *, resume: bool) -> None:
+def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
     """A method that the user has to mend stops alone, the others go on; anything else stops all of them."""
     mistakes: list[UserError] = []
     failures: list[BaseException] = []
 
-    def run_one(run: MethodRun) -> None:
+    def run_one(run: Rounds) -> None:
         try:
             run.run(resume=resume)
         except Stopped:

@@ -17,7 +17,13 @@ REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
     "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
-    "federation": {"payload": "float32", "error_feedback": True, "broadcast_payload": None},
+    "federation": {
+        "payload": "float32",
+        "error_feedback": True,
+        "broadcast_payload": None,
+        "min_clients": 1,
+        "deadline": None,
+    },
     "model": {
         "frozen_precision": "same",
         "compile": False,

@@ -15,13 +15,13 @@ from filelock import FileLock
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.config.methods import NOT_FEDERATED
-from fedcmp.preparation.loading import Prepared, load_prepared, load_text
+from fedcmp.federation.rounds import Events
+from fedcmp.preparation.loading import Prepared, initial_trainable, load_prepared, load_text
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import cache_folder
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.engine import initial_projector
-from fedcmp.simulation.evaluate import projector_figures
-from fedcmp.simulation.loop import Events, MethodRun
+from fedcmp.simulation.evaluate import held_out_figures
+from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
 from fedcmp.world.suites.frozen import FROZEN
 
@@ -50,13 +50,13 @@ def run_single(
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
     text = load_text(recipe)
-    initial = initial_projector(recipe, data.vision_width, text.width).tensors()
+    initial = initial_trainable(recipe, data.vision_width, text.width).tensors()
     with tempfile.TemporaryDirectory() as name:
         folder = RunFolder(Path(name) / "run")
         folder.begin(dump_recipe(recipe))
         with Pool(recipe, prepared) as pool:
-            run = MethodRun(method, recipe, data, initial, pool, folder, prepared, Events())
-            run.run(resume=False, references=False, suites=suites)
+            run = method_run(method, recipe, data, initial, pool, folder, prepared, Events(), suites=suites)
+            run.run(resume=False, references=False)
         lines = folder.lines()
         if keep is not None:
             _keep(folder.path, keep)
@@ -78,7 +78,7 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
     with Pool(recipe, prepared) as pool:
-        judged = projector_figures(pool, recipe, data, None, blind=True, suites=suites)
+        judged = held_out_figures(pool, recipe, data, None, blind=True, suites=suites)
     kept = {
         name: {key: score[key] for key in ("score", "chance", "noise", "highest", "units")}
         for name, score in judged.get("suites", {}).items()

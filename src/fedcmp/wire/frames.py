@@ -16,15 +16,15 @@ _LENGTHS = struct.Struct("<IQ")
 def write_frame(stream: IO[bytes], header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Send one frame."""
     head = json.dumps(header).encode()
-    body = save(_apart(tensors)) if tensors else b""
+    body = save(apart(tensors)) if tensors else b""
     stream.write(_LENGTHS.pack(len(head), len(body)))
     stream.write(head)
     stream.write(body)
     stream.flush()
 
 
-def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous, and each in memory of its own, as safetensors demands: clients may start from one projector."""
+def apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors contiguous, and each in memory of its own, as safetensors demands: clients may share one."""
     out: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, tensor in tensors.items():

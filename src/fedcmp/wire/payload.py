@@ -37,19 +37,19 @@ class Forms:
     What a rule sends to the clients beside the projector is always float32: bases must stay orthogonal.
 
     Attributes:
-        update: what a client trained: its update, or its projector if all is float32.
-        projector: the server's projector, whole, to the clients.
-        beside: what a rule needs from the clients beside it: second moments, Gram matrices, control variates.
+        update: what a client trained: its update, or the tensors themselves if all is float32.
+        state: the server's tensors, whole, to the clients.
+        extra: what a rule needs from the clients beside it: second moments, Gram matrices, control variates.
     """
 
     update: Payload
-    projector: Payload
-    beside: Payload
+    state: Payload
+    extra: Payload
 
     @property
     def whole(self) -> bool:
         """Whether clients send their projector as it is: only where both sides know the same one to the last bit."""
-        return self.update == self.projector == "float32"
+        return self.update == self.state == "float32"
 
 
 def forms(payload: Payload, broadcast: Payload | None = None) -> Forms:

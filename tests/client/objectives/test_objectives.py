@@ -5,7 +5,8 @@ import torch
 
 from fedcmp.client.objectives import create_objective
 from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.training import Learner, train_cohort
+from fedcmp.client.parts import Learner
+from fedcmp.client.training import train_cohort
 from fedcmp.model.projector import Projector
 from tests.client.conftest import VISION_WIDTH, part_of, plain_loop, plain_loss, start
 

@@ -82,6 +82,13 @@ class Objective:
     def correct(self, local: LocalRound, gradients: Stacked, learners_A: Tensor) -> None:
         """Change the gradients in place, before they are clipped."""
 
+    def part_state(self) -> Stacked:
+        """Return what the objective has gathered since `begin` outside `local`, to continue in the middle of a part."""
+        return {}
+
+    def load_part_state(self, saved: Stacked) -> None:
+        """Take up what `part_state` returned; called in the place of `begin`."""
+
     def end(self, local: LocalRound) -> None:
         """Called after the last step: fill `local.extras`, and put what the next round needs into `local.memory`."""
 

@@ -54,6 +54,15 @@ class Canonical(Objective):
             self._grams[name][batch.learners_A] += gram_AII
         self._tokens_C[batch.learners_A] += tokens_A.cpu()
 
+    def part_state(self) -> Stacked:
+        """Sums of what the layers were fed."""
+        return {f"gram.{name}": gram for name, gram in self._grams.items()} | {"tokens": self._tokens_C}
+
+    def load_part_state(self, saved: Stacked) -> None:
+        """Take the sums up."""
+        self._tokens_C = saved["tokens"].cpu()
+        self._grams = {name.removeprefix("gram."): own for name, own in saved.items() if name != "tokens"}
+
     def end(self, local: LocalRound) -> None:
         """Send second moments and Gram matrices."""
         assert self._optimizer is not None
@@ -94,6 +103,17 @@ class CanonicalAdamW(StackedAdamW):
                 joined_COI = joined_COI @ rotation_II
             coordinates[matrix.weight] = joined_COI
         super().__init__(coordinates, settings)
+
+    def part_state(self) -> dict[str, Tensor]:
+        """As AdamW's, with the coordinates: turned there and back again they would be rounded otherwise."""
+        coordinates = {f"coordinates.{name}": tensor.detach() for name, tensor in self._parameters.items()}
+        return super().part_state() | coordinates
+
+    def load_part_state(self, saved: Mapping[str, Tensor]) -> None:
+        """Take up what `part_state` returned."""
+        super().load_part_state(saved)
+        for name, tensor in self._parameters.items():
+            tensor.data.copy_(saved[f"coordinates.{name}"])
 
     def canonical_second_moments(self) -> Stacked:
         """Weight's name -> (C, O, I) bias-corrected second moments in canonical coordinates; zeros before any step."""

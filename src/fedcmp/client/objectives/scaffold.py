@@ -34,6 +34,14 @@ class Scaffold(Objective):
         local.extras[_CHANGE] = {name: after[name] - before[name] for name in before}
         local.memory[_OWN] = after
 
+    def part_state(self) -> Stacked:
+        """The correction of every gradient of the round."""
+        return self._shift
+
+    def load_part_state(self, saved: Stacked) -> None:
+        """Take it up: the pass for the new control variate is not made again."""
+        self._shift = dict(saved)
+
     def correct(self, local: LocalRound, gradients: Stacked, learners_A: Tensor) -> None:
         """g + c - c_k."""
         del local

@@ -1,0 +1,113 @@
+"""Learners without a server: local-only clients, and the centralized learners on pooled pairs.
+
+The same three steps as a server's (server.py), so that all methods run through the same rounds. Nothing is sent but the
+initial tensors; each learner continues from its own state, and the run only looks at what it has learned.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from fedcmp.config import Recipe
+from fedcmp.errors import UserError
+from fedcmp.federation.server import Line, client_line
+from fedcmp.preparation.batches import pooled_client
+from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.naming import Tensors
+from fedcmp.wire.payload import forms
+
+
+class Apart:
+    """K learners that never meet, or one on the union of the clients' pairs.
+
+    Args:
+        method: "local" or a centralized method.
+        recipe: its learning rate.
+        names: of the clients.
+        initial: the tensors that everyone starts from.
+        heard: called with each reply as it arrives and the number of learners.
+    """
+
+    needs_opening = False
+
+    def __init__(
+        self,
+        method: str,
+        recipe: Recipe,
+        names: Sequence[str],
+        initial: Tensors,
+        heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
+    ) -> None:
+        self._method, self._names, self._initial, self._heard = method, names, initial, heard
+        self._rate = recipe.method_settings(method).learning_rate or recipe.training.learning_rate
+        learners = [f"client-{client}" for client in range(len(names))] if method == "local" else ["global"]
+        self.states: dict[str, Tensors] = dict.fromkeys(learners, initial)
+        self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
+        self._number, self._clients = 0, self._learners
+        self._lines: dict[int, Line] = {}
+
+    def clients_of(self, number: int) -> list[int]:
+        """Return all learners."""
+        del number
+        return self._learners
+
+    def open(self, number: int, clients: Sequence[int], *, measure_only: bool = False) -> dict[int, Assignment]:
+        """Open a round: the initial tensors at first, afterwards each learner's own. See ServerSide.open."""
+        del measure_only
+        self._number, self._clients, self._lines = number, list(clients), {}
+        assignment = Assignment(
+            round=number,
+            learning_rate=self._rate,
+            forms=forms("float32"),
+            continues=number - 1,
+            keep_optimizer=True,
+            state=self._initial if number == 1 else {},
+        )
+        return dict.fromkeys(clients, assignment)
+
+    def receive(self, reply: Reply) -> str:
+        """Take one learner's reply; see ServerSide.receive.
+
+        Raises:
+            UserError: what it has learned is not finite.
+        """
+        if reply.round != self._number or reply.client not in self._clients:
+            return f"a reply of round {reply.round}, which is not open"
+        if reply.client in self._lines:
+            return "its client has replied already"
+        self._heard(reply, len(self._clients))
+        if not all(bool(tensor.isfinite().all()) for tensor in reply.state.values()):
+            raise UserError(
+                f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate"
+            )
+        pooled = reply.client < 0
+        self.states["global" if pooled else f"client-{reply.client}"] = reply.state
+        name = "all clients' pairs" if pooled else self._names[reply.client]
+        self._lines[reply.client] = client_line(reply, name)
+        return ""
+
+    def close(self) -> list[Line]:
+        """Close the round; see ServerSide.close.
+
+        Raises:
+            UserError: a learner has not replied.
+        """
+        missing = [client for client in self._clients if client not in self._lines]
+        if missing:
+            raise UserError(f"{self._method}, round {self._number}: no reply from learner {missing[0]}; use --resume")
+        lines = [self._lines[client] for client in self._clients]
+        seconds = sum(line["seconds"] for line in lines)
+        round_line = {"kind": "round", "round": self._number, "seconds": seconds, "bytes_sent": 0, "diagnostics": {}}
+        return [*lines, round_line]
+
+    def memory(self) -> Tensors:
+        """Return nothing: there is no server that could remember."""
+        return {}
+
+    def known(self) -> dict[str, Any]:
+        """Return nothing: the rounds say where each learner continues."""
+        return {}
+
+    def restore(self, states: dict[str, Tensors], memory: Tensors, known: Mapping[str, Any]) -> None:
+        """Take up a checkpoint."""
+        del memory, known
+        self.states = states

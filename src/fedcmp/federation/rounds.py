@@ -1,0 +1,178 @@
+"""All rounds of one method: sample, send, collect, close, judge, save, log.
+
+What differs from place to place is handed in: a server side (server.py, or apart.py for learners without one), a
+transport that carries assignments to clients and replies back, and a judge. A simulation and a deployment run this very
+loop.
+"""
+
+import logging
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from fedcmp.config import Recipe
+from fedcmp.federation.server import Line
+from fedcmp.runs.folder import Checkpoint, RunFolder
+from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.naming import Tensors
+
+_LOG = logging.getLogger(__name__)
+
+
+class Transport(Protocol):
+    """How assignments reach the clients and replies come back."""
+
+    def exchange(self, assignments: Mapping[int, Assignment], *, until: float | None) -> Iterator[Reply]:
+        """Send each client its assignment; yield replies in any order, also twice, late or never.
+
+        Args:
+            assignments: client -> its assignment; all hold the same tensors.
+            until: time.monotonic() at which waiting ends; None: wait for all.
+
+        Raises:
+            UserError, WorkerDied, WorkerFailed: the clients' side cannot go on.
+        """
+
+
+class Judge(Protocol):
+    """How good the trained tensors are, and what they let the model say."""
+
+    def references(self, initial: Tensors) -> list[Line]:
+        """Evaluation records of the blind LLM and of the initial tensors."""
+
+    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Line]:
+        """Evaluation records after a round: who ("global", "client-0", ...) -> its tensors."""
+
+    def samples(self, states: Mapping[str, Tensors]) -> None:
+        """Let every model caption the images that the report shows."""
+
+
+class Side(Protocol):
+    """The server's half of a round; see server.py."""
+
+    states: dict[str, Tensors]
+
+    def clients_of(self, number: int) -> list[int]:
+        """Return who takes part in a round."""
+
+    @property
+    def needs_opening(self) -> bool:
+        """Whether a round that only measures comes first."""
+
+    def open(self, number: int, clients: list[int], *, measure_only: bool = False) -> dict[int, Assignment]:
+        """Open a round."""
+
+    def receive(self, reply: Reply) -> str:
+        """Take one reply; say why where it is ignored."""
+
+    def close(self) -> list[Line]:
+        """Close the round and return its records."""
+
+    def memory(self) -> Tensors:
+        """Return the server's tensors for a checkpoint."""
+
+    def known(self) -> dict[str, Any]:
+        """Return the server's plain values for a checkpoint."""
+
+    def restore(self, states: dict[str, Tensors], memory: Tensors, known: Mapping[str, Any]) -> None:
+        """Take up a checkpoint."""
+
+
+class Events:
+    """What a run reports while it works; the default says nothing."""
+
+    def planned(self, lines: list[str], misfits: list[str]) -> None:
+        """What the run will need was worked out; `misfits` is what this machine seems not to have."""
+
+    def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
+        """A client finished its part."""
+
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Line | None) -> None:
+        """A round was merged, judged and saved."""
+
+
+class Rounds:
+    """One method's rounds.
+
+    Args:
+        method: its name.
+        recipe: rounds, deadline, how often it is judged.
+        side: the server, or none (apart.py).
+        transport: carries assignments and replies.
+        judge: judges what was learned.
+        folder: where the run is kept.
+        first_lines: records that come first in metrics.jsonl.
+        events: receives progress.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        recipe: Recipe,
+        side: Side,
+        transport: Transport,
+        judge: Judge,
+        folder: RunFolder,
+        *,
+        first_lines: list[Line],
+        events: Events,
+    ) -> None:
+        self.method, self.side = method, side
+        self._recipe, self._transport, self._judge, self._folder = recipe, transport, judge, folder
+        self._first_lines, self._events = first_lines, events
+
+    def run(self, *, resume: bool, references: bool = True) -> None:
+        """Run all rounds from the last complete one on, then write the samples.
+
+        Args:
+            resume: continue from the folder's last checkpoint if it has one.
+            references: judge the blind LLM and the initial tensors first.
+
+        Raises:
+            UserError: a client's update was refused and the recipe says to stop, or too few clients replied.
+        """
+        if resume and self._folder.finished:
+            return
+        checkpoint = self._folder.resume() if resume else None
+        if checkpoint is None:
+            judged = self._judge.references(next(iter(self.side.states.values()))) if references else []
+            self._folder.log([*self._first_lines, *judged])
+        else:
+            self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
+        rounds = self._recipe.federation.rounds
+        for number in range((checkpoint.round if checkpoint else 0) + 1, rounds + 1):
+            lines = self._round(number)
+            evaluation = None
+            if number % self._recipe.evaluation.every == 0 or number == rounds:
+                evaluations = self._judge.evaluations(self.side.states, number, last=number == rounds)
+                lines += evaluations
+                evaluation = evaluations[0]
+            self._folder.log(lines)
+            known = {"method": self.method} | self.side.known()
+            self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
+            self._events.round_done(self.method, number, rounds, evaluation)
+        self._judge.samples(self.side.states)
+        self._folder.log([{"kind": "finished", "seconds": self._seconds()}])
+
+    def _round(self, number: int) -> list[Line]:
+        """One round, the opening one before it where the rule wants it."""
+        lines: list[Line] = []
+        clients = self.side.clients_of(number)
+        if self.side.needs_opening:
+            lines += self._exchange(number, clients, measure_only=True)
+        return lines + self._exchange(number, clients, measure_only=False)
+
+    def _exchange(self, number: int, clients: list[int], *, measure_only: bool) -> list[Line]:
+        seconds = self._recipe.federation.deadline
+        until = None if seconds is None else time.monotonic() + seconds
+        assignments = self.side.open(number, clients, measure_only=measure_only)
+        for reply in self._transport.exchange(assignments, until=until):
+            ignored = self.side.receive(reply)
+            if ignored:
+                place = f"{self.method}, round {number}, client {reply.client}"
+                _LOG.warning("%s: ignored a reply: %s", place, ignored)
+        return self.side.close()
+
+    def _seconds(self) -> float:
+        """Of training, all workers together; judging and loading are not counted."""
+        return sum(float(line["seconds"]) for line in self._folder.lines() if line["kind"] == "round")

@@ -1,0 +1,61 @@
+"""Which pairs a learner takes in each step of each round, worked out from the manifest and the seed."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedcmp.config import Recipe
+from fedcmp.config.methods import LARGE_BATCH
+from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
+from fedcmp.preparation.loading import Prepared
+
+POOLED, POOLED_LARGE_BATCH = -1, -2  # the "client" numbers of the centralized learners
+PartBatches = list[list[NDArray[np.int64]]]
+
+
+def pooled_client(method: str) -> int:
+    """Return the "client" number of a centralized method."""
+    return POOLED_LARGE_BATCH if method == LARGE_BATCH else POOLED
+
+
+class Batches:
+    """Every learner's batches; call it with a client's number.
+
+    Args:
+        recipe: rounds, batch size, seed.
+        data: the run's pairs.
+    """
+
+    def __init__(self, recipe: Recipe, data: Prepared) -> None:
+        self._recipe, self._data = recipe, data
+        self._known: dict[int, PartBatches] = {}
+
+    def __call__(self, client: int) -> PartBatches:
+        """Return a learner's batches in each round's part; a pooled learner's part is the union of the clients'."""
+        if client not in self._known:
+            rounds = range(self._recipe.federation.rounds)
+            if client < 0:
+                times = len(self._data.manifest.holdings) if client == POOLED_LARGE_BATCH else 1
+                self._known[client] = [self._pooled(part, times) for part in rounds]
+            else:
+                one_pass = self._pass(client)
+                self._known[client] = [one_pass.batches(part) for part in rounds]
+        return self._known[client]
+
+    def _pass(self, client: int) -> OnePass:
+        mine = self._data.manifest.holdings[client]
+        return OnePass(
+            mine,
+            self._data.train.tokens.lengths[mine],
+            rounds=self._recipe.federation.rounds,
+            batch_size=self._recipe.training.batch_size,
+            seed=self._recipe.run.seed,
+            parts=None if self._data.manifest.parts is None else self._data.manifest.parts[client],
+        )
+
+    def _pooled(self, part: int, times: int) -> list[NDArray[np.int64]]:
+        seed = self._recipe.run.seed
+        clients = range(len(self._data.manifest.holdings))
+        union = np.concatenate([self._pass(client).part(part) for client in clients])
+        mixed = one_pass_order(union, seed + 1)  # another order than the clients' own: their pairs are interleaved
+        lengths = self._data.train.tokens.lengths[mixed]
+        return batches_of_part(mixed, lengths, batch_size=times * self._recipe.training.batch_size, seed=seed + part)

@@ -1,0 +1,66 @@
+"""One method of a simulated run: the rounds of federation/ with the pool as transport and judge."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fedcmp.config import Recipe
+from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.federation.apart import Apart
+from fedcmp.federation.rounds import Events, Rounds, Side
+from fedcmp.federation.server import ServerSide
+from fedcmp.preparation.loading import Prepared
+from fedcmp.runs.folder import RunFolder
+from fedcmp.simulation.evaluate import PoolJudge
+from fedcmp.simulation.pool import Pool
+from fedcmp.simulation.transport import PoolTransport
+from fedcmp.wire.messages import Reply
+from fedcmp.wire.naming import Tensors
+
+
+def method_run(
+    method: str,
+    recipe: Recipe,
+    data: Prepared,
+    initial: Tensors,
+    pool: Pool,
+    folder: RunFolder,
+    prepared: Path,
+    events: Events,
+    *,
+    suites: Sequence[str] = (),
+) -> Rounds:
+    """Put one method's rounds together.
+
+    Args:
+        method: its name.
+        recipe: the run.
+        data: its pairs.
+        initial: the tensors that all learners start from.
+        pool: the workers.
+        folder: where this method's run is kept.
+        prepared: `prepared/` of the run.
+        events: receives progress.
+        suites: which suites (evaluation/suites) are asked after the last round.
+    """
+    names = data.manifest.names
+
+    def heard(reply: Reply, clients: int) -> None:
+        if "loss" in reply.figures:
+            events.client_done(method, reply.round, reply.client, clients, reply.figures["loss"])
+
+    side: Side
+    if method in NOT_FEDERATED:
+        side = Apart(method, recipe, names, initial, heard)
+    else:
+        waiting = folder.path / "waiting"
+        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, heard)
+    return Rounds(
+        method,
+        recipe,
+        side,
+        PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
+        PoolJudge(method, recipe, data, pool, folder.path, prepared, suites=suites),
+        folder,
+        first_lines=data.data_lines,
+        events=events,
+    )
