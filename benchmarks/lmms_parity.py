@@ -29,9 +29,9 @@ from fedcmp.finished.evaluate import run_recipe
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
+from fedcmp.preparation.loading import new_trainable
 from fedcmp.preparation.sources import user_cache_folder
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.train import train
 
 
@@ -71,7 +71,7 @@ def main() -> None:
 
         recipe = run_recipe(run)
         encoder, language = VisionEncoder("world"), LanguageModel("world")
-        projector = new_projector(recipe, encoder.width, language.width)
+        projector = new_trainable(recipe, encoder.width, language.width)
         projector.load_state_dict(RunFolder(run).last().projectors["global"])
         suites = prepare_suites(
             "test", encoder, language, user_cache_folder(), names=list(written), feature_dtype="float32"

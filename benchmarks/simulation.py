@@ -35,12 +35,12 @@ import torch
 from torch import Tensor
 
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
+from fedcmp.federation.rounds import Events
 from fedcmp.model.text_format import TextFormat
-from fedcmp.preparation.loading import Prepared
+from fedcmp.preparation.loading import Prepared, new_trainable
 from fedcmp.preparation.prepare import prepare
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.engine import new_projector
-from fedcmp.simulation.loop import Events, MethodRun
+from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
 
 Tensors = dict[str, Tensor]
@@ -140,9 +140,8 @@ def run_ours(
         folder = RunFolder(Path(name) / "run")
         folder.begin(dump_recipe(recipe))
         with Pool(recipe, prepared) as pool:
-            MethodRun("fedavg", recipe, data, initial, pool, folder, prepared, clock).run(
-                resume=False, references=False
-            )
+            run = method_run("fedavg", recipe, data, initial, pool, folder, prepared, clock)
+            run.run(resume=False, references=False)
         trained = {line["num_examples"] for line in folder.lines() if line["kind"] == "client"}
         if trained != {captions}:
             raise SystemExit(f"clients trained on {sorted(trained)} captions a round instead of {captions}")
@@ -158,7 +157,7 @@ def measure(size: Size, folder: Path, *, repeats: int, with_flower: bool, tell: 
     data = prepare(recipe, prepared, quiet)
     recipe_file.write_text(dump_recipe(recipe))
     text_width = TextFormat(recipe.model.language).width
-    initial = new_projector(recipe, data.vision_width, text_width).tensors()
+    initial = new_trainable(recipe, data.vision_width, text_width).tensors()
     for repetition in range(repeats):
         for way, (workers, cohort) in size.ways().items():
             tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {way}")

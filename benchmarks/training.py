@@ -31,10 +31,13 @@ from fedcmp.model.export import export_llava, prompt_text
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.text_format import TextFormat
 from fedcmp.model.vision import VisionEncoder
+from fedcmp.preparation.loading import new_trainable
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import frozen_features, training_collections
-from fedcmp.simulation.engine import new_projector
+from fedcmp.simulation.engine import read_replies, training_job
 from fedcmp.simulation.pool import Pool
+from fedcmp.wire.messages import Assignment
+from fedcmp.wire.payload import forms
 
 LEARNING_RATE = 1e-3
 
@@ -100,24 +103,17 @@ def our_loop(recipe: Recipe, folder: Path, repeats: int) -> tuple[float, float]:
     tokenize_captions(text.tokenizer, captions, max_tokens=recipe.data.max_caption_tokens, eos_token_id=text.end)
     extraction = time.perf_counter() - start
     data = prepare(recipe, folder / "prepared", quiet)
-    initial = {f"projector.{n}": t for n, t in new_projector(recipe, data.vision_width, text.width).tensors().items()}
-    train = {
-        "op": "train",
-        "part": 0,
-        "learning_rate": LEARNING_RATE,
-        "objective": "plain",
-        "objective_options": {},
-        "with_second_moment": False,
-        "keep_optimizer": False,
-    }
-    jobs = [({**train, "clients": [client]}, initial) for client in (0, 1)]
+    initial = new_trainable(recipe, data.vision_width, text.width).tensors()
+    assignment = Assignment(1, learning_rate=LEARNING_RATE, forms=forms("float32"), state=initial)
+    jobs = [training_job({client: assignment}, {client: folder / f"client-{client}"}) for client in (0, 1)]
     ready = {"op": "evaluate", "what": "captions", "start": 0, "stop": 16, "blind": False}
     with Pool(recipe, folder / "prepared") as pool:
         list(pool.map([(ready, initial)] * 4))
         seconds = []
         for _ in range(repeats):
             start = time.perf_counter()
-            trained = sum(answer.result["clients"][0]["num_examples"] for answer in pool.map(jobs))
+            replies = [read_replies(answer.result, answer.tensors)[0] for answer in pool.map(jobs)]
+            trained = sum(reply.num_examples for reply in replies)
             seconds.append(time.perf_counter() - start)
     best = min(seconds)
     return trained / (best + extraction), trained / best
@@ -133,7 +129,7 @@ def main() -> None:
         folder = Path(name)
         recipe = recipe_for(options.pairs, options.batch_size, folder / "cache")
         encoder, language = VisionEncoder("world"), LanguageModel("world")
-        projector = new_projector(recipe, encoder.width, language.width)
+        projector = new_trainable(recipe, encoder.width, language.width)
         checkpoint = export_llava(folder / "llava", encoder, projector, language)
         language = LanguageModel("world")
         source = training_collections(recipe, quiet)[0].source

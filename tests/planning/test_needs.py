@@ -5,6 +5,7 @@ import pytest
 from fedcmp.config.methods import choose
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.model.sizes import LanguageSize, VisionSize
+from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import needs
 from fedcmp.wire.payload import forms
 
@@ -19,9 +20,9 @@ def test_a_tensors_bytes():
 
 
 def test_llavas_projector_has_21_million_parameters():
-    mlp = needs.projector_shapes("mlp", 1024, 4096)
+    mlp = trainable_shapes("mlp", 1024, 4096)
     assert needs.all_bytes(mlp) == 4 * (1024 * 4096 + 4096 + 4096 * 4096 + 4096) == 83_918_848
-    assert needs.all_bytes(needs.projector_shapes("linear", 1024, 4096)) == 4 * (1024 * 4096 + 4096)
+    assert needs.all_bytes(trainable_shapes("linear", 1024, 4096)) == 4 * (1024 * 4096 + 4096)
 
 
 def test_the_feature_store_of_cc12m():
@@ -74,8 +75,9 @@ def test_bytes_of_a_round_in_a_narrower_form(payload, broadcast, down, up):
 
 
 def test_checkpoints_and_learners():
-    assert needs.checkpoint_bytes(LINEAR, learners=5, canonical=False, kept=0, apart=True) == 5 * 3 * 64
-    assert needs.checkpoint_bytes(LINEAR, learners=1, canonical=False, kept=5, apart=False) == 64 + 2 * 128 + 5 * 64
+    assert needs.checkpoint_bytes(LINEAR, learners=5, canonical=False, apart=True) == 5 * 64
+    assert needs.checkpoint_bytes(LINEAR, learners=1, canonical=False, apart=False) == 64 + 2 * 128
+    assert needs.client_folder_bytes(LINEAR, kept=2) == 3 * 2 * 64  # of three rounds
     grams = 2 * 4 * 4 * 8
-    assert needs.checkpoint_bytes(LINEAR, learners=1, canonical=True, kept=0, apart=False) == 64 + 2 * 128 + grams
+    assert needs.checkpoint_bytes(LINEAR, learners=1, canonical=True, apart=False) == 64 + 2 * 128 + grams
     assert needs.learner_bytes(LINEAR, canonical=True) == 10 * 64 + 3 * 64

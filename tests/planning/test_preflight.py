@@ -15,13 +15,14 @@ from fedcmp.cli.main import app
 from fedcmp.config import Recipe, load_recipe
 from fedcmp.config.methods import NOT_FEDERATED, available_methods
 from fedcmp.errors import UserError
+from fedcmp.federation.rounds import Events
 from fedcmp.model.locations import resolve
+from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import preflight
 from fedcmp.planning.demand import Ranks, Sizes, demand_of
 from fedcmp.planning.machine import Machine
-from fedcmp.planning.needs import all_bytes, projector_shapes
+from fedcmp.planning.needs import all_bytes
 from fedcmp.planning.preflight import plan_run, show, sizes_of
-from fedcmp.simulation.loop import Events
 from fedcmp.simulation.train import train
 from fedcmp.world.export import export_world
 from tests.planning.plans import PLENTY, has, silent, world
@@ -86,7 +87,7 @@ def test_checkpoints_stay_within_the_plan(short):
         files = (folder / "runs" / "small" / method / "checkpoints").glob("*/*")
         written = sum(path.stat().st_size for path in files)
         assert written < planned, method
-    assert written > 0.5 * planned  # of fedcmp, the last: two of the three that there is room for
+    assert written > 0.5 * planned  # of shared-basis, the last: two of the three that there is room for
 
 
 def test_a_run_says_what_it_will_need_before_it_starts(short):
@@ -251,7 +252,7 @@ def test_options_of_the_llm_count():
 def test_learners_without_a_server_are_counted():
     sizes = sizes_of(world())
     apart, pooled = (demand_of(world(run={"methods": [m]}), sizes, on_gpu=False) for m in ("local", "centralized"))
-    assert apart.memory - pooled.memory == 2 * 3 * all_bytes(projector_shapes("mlp", 128, 128))
+    assert apart.memory - pooled.memory == 2 * 2 * all_bytes(trainable_shapes("mlp", 128, 128))
 
 
 class Planned(Events):

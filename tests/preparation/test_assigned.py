@@ -8,10 +8,11 @@ import pytest
 from fedcmp.config import parse_recipe
 from fedcmp.data.pairs import open_pairs
 from fedcmp.errors import UserError
+from fedcmp.preparation.batches import Batches
+from fedcmp.preparation.loading import load_prepared
 from fedcmp.preparation.prepare import prepare
 from fedcmp.scenarios.building import BuildOptions, build_scenario
 from fedcmp.scenarios.built import BuiltScenario, split
-from fedcmp.simulation.engine import Engine
 from fedcmp.world.export import export_world
 from tests.scenarios.folders import embedding_folder
 from tests.scenarios.mixtures import groups_of
@@ -72,25 +73,27 @@ def without(folder, tmp_path, count):
 
 def test_exactly_its_ids_are_trained_on_in_its_rounds(collection, world_cache, tmp_path):
     recipe, _ = prepared(collection, world_cache, tmp_path)
-    engine = Engine(recipe, tmp_path / "prepared")
+    data = load_prepared(recipe, tmp_path / "prepared")
+    batches_of = Batches(recipe, data)
     source = open_pairs("llava", collection / "scenes" / "pairs.json", collection / "scenes" / "images")
-    keys = [source.pair(row).key for row in engine.data.train.rows.tolist()]
+    keys = [source.pair(row).key for row in data.train.rows.tolist()]
     built = BuiltScenario.read(collection / "scenario")
     for number, client in enumerate(built.clients):
         for round_number, ids in enumerate(client.rounds):
-            batches = engine.batches(number)[round_number]
+            batches = batches_of(number)[round_number]
             assert sorted(keys[i] for i in np.concatenate(batches).tolist()) == sorted(ids)
     judged = {key for key, _ in json.loads((tmp_path / "prepared" / "setup.json").read_text())["evaluation"]["names"]}
     assert judged == {name for client in built.clients for name in client.held_out}
-    assert [line["missing_pairs"] for line in engine.data.data_lines] == [0, 0, 0]
+    assert [line["missing_pairs"] for line in data.data_lines] == [0, 0, 0]
 
 
 def test_the_centralized_learner_meets_the_same_ids_in_the_same_rounds(collection, world_cache, tmp_path):
     recipe, _ = prepared(collection, world_cache, tmp_path)
-    engine = Engine(recipe, tmp_path / "prepared")
+    data = load_prepared(recipe, tmp_path / "prepared")
+    batches_of = Batches(recipe, data)
     for part in range(2):
-        clients = np.concatenate([np.concatenate(engine.batches(k)[part]) for k in range(3)])
-        assert sorted(np.concatenate(engine.batches(-1)[part]).tolist()) == sorted(clients.tolist())
+        clients = np.concatenate([np.concatenate(batches_of(k)[part]) for k in range(3)])
+        assert sorted(np.concatenate(batches_of(-1)[part]).tolist()) == sorted(clients.tolist())
 
 
 def test_missing_ids_are_left_out_and_told(collection, world_cache, tmp_path, caplog):

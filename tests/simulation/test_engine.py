@@ -1,5 +1,6 @@
 """The worker's view of a run, in this process."""
 
+import copy
 import functools
 import operator
 
@@ -9,11 +10,15 @@ import torch
 
 from fedcmp.config import parse_recipe
 from fedcmp.config.methods import LARGE_BATCH
+from fedcmp.federation.client_folder import ClientFolder
 from fedcmp.model.float8 import Float8Linear
+from fedcmp.preparation.batches import POOLED, POOLED_LARGE_BATCH, pooled_client
 from fedcmp.preparation.loading import load_language
 from fedcmp.preparation.prepare import prepare
-from fedcmp.simulation.engine import POOLED, POOLED_LARGE_BATCH, Engine, pooled_client
+from fedcmp.simulation.engine import Engine, read_replies, training_job
 from fedcmp.simulation.pool import Pool
+from fedcmp.wire.messages import Assignment
+from fedcmp.wire.payload import forms
 
 
 @pytest.fixture(scope="module")
@@ -60,58 +65,67 @@ def test_wrong_captions_are_told_and_stay_with_their_client(engine):
     assert lines == {0: 0, 1: 40, 2: 0}
 
 
-JOB = {
-    "op": "train",
-    "learning_rate": 0.01,
-    "objective": "plain",
-    "objective_options": {},
-    "with_second_moment": True,
-    "keep_optimizer": False,
-}
+def replies(engine, clients, folder, *, part=0, **options):
+    """What clients answer who start from the engine's own projector."""
+    settings = {"learning_rate": 0.01, "forms": forms("float32"), "with_second_moment": True} | options
+    assignment = Assignment(part + 1, state=engine.vlm.trainable.tensors(), **settings)
+    job, tensors = training_job(dict.fromkeys(clients, assignment), {k: folder / f"client-{k}" for k in clients})
+    return read_replies(*engine.run(job, tensors))
 
 
-def test_a_schedule_for_each_round_starts_every_part_with_a_warm_up(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
-    jobs = [JOB | {"clients": [0], "part": part} for part in range(3)]
-    rates = [engine.run(job, start)[0]["clients"][0]["learning_rate"] for job in jobs]
+def with_recipe(engine, **sections):
+    """The same pairs and model under a recipe that differs."""
+    updated = {name: getattr(engine.recipe, name).model_copy(update=values) for name, values in sections.items()}
+    own = copy.copy(engine)
+    own.client_side = copy.copy(engine.client_side)
+    own.client_side._recipe = engine.recipe.model_copy(update=updated)
+    return own
+
+
+def test_a_schedule_for_each_round_starts_every_part_with_a_warm_up(engine, tmp_path):
+    rates = [replies(engine, [0], tmp_path, part=part)[0].figures["learning_rate"] for part in range(3)]
     assert rates[0] == rates[1] == rates[2]
 
 
-def test_a_client_can_be_given_a_rate_that_is_too_high(engine, monkeypatch):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
-    job = JOB | {"clients": [0, 1], "part": 0}
-    usual = engine.run(job, start)[0]["clients"]
-    scenario = engine.recipe.scenario.model_copy(update={"rate_factors": {"1": 30.0}})
-    monkeypatch.setattr(engine, "recipe", engine.recipe.model_copy(update={"scenario": scenario}))
-    diverging = engine.run(job, start)[0]["clients"]
-    assert diverging[0] == usual[0]
-    assert diverging[1]["learning_rate"] == pytest.approx(30 * usual[1]["learning_rate"])
-    assert diverging[1]["update_norm"] > 5 * usual[1]["update_norm"]
+def test_a_client_can_be_given_a_rate_that_is_too_high(engine, tmp_path):
+    usual = replies(engine, [0, 1], tmp_path)
+    diverging = replies(with_recipe(engine, scenario={"rate_factors": {"1": 30.0}}), [0, 1], tmp_path)
+    assert diverging[0].figures == usual[0].figures
+    assert diverging[1].figures["learning_rate"] == pytest.approx(30 * usual[1].figures["learning_rate"])
+    assert diverging[1].figures["update_norm"] > 5 * usual[1].figures["update_norm"]
 
 
-def test_a_job_names_its_tensors_and_counts_its_time(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
-    result, tensors = engine.run(JOB | {"clients": [1, 2], "part": 0, "keep_optimizer": True}, start)
-    assert [each["num_examples"] for each in result["clients"]] == [27, 27]
-    assert result["seconds"] > 0
-    kinds = {"projector", "second_moment", "optimizer"}
-    assert {name.split(".")[0] for name in tensors} == {f"client-{k}/{kind}" for k in (1, 2) for kind in kinds}
+def test_a_reply_counts_its_samples_and_its_time(engine, tmp_path):
+    found = replies(engine, [1, 2], tmp_path)
+    assert [reply.client for reply in found] == [1, 2]
+    assert [reply.num_examples for reply in found] == [27, 27]
+    assert all(reply.seconds > 0 for reply in found)
+    names = engine.vlm.trainable.tensors().keys()
+    assert all(reply.state.keys() == reply.second_moment.keys() == names for reply in found)
+    assert not any(reply.kept or reply.update or reply.extra for reply in found)
+    assert not list(tmp_path.iterdir())  # plain training keeps nothing
 
 
-def test_a_cohort_ends_where_its_clients_would_end_alone(engine):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
-    _, together = engine.run(JOB | {"clients": [0, 1, 2], "part": 1}, start)
-    for client in range(3):
-        _, alone = engine.run(JOB | {"clients": [client], "part": 1}, start)
-        for name, tensor in alone.items():
-            torch.testing.assert_close(together[name], tensor, rtol=2e-2, atol=3e-4)
+def test_what_a_client_keeps_is_in_its_own_folder(engine, tmp_path):
+    first = replies(engine, [1, 2], tmp_path, keep_optimizer=True)
+    assert all(reply.kept for reply in first)
+    for reply in first:
+        kept = ClientFolder(tmp_path / f"client-{reply.client}").load(1)
+        assert all(torch.equal(kept.state[name], tensor) for name, tensor in reply.state.items())
+        assert {name.split(".")[0] for name in kept.optimizer} == {"exp_avg", "exp_avg_sq", "step"}
 
 
-def test_a_micro_batch_changes_memory_and_not_the_result(engine, monkeypatch):
-    start = {f"projector.{name}": tensor for name, tensor in engine.vlm.trainable.tensors().items()}
-    _, whole = engine.run(JOB | {"clients": [0, 1], "part": 0}, start)
-    training = engine.recipe.training.model_copy(update={"micro_batch": 3})
-    monkeypatch.setattr(engine, "recipe", engine.recipe.model_copy(update={"training": training}))
+def test_a_cohort_ends_where_its_clients_would_end_alone(engine, tmp_path):
+    together = replies(engine, [0, 1, 2], tmp_path, part=1)
+    for joint in together:
+        (alone,) = replies(engine, [joint.client], tmp_path, part=1)
+        for own, other in ((joint.state, alone.state), (joint.second_moment, alone.second_moment)):
+            for name, tensor in own.items():
+                torch.testing.assert_close(other[name], tensor, rtol=2e-2, atol=3e-4)
+
+
+def test_a_micro_batch_changes_memory_and_not_the_result(engine, monkeypatch, tmp_path):
+    whole = replies(engine, [0, 1], tmp_path)
     real, most = engine.vlm.language.caption_losses, []
 
     def spied(visual, ids, lengths):
@@ -119,10 +133,11 @@ def test_a_micro_batch_changes_memory_and_not_the_result(engine, monkeypatch):
         return real(visual, ids, lengths)
 
     monkeypatch.setattr(engine.vlm.language, "caption_losses", spied)
-    _, cut = engine.run(JOB | {"clients": [0, 1], "part": 0}, start)
+    cut = replies(with_recipe(engine, training={"micro_batch": 3}), [0, 1], tmp_path)
     assert max(most) == 3
-    for name, tensor in whole.items():
-        torch.testing.assert_close(cut[name], tensor, rtol=2e-2, atol=3e-4)
+    for one, other in zip(whole, cut, strict=True):
+        for name, tensor in one.state.items():
+            torch.testing.assert_close(other.state[name], tensor, rtol=2e-2, atol=3e-4)
 
 
 def test_the_llm_is_loaded_as_the_recipe_says(engine):

@@ -1,5 +1,6 @@
 """Runs whose updates travel in few bits: sizes, residuals, resuming, refusals."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from safetensors.torch import load_file
 
 from fedcmp.config import parse_recipe, read_dumped
 from fedcmp.errors import UserError
+from fedcmp.federation.client_folder import ClientFolder
+from fedcmp.federation.rounds import Events
 from fedcmp.planning.demand import demand_of
 from fedcmp.planning.preflight import sizes_of
-from fedcmp.simulation.loop import Events
 from fedcmp.simulation.train import train
+from fedcmp.wire.messages import ClientState
 from fedcmp.wire.payload import payload_bytes
 from tests.simulation.runner import last_projector, metrics
 
@@ -72,6 +75,22 @@ def test_bytes_are_those_of_the_encoded_tensors(reference):
     }
 
 
+def client_folder(run: Path, client: int) -> Path:
+    return run / "clients" / f"client-{client}"
+
+
+def state(run: Path, client: int) -> ClientState:
+    """What a client kept last."""
+    folder = client_folder(run, client)
+    last = max(int(path.stem.partition("-")[2]) for path in folder.glob("round-*.safetensors"))
+    return ClientFolder(folder).load(last)
+
+
+def everything_kept(run: Path) -> list[dict[str, torch.Tensor]]:
+    """The server's memory, then every client's."""
+    return [server(run, 3), *(state(run, client).to_tensors()[1] for client in range(3))]
+
+
 def projector(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(sorted((folder / "checkpoints").glob("round-*"))[-1] / "projector.safetensors")
 
@@ -98,9 +117,9 @@ def test_an_interrupted_run_resumes_to_the_same_end(reference, tmp_path, world_c
     for method in METHODS:
         assert last_projector(resumed / method) == last_projector(reference / method)
         assert metrics(resumed / method) == metrics(reference / method)
-        kept, again = server(reference / method, 3), server(resumed / method, 3)
-        assert kept.keys() == again.keys()
-        assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
+        for kept, again in zip(everything_kept(reference / method), everything_kept(resumed / method), strict=True):
+            assert kept.keys() == again.keys()
+            assert all(torch.equal(tensor, again[name]) for name, tensor in kept.items())
 
 
 @pytest.mark.slow  # two workers load their models
@@ -118,19 +137,33 @@ def test_workers_change_nothing_and_cohorts_nothing_but_rounding(reference, tmp_
 
 
 def test_residuals_stay_with_their_clients(reference, tmp_path, world_cache):
-    kept = server(reference / "fedavg", 3)
-    names = {name for name in kept if "/residual." in name}
-    assert names == {
-        f"client_memory.client-{k}/residual.{name}" for k in range(3) for name in projector(reference / "fedavg")
-    }
-    assert all(float(kept[name].abs().max()) > 0 for name in names)
+    trained = projector(reference / "fedavg")
+    for client in range(3):
+        kept = state(reference / "fedavg", client)
+        assert kept.residual.keys() == trained.keys()
+        assert all(float(tensor.abs().max()) > 0 for tensor in kept.residual.values())
     partly = run(tmp_path, world_cache, run={"methods": ["fedavg"]}, federation={"participation": 0.34})
-    before, after = server(partly, 2), server(partly, 3)
-    (present,) = [line["client"] for line in metrics(partly) if line["kind"] == "client" and line["round"] == 3]
-    for name in before:
-        if "/residual." in name and f"client-{present}/" not in name:
-            assert torch.equal(before[name], after[name])  # an absent client's residual waits for it
-    assert any(f"client-{present}/residual." in name for name in after)
+    present = {line["round"]: line["client"] for line in metrics(partly) if line["kind"] == "client"}
+    assert len(present) == 3
+    for client in range(3):
+        rounds = [number for number, who in present.items() if who == client]
+        if rounds:  # an absent client's residual waits for it
+            assert state(partly, client).round == max(rounds)
+        else:
+            assert not client_folder(partly, client).exists()
+
+
+def test_the_servers_checkpoint_holds_nothing_of_a_client(reference):
+    """docs/security.md says that it stays at home."""
+    for method in METHODS:
+        names = {path.name for path in (reference / method / "checkpoints" / "round-0003").iterdir()}
+        assert names == {"projector.safetensors", "server.safetensors", "state.json"}
+        assert not any(
+            word in name for name in server(reference / method, 3) for word in ("client", "residual", "memory")
+        )
+    own = ClientFolder(client_folder(reference / "scaffold", 1)).load(3)
+    assert own.memory["control"].keys() == projector(reference / "scaffold").keys()
+    assert not any("control" in name and "client" in name for name in server(reference / "scaffold", 3))
 
 
 def test_the_plan_has_room_for_residuals(reference):
@@ -140,13 +173,14 @@ def test_the_plan_has_room_for_residuals(reference):
         alone = loaded.model_copy(update={"run": loaded.run.model_copy(update={"methods": [method]})})
         planned = demand_of(alone, sizes_of(alone), on_gpu=False)
         last = sorted((reference / method / "checkpoints").glob("round-*"))[-1]
-        assert 3 * sum(path.stat().st_size for path in last.iterdir()) <= planned.run, method
+        clients = sum(path.stat().st_size for path in (reference / method).glob("clients/*/*"))
+        assert clients + 3 * sum(path.stat().st_size for path in last.iterdir()) <= planned.run, method
         assert planned.wire[method] == metrics(reference / method)[-3]["bytes_sent"]
 
 
 def test_without_feedback_nothing_is_kept(tmp_path, world_cache):
     plain = run(tmp_path, world_cache, run={"methods": ["fedavg"]}, federation={"error_feedback": False})
-    assert not any("residual" in name for name in server(plain, 3))
+    assert not (plain / "clients").exists()
 
 
 def test_a_rounded_broadcast_does_not_round_the_servers_projector(tmp_path, world_cache):
@@ -191,6 +225,9 @@ def test_a_refused_client_goes_on_from_what_it_knew_before(tmp_path, world_cache
     going_on = {"on_bad_update": "drop", "payload": "int8"}
     diverging = {"scenario": {"rate_factors": {"1": 1e30}}, "run": {"methods": [method]}}
     dropped = run(tmp_path, world_cache, federation=going_on, **diverging)
-    kept = server(dropped, 3)
-    assert all(bool(tensor.isfinite().all()) for tensor in kept.values())
-    assert {name.split("/")[0] for name in kept if "/memory." in name} == {f"client_memory.client-{k}" for k in (0, 2)}
+    assert all(bool(tensor.isfinite().all()) for tensor in server(dropped, 3).values())
+    told = json.loads((dropped / "checkpoints" / "round-0003" / "state.json").read_text())["kept"]
+    assert told == {"0": 3, "2": 3}  # client 1 starts with nothing in every round
+    for client in (0, 2):
+        tensors = state(dropped, client).to_tensors()[1]
+        assert all(bool(tensor.isfinite().all()) for tensor in tensors.values())

@@ -14,7 +14,7 @@ from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
-from fedcmp.simulation.engine import initial_projector
+from fedcmp.preparation.loading import initial_trainable
 from fedcmp.simulation.train import train
 from fedcmp.world.export import export_world
 from tests.model.test_architectures import PROMPTS, our_tokens, their_tokens
@@ -97,5 +97,5 @@ def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache, monkeypa
     # a run from any of these files starts where this one ended
     for start in ("alone/mm_projector.bin", "p.safetensors", "out", checkpoint):
         recipe = load_recipe(place / "chat.toml", [f"model.projector_from='{start}'"])
-        begun = initial_projector(recipe, 64, 32).tensors()
+        begun = initial_trainable(recipe, 64, 32).tensors()
         assert all(torch.equal(begun[name], tensor) for name, tensor in projector.tensors().items())

@@ -73,7 +73,7 @@ def test_nothing_is_imported_or_written_unless_asked(tmp_path, world_cache):
 def test_a_finished_runs_curves_can_be_written_again(run, tmp_path, world_cache):
     before = curves(run / "shared-basis")
     done = fedcmp(tmp_path, world_cache, "track", run)
-    assert [line.partition("small/")[2] for line in done.stdout.splitlines()] == METHODS
+    assert [line.partition("small/")[2] for line in done.stdout.splitlines()] == sorted(METHODS)
     assert curves(run / "shared-basis") == before
 
 

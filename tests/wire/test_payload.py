@@ -198,8 +198,8 @@ def test_what_cannot_be_encoded_is_refused():
 def test_the_forms_of_a_recipe():
     usual = forms("float32")
     assert usual.whole
-    assert (usual.update, usual.projector, usual.beside) == ("float32", "float32", "float32")
+    assert (usual.update, usual.state, usual.extra) == ("float32", "float32", "float32")
     small = forms("int8")
-    assert (small.update, small.projector, small.beside, small.whole) == ("int8", "bfloat16", "bfloat16", False)
-    assert forms("int8", "int8").projector == "int8"
+    assert (small.update, small.state, small.extra, small.whole) == ("int8", "bfloat16", "bfloat16", False)
+    assert forms("int8", "int8").state == "int8"
     assert not forms("float32", "bfloat16").whole  # the client's start is not the server's: it sends its update

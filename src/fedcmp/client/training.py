@@ -2,7 +2,8 @@
 
 Only the trainable's tensors (a projector's, say) are trained, by AdamW; its state is fresh at each call unless it is
 handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks may share every batch:
-each computes its samples' part of the loss, gradients are added up, and all take the step that one process would take. Shapes: see cohort.py.
+each computes its samples' part of the loss, gradients are added up, and all take the step that one process would
+take. Shapes: see cohort.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence

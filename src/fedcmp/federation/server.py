@@ -243,7 +243,8 @@ class ServerSide:
         told += f"; refused: {refused[0]}" if refused else ""
         return (
             f"{self._method}, round {now.number}: accepted {len(now.accepted)} of "
-            f"{counted(len(now.clients), 'client')}, federation.min_clients = {self._min_clients}{told}; the round is not closed: resume with --resume"
+            f"{counted(len(now.clients), 'client')}, federation.min_clients = {self._min_clients}{told}; "
+            "the round is not closed: resume with --resume"
         )
 
     def _file(self, client: int) -> Path:

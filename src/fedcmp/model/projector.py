@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedcmp.model.trainable import Kind, Trainable, register_trainable
+from fedcmp.model.trainable import Kind, Shapes, Trainable, register_trainable
 
 Layers = Literal["linear", "mlp"]
 Initialisation = Literal["llava", "normal", "scaled"]
@@ -83,8 +83,17 @@ def _widths(tensors: Mapping[str, Tensor]) -> tuple[int, int]:
     return vision_width, text_width
 
 
-register_trainable("mlp", Kind(partial(Projector, kind="mlp"), _widths))
-register_trainable("linear", Kind(partial(Projector, kind="linear"), _widths))
+def _linear_shapes(vision_width: int, text_width: int) -> Shapes:
+    return {"linear_1.weight": (text_width, vision_width), "linear_1.bias": (text_width,)}
+
+
+def _mlp_shapes(vision_width: int, text_width: int) -> Shapes:
+    second: Shapes = {"linear_2.weight": (text_width, text_width), "linear_2.bias": (text_width,)}
+    return _linear_shapes(vision_width, text_width) | second
+
+
+register_trainable("mlp", Kind(partial(Projector, kind="mlp"), _mlp_shapes, _widths))
+register_trainable("linear", Kind(partial(Projector, kind="linear"), _linear_shapes, _widths))
 
 
 def _initialise(layer: nn.Linear, how: Initialisation, generator: torch.Generator, *, last: bool) -> None:

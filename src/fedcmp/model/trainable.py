@@ -42,16 +42,21 @@ class Trainable(nn.Module):
         return {name: value.detach().clone() for name, value in self.state_dict().items()}
 
 
+Shapes = dict[str, tuple[int, ...]]
+
+
 @dataclass(frozen=True)
 class Kind:
     """One kind of trainable.
 
     Attributes:
         create: makes one; called with vision width, text width, initialisation= and seed=.
+        shapes: vision width and text width -> its tensors' names and shapes, before anything is made.
         widths: its tensors -> vision width and text width.
     """
 
     create: Callable[..., Trainable]
+    shapes: Callable[[int, int], Shapes]
     widths: Callable[[Mapping[str, Tensor]], tuple[int, int]]
 
 
@@ -77,6 +82,11 @@ def trainable_kinds() -> list[str]:
 def create_trainable(kind: str, vision_width: int, text_width: int, *, initialisation: str, seed: int) -> Trainable:
     """Make one with fresh weights; the same seed gives every client the same."""
     return _KINDS[kind].create(vision_width, text_width, initialisation=initialisation, seed=seed)
+
+
+def trainable_shapes(kind: str, vision_width: int, text_width: int) -> Shapes:
+    """Return the names and shapes of a kind's tensors."""
+    return _KINDS[kind].shapes(vision_width, text_width)
 
 
 def trainable_widths(kind: str, tensors: Mapping[str, Tensor]) -> tuple[int, int]:

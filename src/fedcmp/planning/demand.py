@@ -9,6 +9,7 @@ from fedcmp.config import Recipe
 from fedcmp.config.methods import NOT_FEDERATED, Chosen
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.model.sizes import LanguageSize, VisionSize
+from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import needs
 from fedcmp.wire.payload import forms
 
@@ -116,7 +117,7 @@ def demand_of(
     store = None if store_whole is None else max(0, store_whole - stored)
     if vision is None or language is None:
         return Demand(store=store, store_whole=store_whole)
-    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
+    projector = trainable_shapes(recipe.model.projector, vision.width, language.width)
     weights = needs.frozen_bytes(language, item, recipe.model.frozen_precision, native_float8=native_float8)
     memory, worker, frozen, batch, gpu = _memory(recipe, vision, language, sizes, weights, ranks, on_gpu=on_gpu)
     return Demand(
@@ -151,7 +152,7 @@ def _memory(
     batch = max(_training_batch(recipe, vision, language, ranks.size), _judged_batch(recipe, vision, language))
     if in_passing:
         batch += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
-    projector = needs.projector_shapes(recipe.model.projector, vision.width, language.width)
+    projector = trainable_shapes(recipe.model.projector, vision.width, language.width)
     federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
     rules = [recipe.chosen(method) for method in federated]
     canonical = any(rule.objective == "canonical" for rule in rules)
@@ -160,10 +161,7 @@ def _memory(
     # loading goes through the host; the text half of a dual encoder goes again
     loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
     held = loading if on_gpu else frozen + work
-    server = sum(
-        needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis", kept=_kept(recipe, rule, sizes))
-        for rule in rules
-    )
+    server = sum(needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis") for rule in rules)
     apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
     server += apart * needs.APART_COPIES * needs.all_bytes(projector)
     main = needs.PROCESS + needs.MAIN_PAIR * pairs
@@ -184,11 +182,17 @@ def _memory(
     return max(preparing, training), worker, frozen, batch, gpu
 
 
-def _kept(recipe: Recipe, rule: Chosen, sizes: Sizes) -> int:
-    """Projector-shaped tensor sets that are kept for the clients: by the objective, and what rounding lost."""
+def _client_folders(
+    recipe: Recipe, method: str, rule: Chosen | None, sizes: Sizes, projector: dict[str, needs.Shape]
+) -> int:
+    """Bytes of what the clients keep: for the objective, and what rounding lost; without a server, all they learn."""
+    if rule is None:
+        learners = sizes.clients if method == "local" else 1
+        return learners * needs.client_folder_bytes(projector, kept=3)  # the projector and AdamW's two moments
     federation = recipe.federation
     rounded = federation.error_feedback and federation.payload != "float32"
-    return sizes.clients * ((rule.objective in needs.KEEPS_A_PROJECTOR) + rounded)
+    kept = (rule.objective in needs.KEEPS_A_PROJECTOR) + rounded
+    return sizes.clients * needs.client_folder_bytes(projector, kept=kept)
 
 
 def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize, ranks: int) -> int:
@@ -231,10 +235,9 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
             projector,
             learners=sizes.clients if method == "local" else 1,
             canonical=rule is not None and rule.aggregator == "shared-basis",
-            kept=0 if rule is None else _kept(recipe, rule, sizes),
             apart=rule is None,
         )
-        total += 3 * one
+        total += 3 * one + _client_folders(recipe, method, rule, sizes, projector)
     return total
 
 

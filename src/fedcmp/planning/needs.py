@@ -21,8 +21,9 @@ MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
 ENCODED, JUDGED, ASKED = 64, 64, 128  # pictures, captions and questions a pass of the encoder and of the evaluation
 # a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
 LEARNER_COPIES = 10
+CLIENT_STATES = 3  # a client keeps its state of two earlier rounds while it writes the next
 SERVER_COPIES = 8  # float64 sums and memory of one rule
-APART_COPIES = 3  # a learner without a server: its projector and AdamW's two moments
+APART_COPIES = 2  # a learner without a server: what it learned, and the answer that replaces it
 LAUNCHER = 300 * 10**6  # torchrun itself
 CHAT_TOKENS = 256  # around picture and caption: a system prompt, roles, the instruction
 Shape = tuple[int, ...]
@@ -38,14 +39,6 @@ def tensor_bytes(shape: Shape, dtype: str = "float32") -> int:
 def all_bytes(shapes: Mapping[str, Shape], dtype: str = "float32") -> int:
     """Bytes of named tensors."""
     return sum(tensor_bytes(shape, dtype) for shape in shapes.values())
-
-
-def projector_shapes(kind: str, vision_width: int, text_width: int) -> dict[str, Shape]:
-    """Tensor name -> shape of a projector, "linear" or "mlp"."""
-    shapes: dict[str, Shape] = {"linear_1.weight": (text_width, vision_width), "linear_1.bias": (text_width,)}
-    if kind == "mlp":
-        shapes |= {"linear_2.weight": (text_width, text_width), "linear_2.bias": (text_width,)}
-    return shapes
 
 
 @dataclass(frozen=True)
@@ -79,7 +72,7 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
         beside_up += one
     if chosen.objective == "canonical":
         beside_up += [*_canonical(projector), *_grams(projector)]
-    if chosen.aggregator == "fedcmp":
+    if chosen.aggregator == "shared-basis":
         beside_down += _grams(projector)
     if chosen.objective == "scaffold":
         beside_up += one
@@ -159,24 +152,28 @@ def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
     return LEARNER_COPIES * all_bytes(projector) + 3 * grams
 
 
-def server_bytes(projector: Mapping[str, Shape], *, canonical: bool, kept: int) -> int:
-    """One rule's sums and memory in float64, and `kept` float32 projectors of clients."""
+def server_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
+    """One rule's sums and memory in float64."""
     grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
-    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams + kept * all_bytes(projector)
+    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams
 
 
-def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, kept: int, apart: bool) -> int:
-    """One checkpoint, at the most: projectors with their optimisers (methods without a server), or rule and memories.
+def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, apart: bool) -> int:
+    """One checkpoint, at the most: the trained tensors, and what the rule remembers.
 
     Args:
         projector: tensor name -> shape.
         learners: whose projectors are kept: 1 with a server.
         canonical: whether the rule keeps its space.
-        kept: projectors that the objective remembers.
-        apart: whether the learners have no server, and keep AdamW's two moments.
+        apart: whether the learners have no server, hence no rule.
     """
     one = all_bytes(projector)
     if apart:
-        return learners * 3 * one
+        return learners * one
     grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
-    return one + 2 * all_bytes(projector, "float64") + 2 * grams + kept * one
+    return one + 2 * all_bytes(projector, "float64") + 2 * grams
+
+
+def client_folder_bytes(projector: Mapping[str, Shape], *, kept: int) -> int:
+    """What one client keeps of `kept` projector-shaped sets of tensors: of its last rounds (client_folder.py)."""
+    return CLIENT_STATES * kept * all_bytes(projector)

@@ -25,9 +25,9 @@ from fedcmp.finished.evaluate import run_recipe
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
+from fedcmp.preparation.loading import new_trainable
 from fedcmp.report.study import write_study_report
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.engine import new_projector
 from fedcmp.simulation.train import train
 from fedcmp.study.recipe import load_study
 from fedcmp.study.runner import Study
@@ -58,7 +58,7 @@ def test_answer_by_answer_equal_to_our_own_suites(run, tmp_path, world_cache):
     chosen = [BENCHMARKS[name] for name in written]
     benchmark_folder(run, Settings(probe(None), tmp_path / "data", tmp_path, chosen, insisted=True), print)
     encoder, language = VisionEncoder("world"), LanguageModel("world")
-    projector = new_projector(run_recipe(run), encoder.width, language.width)
+    projector = new_trainable(run_recipe(run), encoder.width, language.width)
     projector.load_state_dict(RunFolder(run).last().projectors["global"])
     suites = prepare_suites("test", encoder, language, world_cache, names=list(written), feature_dtype="float32")
     compared = compare_answers(VLM(language, projector), suites, written, run / "benchmarks")

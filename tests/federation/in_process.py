@@ -1,0 +1,70 @@
+"""A second transport for the rounds, without processes: it reorders, delays, duplicates and drops replies."""
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fedcmp.federation.client_folder import ClientFolder
+from fedcmp.federation.learner import Work
+from fedcmp.simulation.engine import Engine
+from fedcmp.wire.messages import Assignment, Reply
+
+
+@dataclass
+class Unruly:
+    """Clients of one engine, one after the other, behind a network that does what networks do.
+
+    Attributes:
+        engine: model and pairs.
+        folders: where the clients keep their states.
+        seed: of what goes wrong.
+        reorder: replies of a round come in any order.
+        duplicate: some replies come twice.
+        late: some replies of a round come once more in the next round.
+        lost: (round, client) whose reply never comes.
+    """
+
+    engine: Engine
+    folders: Path
+    seed: int = 0
+    reorder: bool = False
+    duplicate: bool = False
+    late: bool = False
+    lost: frozenset[tuple[int, int]] = frozenset()
+    order: list[list[int]] = field(default_factory=list)
+    _old: list[Reply] = field(default_factory=list)
+
+    def exchange(self, assignments: Mapping[int, Assignment], *, until: float | None) -> Iterator[Reply]:
+        del until
+        draw = random.Random(f"{self.seed} {next(iter(assignments.values())).round}")
+        replies = []
+        for client, assignment in assignments.items():
+            folder = ClientFolder(self.folders / f"client-{client}")
+            (reply,) = self.engine.client_side.carry_out([Work(client, assignment, folder)])
+            if (assignment.round, client) not in self.lost:
+                header, tensors = reply.to_tensors()  # as through a wire
+                replies.append(Reply.from_tensors(header, tensors))
+        if self.duplicate:
+            replies += draw.sample(replies, len(replies) // 2)
+        if self.late:
+            replies, self._old = replies + self._old, list(replies)
+        if self.reorder:
+            draw.shuffle(replies)
+        self.order.append([reply.client for reply in replies])
+        yield from replies
+
+
+class Judgeless:
+    """A judge that measures nothing."""
+
+    def references(self, initial: object) -> list[dict[str, object]]:
+        del initial
+        return []
+
+    def evaluations(self, states: object, round_number: int, *, last: bool) -> list[dict[str, object]]:
+        del states, last
+        return [{"kind": "evaluation", "round": round_number}]
+
+    def samples(self, states: object) -> None:
+        del states

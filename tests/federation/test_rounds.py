@@ -1,0 +1,130 @@
+"""The rounds through a transport that misbehaves: the same bits, whatever the order in which replies come."""
+
+import shutil
+
+import pytest
+
+from fedcmp.config import dump_recipe
+from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.errors import UserError
+from fedcmp.federation.apart import Apart
+from fedcmp.federation.rounds import Events, Rounds
+from fedcmp.federation.server import ServerSide
+from fedcmp.runs.folder import RunFolder
+from tests.federation.in_process import Judgeless, Unruly
+
+METHODS = ["fedavg", "shared-basis", "moon", "scaffold", "knots-ties", "local", "centralized"]
+
+
+class StopAfter(Events):
+    def __init__(self, number):
+        self.number = number
+
+    def round_done(self, method, round_number, rounds, evaluation):
+        if round_number == self.number:
+            raise InterruptedError
+
+
+def run(engine, place, method, *, resume=False, events=None, federation=None, **unruly):
+    """All rounds of one method; the run's folder, and the transport."""
+    recipe = engine.recipe
+    if federation:
+        recipe = recipe.model_copy(update={"federation": recipe.federation.model_copy(update=federation)})
+    initial, names = engine.vlm.trainable.tensors(), engine.data.manifest.names
+    folder = RunFolder(place / "run")
+    if not folder.begun:
+        folder.begin(dump_recipe(recipe))
+    if method in NOT_FEDERATED:
+        side = Apart(method, recipe, names, initial)
+    else:
+        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting")
+    transport = Unruly(engine, place / "clients", **unruly)
+    rounds = Rounds(method, recipe, side, transport, Judgeless(), folder, first_lines=[], events=events or Events())
+    rounds.run(resume=resume, references=False)
+    return folder, transport
+
+
+def outcome(folder):
+    """Everything that a run leaves behind, times excepted."""
+    last = folder.last()
+    tensors = {f"{who}/{name}": t for who, own in last.projectors.items() for name, t in own.items()} | last.server
+    state = {key: value for key, value in last.state.items() if key != "metrics_bytes"}
+    lines = [{key: value for key, value in line.items() if key != "seconds"} for line in folder.lines()]
+    return {name: (str(t.dtype), t.tolist()) for name, t in tensors.items()}, state, lines
+
+
+@pytest.fixture(scope="module")
+def orderly(engine, tmp_path_factory):
+    """method -> the outcome of a run in which nothing goes wrong."""
+    return {m: outcome(run(engine, tmp_path_factory.mktemp(f"orderly-{m}"), m)[0]) for m in METHODS}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_order_and_repetition_change_nothing(engine, orderly, tmp_path, method):
+    folder, transport = run(engine, tmp_path, method, seed=1, reorder=True, duplicate=True, late=True)
+    assert outcome(folder) == orderly[method]
+    if method != "centralized":
+        assert any(order != sorted(order) for order in transport.order)
+        assert any(len(order) > len(set(order)) for order in transport.order)
+    assert not (tmp_path / "run" / "waiting").exists()
+
+
+@pytest.mark.parametrize("method", ["moon", "scaffold", "shared-basis", "local"])
+def test_a_stopped_run_resumes_to_the_same_bits(engine, orderly, tmp_path, method):
+    """Server and clients together: the server from its checkpoint, the clients from their own folders."""
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, method, events=StopAfter(2))
+    folder, _ = run(engine, tmp_path, method, resume=True, reorder=True)
+    assert outcome(folder) == orderly[method]
+
+
+def test_a_round_that_was_half_done_is_done_again(engine, orderly, tmp_path):
+    """Clients may be a round ahead of a server that was killed: they continue from the round that it names."""
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, "scaffold", events=StopAfter(3))
+    newest = tmp_path / "run" / "checkpoints" / "round-0003"
+    shutil.rmtree(newest)
+    folder, _ = run(engine, tmp_path, "scaffold", resume=True)
+    assert outcome(folder) == orderly["scaffold"]
+
+
+def test_clients_that_lost_their_state_are_named(engine, tmp_path):
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, "scaffold", events=StopAfter(1))
+    shutil.rmtree(tmp_path / "clients" / "client-2")
+    with pytest.raises(UserError, match=r"client-2/round-0001.*client's state of round 1"):
+        run(engine, tmp_path, "scaffold", resume=True)
+
+
+def test_a_client_that_never_replies_is_left_out_and_named(engine, tmp_path):
+    lost = frozenset({(2, 0), (2, 3)})
+    folder, _ = run(engine, tmp_path, "scaffold", lost=lost, reorder=True)
+    rounds = {line["round"]: line for line in folder.lines() if line["kind"] == "round"}
+    assert rounds[2]["missing"] == ["client-0", "client-3"]
+    assert "missing" not in rounds[1]
+    trained = [(line["round"], line["client"]) for line in folder.lines() if line["kind"] == "client"]
+    assert trained == [(r, k) for r in (1, 2, 3) for k in range(5) if (r, k) not in lost]
+    assert folder.last().state["kept"] == dict.fromkeys(map(str, range(5)), 3)
+    again, _ = run(engine, tmp_path / "again", "scaffold", lost=lost)
+    assert outcome(folder) == outcome(again)
+
+
+def test_a_lost_reply_is_as_if_its_client_had_been_absent(engine, tmp_path):
+    """It continues from the state that the server knows of, not from the one that it wrote in vain."""
+    folder, _ = run(engine, tmp_path, "moon", lost=frozenset({(2, 1), (3, 1)}))
+    assert folder.last().state["kept"]["1"] == 1
+
+
+def test_too_few_replies_end_the_run_and_it_resumes(engine, orderly, tmp_path):
+    lost = frozenset((2, client) for client in (0, 1, 2))
+    with pytest.raises(
+        UserError, match=r"fedavg, round 2: accepted 2 of 5 clients, federation\.min_clients = 3; no re"
+    ):
+        run(engine, tmp_path, "fedavg", lost=lost, federation={"min_clients": 3})
+    folder, _ = run(engine, tmp_path, "fedavg", resume=True, federation={"min_clients": 3})
+    assert outcome(folder) == orderly["fedavg"]
+
+
+def test_a_learner_without_a_server_cannot_be_missing(engine, tmp_path):
+    with pytest.raises(UserError, match="local, round 1: no reply from learner 3"):
+        run(engine, tmp_path, "local", lost=frozenset({(1, 3)}))
