@@ -24,11 +24,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result
 from flwr.simulation import run_simulation
+from peer_work import work_of
 from torch import Tensor
 
-from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.parts import Part
-from fedcmp.client.schedule import Schedule
 from fedcmp.client.training import train_part
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.simulation.engine import Engine
@@ -53,15 +51,6 @@ def train(message: Message, context: Context) -> Message:
     metrics = {"num-examples": update.num_examples, "alignment-error": update.alignment_error}
     content = RecordDict({"arrays": ArrayRecord(update.state), "metrics": MetricRecord(metrics)})
     return Message(content=content, reply_to=message)
-
-
-def work_of(engine: Engine, client: int, round_index: int) -> tuple[Part, Optimisation]:
-    """What our own loop gives that client in that round."""
-    training, batches = engine.recipe.training, engine.batches(client)
-    schedule = Schedule(training.learning_rate, training.warmup_ratio, training.schedule)
-    rates = schedule.rates([len(part) for part in batches], round_index)
-    settings = Optimisation(training.beta_1, training.beta_2, training.weight_decay, training.max_gradient_norm)
-    return Part(batches[round_index], rates, engine.data.manifest.swapped), settings
 
 
 class OfAll(FedAvg):

@@ -25,7 +25,7 @@ from fedcmp.evaluation.lmms.suite import Settings
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 from fedcmp.evaluation.suites import prepare_suites
 from fedcmp.finished.benchmarks import benchmark_folder
-from fedcmp.finished.evaluate import run_recipe
+from fedcmp.finished.opening import run_recipe
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM

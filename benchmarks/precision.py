@@ -24,7 +24,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
 from fedcmp.config import Recipe, parse_recipe
 from fedcmp.files import write_whole
-from fedcmp.finished.evaluate import judge
+from fedcmp.finished.evaluate import evaluate_run
 from fedcmp.simulation.train import train
 
 METHODS = {"fedavg": 0.005, "shared-basis": 0.005}  # the best rates of the study's tuning at this size
@@ -66,7 +66,7 @@ def run(seed: int, precision: str, captions: int, folder: Path, workers: int) ->
     for method in METHODS:
         out[method] = {}
         for judged_with in dict.fromkeys((precision, "same")):
-            found = judge(place / method, [f"model.frozen_precision={judged_with}"], progress=quiet)["global"]
+            found = evaluate_run(place / method, [f"model.frozen_precision={judged_with}"], progress=quiet)["global"]
             out[method][judged_with] = {key: round(found[key], 6) for key in FIGURES}
     return out | {"seconds": round(seconds, 1)}
 

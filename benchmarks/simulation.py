@@ -1,7 +1,8 @@
-"""Simulation speed: rounds a second of ours, with and without shared batches, and of Flower's simulation on Ray.
+"""Simulation speed: our rounds per second over training alone, with shared batches, and over Flower's on Ray.
 
     python benchmarks/simulation.py [--repeats 3] [--out results/simulation.txt]
-    python benchmarks/simulation.py --quick         ours alone, a few rounds: a smoke run without Ray
+    python benchmarks/simulation.py --without-flower    ours and the limit, for which Ray need not be installed
+    python benchmarks/simulation.py --quick             ours and the limit, a few rounds: a smoke run
 
 A round: K clients train one projector each on so many captions of the embedded world (batches of 16), FedAvg merges
 them. On both sides the same pairs, batches and rates, two processes with one torch thread each, float32, frozen
@@ -11,14 +12,20 @@ every round written and synced, which Flower does not do. Timed from a round's e
 warm-up: starting Ray or workers and loading models counts for neither. Every way of running takes its turn in each
 repetition; given are the best of the repetitions and (in brackets) the median, and ratios of both. The final projectors
 must be equal up to rounding: their largest distance is printed, as a share of how far training moved the projector.
+
+The limit is the same steps in a bare loop by the same number of processes (training_limit.py): what rounds of any kind
+cannot surpass. Goal: at least .9 of it with one client per batch. Then, for 5 to 5,000 clients that share one set of
+pairs, the largest resident memory of the run's own process and of its largest worker: flat.
 """
 
 import argparse
 import importlib.metadata
 import importlib.util
+import json
 import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -32,7 +39,9 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ |= {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "TOKENIZERS_PARALLELISM": "false"}
 
 import torch
+from memory import high_water, peaks_of_children
 from torch import Tensor
+from training_limit import limit
 
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
 from fedcmp.federation.rounds import Events
@@ -47,6 +56,8 @@ Tensors = dict[str, Tensor]
 INSTALL = ".venv/bin/python -m pip install --constraint constraints.txt --editable '.[benchmarks]'"
 BATCH_SIZE, WARM_UP, PROCESSES = 16, 2, 2
 FEW = 5  # clients a batch whose activations still fit a core's cache
+LIMIT = f"training alone, {PROCESSES} processes"
+GOAL = 0.9  # of the limit
 FLOWER = f"Flower on Ray, {PROCESSES} actors"
 ROUNDING = 1e-2  # of the projector's movement: as much as a learning rate 0.1 % higher changes
 
@@ -63,7 +74,7 @@ class Size:
         clients: K.
         captions: of a client in a round.
         rounds: that are timed.
-        goal: how many times faster than Flower; None: no goal.
+        flower: whether Flower runs it too.
         speeds: way of running -> rounds a second, one figure a repetition.
         projectors: way of running -> final projector.
     """
@@ -71,7 +82,7 @@ class Size:
     clients: int
     captions: int
     rounds: int
-    goal: float | None = None
+    flower: bool = True
     speeds: dict[str, list[float]] = field(default_factory=dict)
     projectors: dict[str, Tensors] = field(default_factory=dict)
 
@@ -90,6 +101,11 @@ class Size:
                 found[name] = workers, cohort
         return found
 
+    def add_limit(self, seconds: list[float]) -> None:
+        """Take up one repetition of training alone: the seconds of all its rounds."""
+        timed = seconds[WARM_UP : WARM_UP + self.rounds]
+        self.speeds.setdefault(LIMIT, []).append(self.rounds / sum(timed))
+
     def add(self, way: str, ends: list[float], projector: Tensors) -> None:
         """Take up one repetition: when its rounds ended and what came of it."""
         seconds = ends[WARM_UP + self.rounds - 1] - ends[WARM_UP - 1]
@@ -102,7 +118,8 @@ class Size:
         return f"{best:.2f}x ({middle(self.speeds[way]) / middle(self.speeds[peer]):.2f}x)"
 
 
-SIZES = [Size(5, 32, 15, goal=3.0), Size(50, 32, 4, goal=5.0), Size(5, 320, 4)]
+SIZES = [Size(5, 32, 15), Size(50, 32, 4), Size(5, 320, 4), Size(500, 32, 1, flower=False)]
+MEMORY_CLIENTS, MEMORY_PAIRS = (5, 50, 500, 5000), 10_000
 
 
 class Clock(Events):
@@ -163,7 +180,9 @@ def measure(size: Size, folder: Path, *, repeats: int, with_flower: bool, tell: 
             tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {way}")
             own = recipe_for(size, folder, workers=workers, cohort=cohort)
             size.add(way, *run_ours(own, prepared, data, initial, size.captions))
-        if with_flower:
+        tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {LIMIT}")
+        size.add_limit(limit(recipe_file, prepared, processes=PROCESSES))
+        if with_flower and size.flower:
             from flower_peer import run as run_flower
 
             tell(f"K = {size.clients}, {size.captions} captions, repetition {repetition + 1} of {repeats}: {FLOWER}")
@@ -183,19 +202,23 @@ def report(size: Size, initial: Tensors) -> list[str]:
         SystemExit: two ways ended with different projectors.
     """
     head = f"K = {size.clients}, {size.captions} captions a client and round, {size.rounds} rounds a repetition"
-    lines = [head, f"  {'':40}{'rounds/s':>17}{'captions/s':>13}{'over one by one':>18}{'over Flower':>18}"]
+    lines = [
+        head,
+        f"  {'':40}{'rounds/s':>17}{'captions/s':>13}{'over one by one':>18}{'over the limit':>18}{'over Flower':>18}",
+    ]
     alone = {workers: way for way, (workers, cohort) in size.ways().items() if cohort == 1}
     for way, speeds in size.speeds.items():
         workers, cohort = size.ways().get(way, (0, 0))
         cells = [f"{max(speeds):.3f} ({statistics.median(speeds):.3f})".rjust(17)]
         cells.append(f"{max(speeds) * size.clients * size.captions:13.0f}")
         cells.append((size.ratio(way, alone[workers]) if cohort > 1 else "").rjust(18))
+        cells.append((size.ratio(way, LIMIT) if cohort else "").rjust(18))
         cells.append((size.ratio(way, FLOWER) if cohort and FLOWER in size.speeds else "").rjust(18))
         lines.append(f"  {way:40}{''.join(cells)}".rstrip())
-    if size.goal is not None and FLOWER in size.speeds:
-        best = max(size.ways(), key=lambda way: max(size.speeds[way]))
-        verdict = "met" if max(size.speeds[best]) >= size.goal * max(size.speeds[FLOWER]) else "not met"
-        lines.append(f"  goal {size.goal:g}x over Flower: {verdict}, best: {best}")
+    share = max(size.speeds[alone[PROCESSES]]) / max(size.speeds[LIMIT])
+    lines.append(
+        f"  goal {GOAL:g} of the limit, one client per batch: {'met' if share >= GOAL else 'not met'} ({share:.3f})"
+    )
     reference = size.projectors[alone[PROCESSES]]
     moved = distance(reference, initial)
     apart = {way: distance(projector, reference) / moved for way, projector in size.projectors.items()}
@@ -207,6 +230,49 @@ def report(size: Size, initial: Tensors) -> list[str]:
     return lines
 
 
+def memory(clients: int, folder: Path) -> dict[str, float]:
+    """Two rounds of so many clients in a process of its own: MiB of the run's process and of its largest worker."""
+    child = [sys.executable, str(Path(__file__).resolve()), "--memory-of", str(clients), "--folder", str(folder)]
+    done = subprocess.run(child, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure_memory(clients: int, folder: Path) -> None:
+    """The child's side of `memory`."""
+    size = Size(clients, MEMORY_PAIRS // (2 * clients), 0)
+    recipe = recipe_for(size, folder, workers=PROCESSES)
+    federation = recipe.federation.model_copy(update={"rounds": 2})
+    data_section = recipe.data.model_copy(update={"num_pairs": MEMORY_PAIRS})
+    recipe = recipe.model_copy(update={"federation": federation, "data": data_section})
+    prepared = folder / f"memory-{clients}" / "prepared"
+    data = prepare(recipe, prepared, quiet)
+    initial = new_trainable(recipe, data.vision_width, TextFormat(recipe.model.language).width).tensors()
+    place = RunFolder(folder / f"memory-{clients}" / "run")
+    place.begin(dump_recipe(recipe))
+    with Pool(recipe, prepared) as pool:
+        before = high_water()
+        method_run("fedavg", recipe, data, initial, pool, place, prepared, Events()).run(resume=False, references=False)
+        workers = max(peaks_of_children())
+    print(json.dumps({"run": high_water(), "before": before, "worker": workers}))
+
+
+def memory_lines(folder: Path, tell: Callable[[str], None]) -> list[str]:
+    """The table of memory by number of clients."""
+    lines = [f"memory: two rounds of FedAvg over {MEMORY_PAIRS:,} pairs, MiB at the most"]
+    lines.append(f"  {'clients':>8}{'the run':>10}{'a worker':>10}")
+    peaks = {}
+    for clients in MEMORY_CLIENTS:
+        tell(f"memory of {clients} clients")
+        found = peaks[clients] = memory(clients, folder)
+        lines.append(f"  {clients:>8,}{found['run']:10.0f}{found['worker']:10.0f}")
+    first, last = peaks[MEMORY_CLIENTS[0]], peaks[MEMORY_CLIENTS[-1]]
+    ratios = f"the run {last['run'] / first['run']:.2f}x, a worker {last['worker'] / first['worker']:.2f}x"
+    return [*lines, f"  {MEMORY_CLIENTS[-1]:,} clients over {MEMORY_CLIENTS[0]}: {ratios}"]
+
+
 def versions(*names: str) -> str:
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
 
@@ -215,19 +281,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--out", type=Path, default=None, help="a text file for what is printed")
-    parser.add_argument("--quick", action="store_true", help="ours alone, five clients, three timed rounds")
+    parser.add_argument("--without-flower", action="store_true", help="ours and the limit alone")
+    parser.add_argument("--quick", action="store_true", help="ours and the limit, five clients, three timed rounds")
+    parser.add_argument("--memory-of", type=int, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, default=None, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.memory_of is not None:
+        torch.set_num_threads(1)
+        measure_memory(options.memory_of, options.folder)
+        return
     if options.repeats < 1:
         parser.error("--repeats: must be at least 1")
-    with_flower = not options.quick
+    with_flower = not options.quick and not options.without_flower
     if with_flower and not all(importlib.util.find_spec(name) for name in ("flwr", "ray")):
-        parser.exit(2, f"Flower's simulation is not installed: {INSTALL} (or --quick: ours alone)\n")
+        parser.exit(2, f"Flower's simulation is not installed: {INSTALL} (or --without-flower)\n")
     torch.set_num_threads(1)
 
     def tell(what: str) -> None:
         print(what, file=sys.stderr, flush=True)
 
-    sizes, repeats = (SIZES, options.repeats) if with_flower else ([Size(5, 32, 3)], 1)
+    sizes, repeats = ([Size(5, 32, 3)], 1) if options.quick else (SIZES, options.repeats)
     lines = [versions("fedcmp", "torch", *(("flwr", "ray") if with_flower else ())) + f"; {os.cpu_count()} cores"]
     lines.append(f"best (median) of {repeats} repetitions; batches of {BATCH_SIZE}, FedAvg, nothing is evaluated")
     print(*lines, sep="\n", flush=True)
@@ -235,6 +308,10 @@ def main() -> None:
         for size in sizes:
             initial = measure(size, Path(name), repeats=repeats, with_flower=with_flower, tell=tell)
             found = report(size, initial)
+            print(*found, sep="\n", flush=True)
+            lines += found
+        if not options.quick:
+            found = memory_lines(Path(name), tell)
             print(*found, sep="\n", flush=True)
             lines += found
     if options.out is not None:

@@ -55,8 +55,8 @@ class Unruly:
         yield from replies
 
 
-class Judgeless:
-    """A judge that measures nothing."""
+class Unmeasured:
+    """An evaluator that measures nothing."""
 
     def references(self, initial: object) -> list[dict[str, object]]:
         del initial

@@ -11,7 +11,7 @@ from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.federation.server import ServerSide
 from fedcmp.runs.folder import RunFolder
-from tests.federation.in_process import Judgeless, Unruly
+from tests.federation.in_process import Unmeasured, Unruly
 
 METHODS = ["fedavg", "shared-basis", "moon", "scaffold", "knots-ties", "local", "centralized"]
 
@@ -39,7 +39,7 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, **
     else:
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting")
     transport = Unruly(engine, place / "clients", **unruly)
-    rounds = Rounds(method, recipe, side, transport, Judgeless(), folder, first_lines=[], events=events or Events())
+    rounds = Rounds(method, recipe, side, transport, Unmeasured(), folder, first_lines=[], events=events or Events())
     rounds.run(resume=resume, references=False)
     return folder, transport
 

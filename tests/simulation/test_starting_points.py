@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from fedcmp.config import load_recipe
 from fedcmp.errors import UserError
-from fedcmp.finished.evaluate import export_projector, export_run
+from fedcmp.finished.export import export_projector, export_run
 from fedcmp.model.export import export_llava
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector

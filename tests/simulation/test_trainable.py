@@ -6,7 +6,8 @@ import torch
 from fedcmp.config import parse_recipe
 from fedcmp.errors import UserError
 from fedcmp.federation.rounds import Events
-from fedcmp.finished.evaluate import export_run, judge
+from fedcmp.finished.evaluate import evaluate_run
+from fedcmp.finished.export import export_run
 from fedcmp.model.trainable import create_trainable, trainable_shapes
 from fedcmp.planning.demand import demand_of
 from fedcmp.planning.preflight import sizes_of
@@ -81,7 +82,7 @@ def test_it_resumes_to_the_same_bits(run, tmp_path, world_cache):
 
 
 def test_it_is_judged_again_and_what_llava_cannot_hold_is_refused(run, tmp_path):
-    figures = judge(run / "fedavg", None, progress=silent)
+    figures = evaluate_run(run / "fedavg", None, progress=silent)
     last = [line for line in metrics(run / "fedavg") if line["kind"] == "evaluation"][-1]
     assert figures["global"]["caption_loss"] == pytest.approx(last["caption_loss"], abs=1e-4)
     with pytest.raises(UserError, match="no place for a trained prompt token"):

@@ -121,10 +121,10 @@ def evaluate_command(
 
 def _judge_again(run: Path, option: list[str] | None) -> None:
     from fedcmp.cli.progress import Display
-    from fedcmp.finished.evaluate import judge
+    from fedcmp.finished.evaluate import evaluate_run
 
     with Display(None) as display:
-        result = judge(run, option, progress=display.preparing)
+        result = evaluate_run(run, option, progress=display.preparing)
     typer.echo(json.dumps(result, indent=2))
 
 

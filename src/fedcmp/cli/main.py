@@ -169,7 +169,7 @@ def export_command(
 
     Example: fedcmp export runs/demo/shared-basis exported/
     """
-    from fedcmp.finished.evaluate import export_projector, export_run
+    from fedcmp.finished.export import export_projector, export_run
 
     if projector_only:
         typer.echo(f"exported: {export_projector(run, out, naming=naming, client=client)}")

@@ -1,8 +1,8 @@
-"""All rounds of one method: sample, send, collect, close, judge, save, log.
+"""All rounds of one method: sample, send, collect, close, evaluate, save, log.
 
 What differs from place to place is handed in: a server side (server.py, or apart.py for learners without one), a
-transport that carries assignments to clients and replies back, and a judge. A simulation and a deployment run this very
-loop.
+transport that carries assignments to clients and replies back, and an evaluator. A simulation and a deployment run
+this very loop.
 """
 
 import logging
@@ -34,7 +34,7 @@ class Transport(Protocol):
         """
 
 
-class Judge(Protocol):
+class Evaluator(Protocol):
     """How good the trained tensors are, and what they let the model say."""
 
     def references(self, initial: Tensors) -> list[Line]:
@@ -99,7 +99,7 @@ class Rounds:
         recipe: rounds, deadline, how often it is judged.
         side: the server, or none (apart.py).
         transport: carries assignments and replies.
-        judge: judges what was learned.
+        evaluator: measures what was learned.
         folder: where the run is kept.
         first_lines: records that come first in metrics.jsonl.
         events: receives progress.
@@ -111,14 +111,14 @@ class Rounds:
         recipe: Recipe,
         side: Side,
         transport: Transport,
-        judge: Judge,
+        evaluator: Evaluator,
         folder: RunFolder,
         *,
         first_lines: list[Line],
         events: Events,
     ) -> None:
         self.method, self.side = method, side
-        self._recipe, self._transport, self._judge, self._folder = recipe, transport, judge, folder
+        self._recipe, self._transport, self._evaluator, self._folder = recipe, transport, evaluator, folder
         self._first_lines, self._events = first_lines, events
 
     def run(self, *, resume: bool, references: bool = True) -> None:
@@ -135,7 +135,7 @@ class Rounds:
             return
         checkpoint = self._folder.resume() if resume else None
         if checkpoint is None:
-            judged = self._judge.references(next(iter(self.side.states.values()))) if references else []
+            judged = self._evaluator.references(next(iter(self.side.states.values()))) if references else []
             self._folder.log([*self._first_lines, *judged])
         else:
             self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
@@ -144,14 +144,14 @@ class Rounds:
             lines = self._round(number)
             evaluation = None
             if number % self._recipe.evaluation.every == 0 or number == rounds:
-                evaluations = self._judge.evaluations(self.side.states, number, last=number == rounds)
+                evaluations = self._evaluator.evaluations(self.side.states, number, last=number == rounds)
                 lines += evaluations
                 evaluation = evaluations[0]
             self._folder.log(lines)
             known = {"method": self.method} | self.side.known()
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
             self._events.round_done(self.method, number, rounds, evaluation)
-        self._judge.samples(self.side.states)
+        self._evaluator.samples(self.side.states)
         self._folder.log([{"kind": "finished", "seconds": self._seconds()}])
 
     def _round(self, number: int) -> list[Line]:

@@ -19,7 +19,7 @@ from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.participation import participants
-from fedcmp.wire.files import read_message, write_message
+from fedcmp.wire.files import park_message, read_message
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import decode, encode, forms, moved
@@ -141,7 +141,7 @@ class ServerSide:
             self._fold_waiting()
         else:
             self._waiting.mkdir(parents=True, exist_ok=True)
-            write_message(self._file(reply.client), *reply.to_tensors())
+            park_message(self._file(reply.client), *reply.to_tensors())
             now.waiting.add(reply.client)
         return ""
 

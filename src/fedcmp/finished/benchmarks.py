@@ -13,7 +13,8 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import LMMS_EVAL, prompts_named
 from fedcmp.evaluation.lmms.models import exported_model, is_llava_folder
 from fedcmp.evaluation.lmms.suite import AskedModel, Outcome, Say, Settings, ask_benchmarks
-from fedcmp.finished.evaluate import export_run, run_recipe
+from fedcmp.finished.export import export_run
+from fedcmp.finished.opening import run_recipe
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import Checkpoint, RunFolder, check_folder
 

@@ -18,8 +18,8 @@ from fedcmp.errors import UserError
 from fedcmp.model.compiled import CompiledBlocks
 from fedcmp.model.float8 import use_float8_linears
 from fedcmp.model.frozen_linear import use_frozen_linears
+from fedcmp.model.half_precision import use_float32_attention
 from fedcmp.model.locations import device_of, dtype_of
-from fedcmp.model.precision import use_float32_attention
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.model.row_losses import row_losses
 from fedcmp.model.text_format import KEY, PromptFormat, TextFormat

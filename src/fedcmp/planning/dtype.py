@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from fedcmp.config import Recipe, read_dumped
-from fedcmp.model.precision import prefers_bfloat16, step_seconds
+from fedcmp.model.half_precision import prefers_bfloat16, step_seconds
 from fedcmp.preparation.loading import load_language
 
 

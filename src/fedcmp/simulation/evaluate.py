@@ -17,8 +17,8 @@ EVALUATION_CHUNK = 256
 Line = dict[str, Any]
 
 
-class PoolJudge:
-    """Judges with the pool's workers (federation.rounds.Judge).
+class PoolEvaluator:
+    """Measures with the pool's workers (federation.rounds.Evaluator).
 
     Args:
         method: its name, under which a global model's captions are shown.

@@ -1,4 +1,4 @@
-"""One method of a simulated run: the rounds of federation/ with the pool as transport and judge."""
+"""One method of a simulated run: the rounds of federation/ with the pool as transport and evaluator."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from fedcmp.federation.rounds import Events, Rounds, Side
 from fedcmp.federation.server import ServerSide
 from fedcmp.preparation.loading import Prepared
 from fedcmp.runs.folder import RunFolder
-from fedcmp.simulation.evaluate import PoolJudge
+from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.transport import PoolTransport
 from fedcmp.wire.messages import Reply
@@ -59,7 +59,7 @@ def method_run(
         recipe,
         side,
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
-        PoolJudge(method, recipe, data, pool, folder.path, prepared, suites=suites),
+        PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
         first_lines=data.data_lines,
         events=events,

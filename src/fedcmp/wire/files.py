@@ -16,7 +16,17 @@ _KEY = "fedcmp"
 
 def write_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write one file; on disk when this returns."""
-    write_whole(path, save(apart(tensors), metadata={_KEY: json.dumps(header)}))
+    write_whole(path, _content(header, tensors))
+
+
+def park_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write one file that this very process reads again: it need not outlive a power failure."""
+    path.write_bytes(_content(header, tensors))
+
+
+def _content(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
+    content: bytes = save(apart(tensors), metadata={_KEY: json.dumps(header)})
+    return content
 
 
 def read_message(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

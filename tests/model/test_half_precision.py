@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from fedcmp.model.half_precision import ATTENTION, prefers_bfloat16, step_seconds
 from fedcmp.model.language import LanguageModel
-from fedcmp.model.precision import ATTENTION, prefers_bfloat16, step_seconds
 
 
 def captions(count=4, length=9):

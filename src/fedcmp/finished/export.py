@@ -1,0 +1,89 @@
+"""A run's model is exported: as a LLaVA folder with a model card, or its projector alone."""
+
+from pathlib import Path
+
+from fedcmp.config import Recipe
+from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.errors import UserError
+from fedcmp.files import write_whole
+from fedcmp.finished.model_card import model_card
+from fedcmp.finished.opening import run_recipe
+from fedcmp.model.export import check_export_folder, export_llava
+from fedcmp.model.locations import dtype_of
+from fedcmp.model.projector import Projector
+from fedcmp.model.projector_files import Naming, file_for, projector_file
+from fedcmp.model.rewriting import base_folder, rewrite_projector
+from fedcmp.model.trainable import trainable_widths
+from fedcmp.preparation.loading import load_encoder, load_text, new_trainable
+from fedcmp.runs.folder import RunFolder, Tensors
+
+
+def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
+    """A run's last projector with its frozen parts, as a LLaVA folder with a model card.
+
+    Where both frozen parts are from one LLaVA folder, and its config.json holds for the trained model, only the shard
+    that holds the projector is written anew.
+
+    Args:
+        folder: one method's run.
+        out: a new folder.
+        client: of a local-only run, whose projector.
+
+    Raises:
+        UserError: no run, no checkpoint, no such client, the folder holds a model, or LLaVA's format cannot hold it.
+    """
+    check_export_folder(out)
+    recipe = run_recipe(folder)
+    module = _trained(folder, recipe, client)
+    encoder, text, card = load_encoder(recipe, device="cpu"), load_text(recipe), model_card(folder, client=client)
+    base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
+    if base is not None:
+        return rewrite_projector(out, base, encoder, module, text, dtype=dtype, card=card)
+    return export_llava(out, encoder, module, text, dtype=dtype, card=card)
+
+
+def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
+    """A run's last projector alone, in a file of its own; no frozen part is read.
+
+    Args:
+        folder: one method's run.
+        out: the new file, or a folder for it.
+        naming: "huggingface": safetensors; "llava": mm_projector.bin for LLaVA's own code.
+        client: of a local-only run, whose projector.
+
+    Returns:
+        The file.
+
+    Raises:
+        UserError: no run, no checkpoint, no such client, or the file is there already.
+    """
+    path = file_for(out, naming)
+    module = _trained(folder, run_recipe(folder), client)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be made ({error.strerror}); give another folder") from error
+    write_whole(path, projector_file(module, naming))
+    return path
+
+
+def _trained(folder: Path, recipe: Recipe, client: int | None) -> Projector:
+    tensors = _projector(folder, recipe, client)
+    module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
+    module.load_state_dict(tensors)
+    return module.as_projector()
+
+
+def _projector(folder: Path, recipe: Recipe, client: int | None) -> Tensors:
+    projectors = RunFolder(folder).last().projectors
+    if recipe.run.methods[0] in NOT_FEDERATED and "global" not in projectors:
+        name = f"client-{client}"
+        if name not in projectors:
+            raise UserError(
+                f"--client{'' if client is None else f' {client}'}: a local-only run has one projector a client; "
+                f"give 0 to {len(projectors) - 1}"
+            )
+        return projectors[name]
+    if client is not None:
+        raise UserError(f"--client {client}: {folder} has one projector for all clients; leave --client out")
+    return projectors["global"]
