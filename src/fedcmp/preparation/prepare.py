@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Protocol, TypedDict
 
 from transformers import PreTrainedTokenizerFast
 
@@ -30,6 +30,7 @@ from fedcmp.preparation.division import Usable, divide, hold_out, in_turn, reada
 from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.sources import (
+    HELD_OUT,
     Collection,
     Progress,
     evaluation_collection,
@@ -39,19 +40,27 @@ from fedcmp.preparation.sources import (
 )
 from fedcmp.scenarios.manifest import Manifest
 from fedcmp.scenarios.partition import swap_captions
-from fedcmp.simulation.crew import HELD_OUT, Crew
 
 _VOCABULARY_SAMPLE = 5000
 
 
-def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | None = None) -> Prepared:
+class Helpers(Protocol):
+    """Other ranks that help to compute features (simulation/crew.py)."""
+
+    group: Group
+
+    def calls_for_features(self, collection: int) -> Callable[[int], None]:
+        """Return what sets them to work on a collection's feature store, called with the shard size."""
+
+
+def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helpers | None = None) -> Prepared:
     """Open, check, tokenise, divide; write the result to `folder` for the workers and for a resumed run.
 
     Args:
         recipe: the run.
         folder: `prepared/` of the run; an earlier content must fit.
         progress: called with what is being done, how much of it, out of how much.
-        crew: other ranks, which help to compute the features.
+        helpers: other ranks, which help to compute the features.
 
     Returns:
         What `load_prepared` gives the workers.
@@ -68,7 +77,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | No
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
     features = [
-        frozen_features(recipe, c, encoder, progress, **_helped(crew, number)) for number, c in enumerate(collections)
+        frozen_features(recipe, c, encoder, progress, **_helped(helpers, number))
+        for number, c in enumerate(collections)
     ]
     every_feature = list(features)
     held_out = evaluation_collection(recipe, progress)
@@ -94,7 +104,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, crew: Crew | No
         judged_read, positions, question_file = read, in_turn(judged), recipe.evaluation.questions
         judged_groups = [groups[p] for p in positions]
     else:
-        held_features = frozen_features(recipe, held_out, encoder, progress, **_helped(crew, HELD_OUT))
+        held_features = frozen_features(recipe, held_out, encoder, progress, **_helped(helpers, HELD_OUT))
         every_feature.append(held_features)
         judged_read = Usable([held_out], [held_features])
         positions, question_file = list(range(len(judged_read.rows))), held_out.questions
@@ -140,8 +150,8 @@ class _Help(TypedDict, total=False):
     call_others: Callable[[int], None]
 
 
-def _helped(crew: Crew | None, collection: int) -> _Help:
-    return {"group": crew.group, "call_others": crew.calls_for_features(collection)} if crew else {}
+def _helped(helpers: Helpers | None, collection: int) -> _Help:
+    return {"group": helpers.group, "call_others": helpers.calls_for_features(collection)} if helpers else {}
 
 
 def _check_vocabulary(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, captions: list[str]) -> None:

@@ -24,6 +24,7 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.export import Split, export_world
 from fedcmp.world.scene import WORLD_REVISION
 
+HELD_OUT = -1  # the number of the collection that is evaluated only
 Progress = Callable[[str, int, int], None]
 _PICTURE_THREADS = 8  # for one GPU
 

@@ -29,14 +29,19 @@ from fedcmp.errors import UserError
 from fedcmp.model.locations import fingerprint
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.loading import load_encoder
-from fedcmp.preparation.sources import cache_folder, evaluation_collection, store_options, training_collections
+from fedcmp.preparation.sources import (
+    HELD_OUT,
+    cache_folder,
+    evaluation_collection,
+    store_options,
+    training_collections,
+)
 from fedcmp.simulation.engine import Engine, Job
 from fedcmp.wire.frames import read_frame, write_frame
 from fedcmp.wire.naming import Tensors
 
 _COMPARED = 64  # of each frozen tensor's numbers: enough to tell two checkpoints apart
 TOGETHER = ("train",)  # what all ranks do as one; any other job is one rank's
-HELD_OUT = -1  # the "collection" that is judged only
 
 
 class Crew:

@@ -121,10 +121,10 @@ def _train(
     fresh = folder.with_name(f".{folder.name}.preparing")
     shutil.rmtree(fresh, ignore_errors=True)
     if resume and (folder / "prepared").exists():
-        data = prepare(recipe, folder / "prepared", progress, crew=crew)
+        data = prepare(recipe, folder / "prepared", progress, helpers=crew)
     else:
         try:
-            data = prepare(recipe, fresh / "prepared", progress, crew=crew)
+            data = prepare(recipe, fresh / "prepared", progress, helpers=crew)
             write_whole(fresh / "recipe.toml", _recipe_text(recipe, data, None).encode())
             _replace(folder, fresh)
         finally:
