@@ -68,9 +68,9 @@ def test_a_mistake_is_told_before_transformers_is_loaded_and_workers_are_started
     program = (
         "import atexit, sys; atexit.register(lambda: print('transformers' in sys.modules, "
         "'fedcmp.simulation.pool' in sys.modules, len(WorkerProcesses.made)))\n"
-        "from fedcmp.simulation.processes import WorkerProcesses\n"
+        "from fedcmp.workers.processes import WorkerProcesses\n"
         "WorkerProcesses.made = []\n"
-        "WorkerProcesses.__init__ = lambda self, *_: self.made.append(self)\n"
+        "WorkerProcesses.__init__ = lambda self, *_, **__: self.made.append(self)\n"
         "from fedcmp.cli.main import main; main()"
     )
     command = [sys.executable, "-c", program, *arguments]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from fedcmp.simulation.processes import can_split
+from fedcmp.workers.processes import can_split
 from tests.simulation.runner import (
     EXIT_CODE_OF_THE_GUARD,
     command,
@@ -58,7 +58,8 @@ def test_the_main_job_ends_in_a_table_and_names_its_report(reference):
 def test_sockets_were_guarded_in_the_command_and_in_its_workers(reference):
     started = guard_log(reference[0].parent.parent).read_text().splitlines()
     assert sum("-m fedcmp train" in line for line in started) == 1
-    assert sum("-m fedcmp.simulation.worker" in line for line in started) == (1 if can_split() else 2)
+    worker = "-m fedcmp.workers.child fedcmp.simulation.handler:serve_engine"
+    assert sum(worker in line for line in started) == (1 if can_split() else 2)
 
 
 @pytest.mark.parametrize(

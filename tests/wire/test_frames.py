@@ -1,4 +1,9 @@
 import io
+import struct
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
 
 import pytest
 import torch
@@ -38,3 +43,74 @@ def test_a_torn_frame_says_that_the_other_side_has_gone():
         read_frame(torn)
     with pytest.raises(EOFError):
         read_frame(io.BytesIO())
+
+
+def frame_of(head, body, *, head_length=None, body_length=None):
+    lengths = struct.pack("<IQ", len(head) if head_length is None else head_length, body_length or len(body))
+    return io.BytesIO(lengths + head + body)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        frame_of(b"{not JSON", b""),
+        frame_of(b"\xff\xfe", b""),
+        frame_of(b"", b""),
+        frame_of(b"[1, 2]", b""),
+        frame_of(b"null", b""),
+        frame_of(b"[" * 100_000, b""),
+        frame_of(b"{}", b"no tensors"),
+        frame_of(b"{}", struct.pack("<Q", 2**60) + b"{}"),
+        frame_of(b"{}", struct.pack("<Q", 2) + b"{]"),
+        frame_of(b"{}", b"", head_length=2**32 - 1),
+        frame_of(b"{}", b"", body_length=2**63),
+        io.BytesIO(b"\xff" * 12),
+        io.BytesIO(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
+    ],
+)
+def test_what_is_no_frame_is_refused(stream):
+    with pytest.raises(ValueError, match=r"^malformed frame: "):
+        read_frame(stream)
+
+
+def test_every_cut_of_a_frame_says_that_the_other_side_has_gone():
+    whole = io.BytesIO()
+    write_frame(whole, {"op": "train"}, {"a": torch.zeros(8)})
+    for length in range(len(whole.getvalue())):
+        with pytest.raises(EOFError):
+            read_frame(io.BytesIO(whole.getvalue()[:length]))
+
+
+def test_a_frame_that_is_damaged_anywhere_is_read_or_refused_and_nothing_else():
+    whole = io.BytesIO()
+    write_frame(whole, {"op": "train"}, {"a": torch.zeros(8), "b": torch.zeros(2, dtype=torch.uint8)})
+    for place in range(len(whole.getvalue())):
+        for value in (0, 0x22, 0x7F, 0xFF):
+            damaged = bytearray(whole.getvalue())
+            damaged[place] = value
+            with suppress(ValueError, EOFError):
+                read_frame(io.BytesIO(damaged))
+
+
+def test_a_length_takes_no_memory_before_its_bytes_are_there():
+    """A quarter of a TiB is promised, in a process that may have 4 GiB."""
+    program = """
+        import io, resource, struct
+        from fedcmp.wire.frames import MOST_BODY_BYTES, read_frame
+        resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32))
+        try:
+            read_frame(io.BufferedReader(io.BytesIO(struct.pack("<IQ", 2, MOST_BODY_BYTES) + b"{}" + bytes(1000))))
+        except EOFError as error:
+            print(error)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=False)
+    assert done.stdout == "the other side has gone\n", done.stderr
+
+
+def test_raw_bytes_and_halves_travel_as_they_are():
+    stream = io.BytesIO()
+    tensors = {"files": torch.arange(256, dtype=torch.uint8), "vectors": torch.randn(3, 5).half()}
+    write_frame(stream, {}, tensors)
+    stream.seek(0)
+    _, back = read_frame(stream)
+    assert all(back[name].numpy().tobytes() == tensor.numpy().tobytes() for name, tensor in tensors.items())

@@ -102,7 +102,7 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
     from fedcmp.runs.place import check_place
-    from fedcmp.simulation.processes import WorkerProcesses
+    from fedcmp.simulation.processes import start_workers
 
     loaded = load_recipe(recipe, option)
     check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries, and again by train
@@ -110,7 +110,7 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
     if group.size > 1:
         again = "the same torchrun command,"
     # the workers load their libraries while this process loads its own
-    with WorkerProcesses(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
+    with start_workers(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
         from fedcmp.cli.progress import Display
         from fedcmp.simulation.train import train
 

@@ -30,9 +30,10 @@ from fedcmp.runs.place import check_place
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
-from fedcmp.simulation.processes import WorkerProcesses
+from fedcmp.simulation.processes import start_workers
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
+from fedcmp.workers.processes import WorkerProcesses
 
 
 def method_folders(recipe: Recipe) -> dict[str, RunFolder]:
@@ -93,7 +94,7 @@ def train(
                 if recipe.run.preflight == "refuse":
                     plan.check()
             count = 0 if crew is not None or finished else recipe.run.workers
-            with processes or WorkerProcesses(count, folder / "prepared") as started:
+            with processes or start_workers(count, folder / "prepared") as started:
                 return _train(
                     recipe,
                     folder,

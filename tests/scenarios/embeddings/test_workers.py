@@ -1,10 +1,12 @@
 """Processes that embed: a killed one is an error in one line, and what one finds wrong comes through."""
 
 import itertools
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from functools import partial
 
 import numpy as np
@@ -13,8 +15,9 @@ import pytest
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embeddings.batches import Batch, Embedder, send, send_batch
+from fedcmp.scenarios.embeddings.batches import Batch, Embedder, batch_from, frame_of_batch
 from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
+from fedcmp.wire.frames import read_frame, write_frame
 from tests.data.helpers import encoded, picture
 
 SETUP = {"model": "world", "dtype": "float32", "device": "cpu", "key": "--model", "max_pixels": 10**6, "threads": 1}
@@ -49,16 +52,20 @@ def test_vectors_do_not_depend_on_who_makes_them():
 
 
 def test_a_worker_that_is_done_ends_without_a_word():
-    """While the command still holds its standard input."""
-    command = [sys.executable, "-m", "fedcmp.scenarios.embeddings.worker"]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    """Where the jobs end, nothing is printed."""
+    jobs, results = os.pipe(), os.pipe()
+    handler = "fedcmp.scenarios.embeddings.handler:serve_batches"
+    command = [sys.executable, "-m", "fedcmp.workers.child", handler, json.dumps(SETUP), f"{jobs[0]}:{results[1]}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "pass_fds": (jobs[0], results[1])}
     with subprocess.Popen(command, **pipes) as worker:
-        send(worker.stdin, SETUP)
-        send_batch(worker.stdin, next(batches(1)))
-        send(worker.stdin, {})
-        assert worker.stdout.read()
-        assert worker.wait(60) == 0
-        assert worker.stderr.read() == b""
+        os.close(jobs[0])
+        os.close(results[1])
+        with os.fdopen(jobs[1], "wb") as outgoing, os.fdopen(results[0], "rb") as incoming:
+            write_frame(outgoing, *frame_of_batch(next(batches(1))))
+            assert "result" in read_frame(incoming)[0]
+            outgoing.close()
+            assert worker.wait(60) == 0
+        assert worker.stdout.read() + worker.stderr.read() == b""
 
 
 def test_a_killed_worker_is_an_error_in_one_line():
@@ -66,7 +73,7 @@ def test_a_killed_worker_is_an_error_in_one_line():
     with EmbeddingWorkers(1, SETUP) as workers:
         results = workers.run(endless)
         next(results)
-        os.kill(workers.processes[0].pid, signal.SIGKILL)
+        os.kill(workers.processes.all[0].process.pid, signal.SIGKILL)
         with pytest.raises(WorkerDied, match=r"exit code -9.*: give the same command again$") as caught:
             for _ in results:
                 pass
@@ -81,6 +88,31 @@ def test_what_a_worker_finds_wrong_comes_through(tmp_path):
         pytest.raises(UserError, match=r"^--model = .*: the folder holds no config\.json"),
     ):
         list(workers.run(itertools.repeat(large)))
+
+
+def test_the_next_batches_are_read_while_the_first_is_embedded():
+    """Where an embedder has threads: a batch that is begun is read before anybody asks for its vectors."""
+    read = [threading.Event() for _ in range(2)]
+
+    def reading(event):
+        event.set()
+        raise BadPair("missing", "")
+
+    embedder = Embedder(DualEncoder("world", device="cpu"), max_pixels=10**6, threads=2)
+    finish = [embedder.begin(Batch(["a"], [partial(reading, event)])) for event in read]
+    assert all(event.wait(30) for event in read)
+    assert [list(vectors().bad) for vectors in finish] == [[0], [0]]
+
+
+def test_a_batch_travels_byte_for_byte():
+    contents = [b"", bytes(range(256)), b"one"]
+    pictures = [partial(bytes, content) for content in contents]
+    back = batch_from(*frame_of_batch(Batch(list("abcd"), [*pictures[:2], missing, pictures[2]])))
+    assert back.captions == list("abcd")
+    assert [back.pictures[place]() for place in (0, 1, 3)] == contents
+    with pytest.raises(BadPair) as caught:
+        back.pictures[2]()
+    assert (caught.value.reason, caught.value.detail) == ("missing", "a/path")
 
 
 def test_a_source_that_fails_stops_the_run():

@@ -1,19 +1,15 @@
 """From pictures' files and captions to vectors, batch by batch; and how batches travel between processes.
 
-Pictures are read, decoded and scaled in threads while the model is busy with those before. A frame is one JSON header
-and bytes: 4 bytes length of the header, 8 bytes length of the rest (little endian), header, rest.
+Pictures are read, decoded and scaled in threads while the model is busy with those before.
 
 Shapes: B pairs in a batch, n of them usable, E embedding width.
 """
 
-import json
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import IO, Any
 
 import numpy as np
 import torch
@@ -23,10 +19,10 @@ from fedcmp.data.images import decode_image
 from fedcmp.data.quality import BadPair
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.scenarios.embeddings.folder import Halves
+from fedcmp.wire.frames import Frame, Header, Tensors
 
 _AHEAD = 2  # batches whose pictures are under way
-IN_FLIGHT = _AHEAD + 1  # batches that a worker needs at hand, or the end, to go on
-_LENGTHS = struct.Struct("<IQ")
+IN_FLIGHT = _AHEAD + 1  # batches that a worker has at hand: one to embed, the others to read
 
 
 @dataclass(frozen=True)
@@ -67,23 +63,25 @@ class Embedder:
     """
 
     def __init__(self, model: DualEncoder, *, max_pixels: int, threads: int = 1) -> None:
-        self._model, self._max_pixels, self._threads = model, max_pixels, threads
+        self._model, self._max_pixels = model, max_pixels
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
 
     def embed(self, batches: Iterable[Batch]) -> Iterator[Vectors]:
         """Embed batches in their order, reading a few ahead."""
-        if self._threads <= 1:
-            for batch in batches:
-                yield self._vectors(batch, [self._prepared(read) for read in batch.pictures])
-            return
-        with ThreadPoolExecutor(self._threads) as pool:
-            ahead: deque[tuple[Batch, list[Future[dict[str, Tensor] | BadPair]]]] = deque()
-            for batch in batches:
-                ahead.append((batch, [pool.submit(self._prepared, read) for read in batch.pictures]))
-                if len(ahead) > _AHEAD:
-                    first, pictures = ahead.popleft()
-                    yield self._vectors(first, [picture.result() for picture in pictures])
-            for batch, pictures in ahead:
-                yield self._vectors(batch, [picture.result() for picture in pictures])
+        ahead: deque[Callable[[], Vectors]] = deque()
+        for batch in batches:
+            ahead.append(self.begin(batch))
+            if len(ahead) > (_AHEAD if self._threads else 0):
+                yield ahead.popleft()()
+        while ahead:
+            yield ahead.popleft()()
+
+    def begin(self, batch: Batch) -> Callable[[], Vectors]:
+        """Let the threads, if there are several, read a batch's pictures; what is returned embeds it."""
+        if self._threads is None:
+            return lambda: self._vectors(batch, [self._prepared(read) for read in batch.pictures])
+        pictures = [self._threads.submit(self._prepared, read) for read in batch.pictures]
+        return lambda: self._vectors(batch, [picture.result() for picture in pictures])
 
     def _prepared(self, read: Callable[[], bytes]) -> dict[str, Tensor] | BadPair:
         try:
@@ -107,74 +105,45 @@ class Embedder:
         return Vectors(dict(sorted(bad.items())), image[finite].half().numpy(), text[finite].half().numpy())
 
 
-def send(stream: IO[bytes], header: dict[str, Any], parts: Sequence[bytes] = ()) -> None:
-    """Send one frame.
-
-    Raises:
-        BrokenPipeError: the other side has gone.
-    """
-    head = json.dumps(header).encode()
-    stream.write(_LENGTHS.pack(len(head), sum(map(len, parts))))
-    stream.write(head)
-    for part in parts:
-        stream.write(part)
-    stream.flush()
-
-
-def receive(stream: IO[bytes]) -> tuple[dict[str, Any], bytes]:
-    """Receive one frame.
-
-    Raises:
-        EOFError: the other side has gone.
-    """
-    head_length, length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    return json.loads(_exactly(stream, head_length)), _exactly(stream, length)
-
-
-def send_batch(stream: IO[bytes], batch: Batch) -> None:
-    """Read a batch's pictures and send it; see `send`."""
+def frame_of_batch(batch: Batch) -> Frame:
+    """Read a batch's pictures into a frame: their files' bytes one after another, in one tensor."""
     sizes: list[int | tuple[str, str]] = []
-    parts: list[bytes] = []
+    content = bytearray()
     for read in batch.pictures:
         try:
-            parts.append(read())
-            sizes.append(len(parts[-1]))
+            picture = read()
         except BadPair as bad:
             sizes.append((bad.reason, bad.detail))
-    send(stream, {"captions": list(batch.captions), "pictures": sizes}, parts)
+        else:
+            content += picture
+            sizes.append(len(picture))
+    files = torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+    return {"captions": list(batch.captions), "pictures": sizes}, {"files": files}
 
 
-def batch_from(header: dict[str, Any], content: bytes) -> Batch:
-    """The batch that `send_batch` sent."""
+def batch_from(header: Header, tensors: Tensors) -> Batch:
+    """The batch that `frame_of_batch` made a frame of."""
     pictures: list[Callable[[], bytes]] = []
-    start = 0
+    start, content = 0, tensors["files"].numpy()
     for size in header["pictures"]:
         if isinstance(size, int):
-            pictures.append(partial(bytes, content[start : start + size]))
+            pictures.append(content[start : start + size].tobytes)
             start += size
         else:
             pictures.append(partial(_refuse, *size))
     return Batch(header["captions"], pictures)
 
 
-def send_vectors(stream: IO[bytes], vectors: Vectors) -> None:
-    """Send a batch's vectors; see `send`."""
+def frame_of_vectors(vectors: Vectors) -> Frame:
+    """Make a frame of a batch's vectors."""
     bad = {str(number): (one.reason, one.detail) for number, one in vectors.bad.items()}
-    send(stream, {"bad": bad, "shape": vectors.image.shape}, [vectors.image.tobytes(), vectors.text.tobytes()])
+    return {"bad": bad}, {"image": torch.from_numpy(vectors.image), "text": torch.from_numpy(vectors.text)}
 
 
-def vectors_from(header: dict[str, Any], content: bytes) -> Vectors:
-    """The vectors that `send_vectors` sent."""
-    halves = np.frombuffer(content, np.float16).reshape(2, *header["shape"])
+def vectors_from(header: Header, tensors: Tensors) -> Vectors:
+    """The vectors that `frame_of_vectors` made a frame of."""
     bad = {int(number): BadPair(*told) for number, told in header["bad"].items()}
-    return Vectors(bad, halves[0], halves[1])
-
-
-def _exactly(stream: IO[bytes], count: int) -> bytes:
-    data = stream.read(count)
-    if len(data) < count:
-        raise EOFError("the other side has gone")
-    return data
+    return Vectors(bad, tensors["image"].numpy(), tensors["text"].numpy())
 
 
 def _refuse(reason: str, detail: str) -> bytes:
