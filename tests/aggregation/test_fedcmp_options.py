@@ -5,7 +5,7 @@ import pytest
 
 from fedcmp.aggregation import FedCMP, create
 
-from .oracle import Oracle, as_tensors, as_updates, draw_start, one_round
+from .oracle import Oracle, as_tensors, as_updates, draw_start, one_round, relative_error
 
 
 def test_last_weights_follow_the_formula():
@@ -34,26 +34,32 @@ def test_cap_bounds_a_diverged_client_from_the_second_round():
 def test_needs_names_what_the_clients_must_send():
     assert create("fedcmp").needs == {"alignment_error"}
     assert create("fedcmp", gamma=0.0).needs == set()
-    assert create("fisher", parameter_exponent=0.5).needs == {"second_moment"}
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"alignment_error": 2.5}, r"client 0: alignment_error = 2\.5: must lie in \[0, 2\]"),
-        ({"second_moment": None}, r"client 0: second_moment of linear_0\.weight is missing"),
-        ({"second_moment": {}}, r"client 0: second_moment: tensor linear_0\.weight is missing"),
-        ({"second_moment": "negative"}, r"client 0: second_moment: linear_0\.weight holds negative values"),
+        ({"alignment_error": -0.5}, r"client 0: alignment_error = -0\.5: must lie in \[0, 2\]"),
     ],
 )
 def test_what_the_options_need_is_checked(change, message):
-    start, states, *_, moments, _ = one_round(clients=1)
-    update = as_updates(states, moments=moments)[0]
-    if change == {"second_moment": "negative"}:
-        change = {"second_moment": {name: -tensor for name, tensor in update.second_moment.items()}}
-    fields = {"state": update.state, "num_examples": 1, "second_moment": update.second_moment} | change
+    start, states, *_ = one_round(clients=1)
+    update = as_updates(states)[0]
     with pytest.raises(ValueError, match=message):
-        FedCMP(parameter_exponent=0.5).aggregate(as_tensors(start), [type(update)(**fields)])
+        FedCMP().aggregate(as_tensors(start), [type(update)(**{"state": update.state, "num_examples": 1} | change)])
+
+
+@pytest.mark.parametrize("arm", ["magnitude", "both"])
+def test_a_median_of_zero_makes_the_next_round_count_samples(arm):
+    start, states, counts, errors, *_ = one_round(space="updates")
+    aggregator = FedCMP(reliability=arm, magnitude_cap=2.0, momentum=False)
+    aggregator.aggregate(as_tensors(start), as_updates([start, start, states[0]]))
+    assert aggregator.magnitude_limit == 0
+    found = aggregator.aggregate(as_tensors(start), as_updates(states, counts, errors))
+    expected = {name: sum(n * s[name] for n, s in zip(counts, states, strict=True)) / sum(counts) for name in start}
+    assert relative_error(found, expected) < 1e-12
+    assert aggregator.last_weights == pytest.approx(np.array(counts) / sum(counts))
 
 
 @pytest.mark.parametrize(

@@ -98,5 +98,5 @@ def test_says_what_it_needs_and_refuses_another_projector():
     aggregator = Scaffold()
     assert aggregator.needs == {"extra"}
     aggregator.aggregate(as_tensors(start), updates)
-    with pytest.raises(ValueError, match="a new projector needs a new aggregator"):
+    with pytest.raises(ValueError, match="another model needs a new aggregator"):
         aggregator.broadcast({"weight": torch.from_numpy(np.zeros(2))})

@@ -1,4 +1,4 @@
-"""Fed-CMP in the shared space against the formulas in NumPy, and the laws that it keeps."""
+"""The shared basis against the formulas in NumPy, and the laws that it keeps."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load, save
 
-from fedcmp.aggregation import CanonicalFedCMP, ClientUpdate, create
+from fedcmp.aggregation import ClientUpdate, SharedBasis, create
 
 LAYERS = {"linear_1": (4, 3), "linear_2": (4, 4)}
 OPTIONS = ({}, {"exponent": 0.5, "momentum": 0.0, "server_rate": 1.0}, {"space_momentum": 0.6, "damping": 0.2})
@@ -86,7 +86,7 @@ def assert_equal(merged, expected, tolerance=1e-9):
 
 @pytest.mark.parametrize("options", OPTIONS)
 def test_it_is_the_formula_over_several_rounds(options):
-    ours, oracle = CanonicalFedCMP(**options), Oracle(**options)
+    ours, oracle = SharedBasis(**options), Oracle(**options)
     start = draw_state(np.random.default_rng(99))
     for seed in range(4):
         drawn = draw_round(seed)
@@ -104,7 +104,7 @@ def test_it_is_the_formula_over_several_rounds(options):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.permutations(range(4)))
 def test_the_order_of_clients_does_not_matter(seed, order):
-    first, second = CanonicalFedCMP(), CanonicalFedCMP()
+    first, second = SharedBasis(), SharedBasis()
     start = draw_state(np.random.default_rng(seed))
     for number in range(2):
         updates = updates_of(draw_round(seed + number, clients=4))
@@ -116,7 +116,7 @@ def test_the_order_of_clients_does_not_matter(seed, order):
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 4))
 def test_equal_clients_are_a_fixed_point_without_momentum(seed, clients):
-    rule = CanonicalFedCMP(momentum=0.0, server_rate=1.0)
+    rule = SharedBasis(momentum=0.0, server_rate=1.0)
     start = draw_state(np.random.default_rng(seed))
     for number in range(2):  # the second round has a basis
         drawn = draw_round(seed + number, clients=1)
@@ -125,7 +125,7 @@ def test_equal_clients_are_a_fixed_point_without_momentum(seed, clients):
 
 
 def test_the_basis_is_orthogonal_whatever_the_momentum():
-    rule = CanonicalFedCMP(space_momentum=0.9)
+    rule = SharedBasis(space_momentum=0.9)
     start = draw_state(np.random.default_rng(5))
     for seed in range(3):
         rule.aggregate(tensors(start), updates_of(draw_round(seed)))
@@ -134,7 +134,7 @@ def test_the_basis_is_orthogonal_whatever_the_momentum():
 
 
 def test_an_opening_round_moves_nothing_and_gives_a_basis():
-    rule = CanonicalFedCMP()
+    rule = SharedBasis()
     assert rule.opening
     assert rule.broadcast({}) == {}
     start = draw_state(np.random.default_rng(6))
@@ -144,8 +144,8 @@ def test_an_opening_round_moves_nothing_and_gives_a_basis():
     assert rule.broadcast(tensors(start)).keys() == {"canonical_basis"}
 
 
-def test_the_turn_of_the_space_is_told_for_every_layer():
-    aggregator, oracle = CanonicalFedCMP(opening=False, space_momentum=0.6), Oracle(space_momentum=0.6)
+def test_the_turn_of_the_space_is_reported_for_every_layer():
+    aggregator, oracle = SharedBasis(opening=False, space_momentum=0.6), Oracle(space_momentum=0.6)
     start = draw_state(np.random.default_rng(0))
     for seed in range(3):
         states, counts, moments, grams = draw_round(seed)
@@ -167,20 +167,20 @@ def test_the_turn_of_the_space_is_told_for_every_layer():
 
 
 def test_resumed_equals_uninterrupted_bit_for_bit():
-    straight, interrupted = CanonicalFedCMP(space_momentum=0.3), CanonicalFedCMP(space_momentum=0.3)
+    straight, interrupted = SharedBasis(space_momentum=0.3), SharedBasis(space_momentum=0.3)
     start = tensors(draw_state(np.random.default_rng(8)))
     for seed in range(4):
         updates = updates_of(draw_round(seed))
         expected, merged = straight.aggregate(start, updates), interrupted.aggregate(start, updates)
         assert all(torch.equal(merged[name], tensor) for name, tensor in expected.items())
         kept = load(save(interrupted.state_dict()))
-        interrupted = CanonicalFedCMP(space_momentum=0.3)
+        interrupted = SharedBasis(space_momentum=0.3)
         interrupted.load_state_dict(kept)
         start = expected
 
 
 def test_tensors_without_a_matrix_take_the_weighted_mean():
-    rule = CanonicalFedCMP(momentum=0.0, server_rate=1.0)
+    rule = SharedBasis(momentum=0.0, server_rate=1.0)
     drawn = draw_round(1, clients=2)
     start = draw_state(np.random.default_rng(1)) | {"scale": np.zeros(2)}
     for state, value in zip(drawn[0], (1.0, 4.0), strict=True):
@@ -212,10 +212,10 @@ def test_tensors_without_a_matrix_take_the_weighted_mean():
 def test_a_bad_update_is_refused_and_changes_nothing(spoil, message):
     start = tensors(draw_state(np.random.default_rng(2)))
     good = updates_of(draw_round(3, clients=1))
-    expected = CanonicalFedCMP().aggregate(start, good)
+    expected = SharedBasis().aggregate(start, good)
     (bad,) = updates_of(draw_round(4, clients=1))
     spoil(bad.extra)
-    rule = CanonicalFedCMP()
+    rule = SharedBasis()
     rule.begin(start)
     with pytest.raises(ValueError, match=message):
         rule.add(bad)
@@ -240,10 +240,10 @@ def test_options_are_checked(options, message):
 
 
 def test_another_projectors_memory_is_refused():
-    rule = CanonicalFedCMP()
+    rule = SharedBasis()
     start = tensors(draw_state(np.random.default_rng(2)))
     rule.aggregate(start, updates_of(draw_round(3)))
     with pytest.raises(ValueError, match=r"linear_1\.weight does not fit the remembered basis of 4 inputs"):
         rule.begin({"linear_1.weight": torch.zeros(4, 7)})
     with pytest.raises(ValueError, match="not this method's"):
-        CanonicalFedCMP().load_state_dict({"round": torch.tensor(1), "median": torch.tensor(1.0)})
+        SharedBasis().load_state_dict({"round": torch.tensor(1), "median": torch.tensor(1.0)})

@@ -13,10 +13,11 @@ from .oracle_baselines import vote
 
 def elected(vectors, density=1.0, dtype=torch.float64):
     tensors = [{"w": torch.tensor(vector, dtype=dtype)} for vector in vectors]
-    ballot = SignVote(tensors[0], density=density)
+    ballot = SignVote(density=density)
+    sums = ballot.zeros(tensors[0])
     for tensor in tensors:
-        ballot.add(tensor)
-    return ballot.elect("w").tolist()
+        ballot.add(sums, tensor)
+    return ballot.elect(sums, "w").tolist()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -55,10 +56,21 @@ def test_smallest_kept_ranks_by_magnitude(dtype):
 
 def test_density_ranks_all_tensors_together():
     small, large = torch.full((8,), 0.1), torch.full((2,), 9.0)
-    ballot = SignVote({"small": small, "large": large}, density=0.2)
-    ballot.add({"small": small, "large": large})
-    assert ballot.elect("small").tolist() == [0.0] * 8
-    assert ballot.elect("large").tolist() == [9.0] * 2
+    ballot = SignVote(density=0.2)
+    sums = ballot.zeros({"small": small, "large": large})
+    ballot.add(sums, {"small": small, "large": large})
+    assert ballot.elect(sums, "small").tolist() == [0.0] * 8
+    assert ballot.elect(sums, "large").tolist() == [9.0] * 2
+
+
+def test_one_ballot_serves_clients_of_any_shape_and_dtype():
+    ballot = SignVote(density=0.5)
+    for values in ([1.0, 2.0], [4.0, 3.0, 2.0, 1.0]):
+        for dtype in (torch.float32, torch.float64):
+            tensors = {"w": torch.tensor(values, dtype=dtype)}
+            sums = ballot.zeros(tensors)
+            ballot.add(sums, tensors)
+            assert ballot.elect(sums, "w").tolist() == [v if v > np.median(values) else 0.0 for v in values]
 
 
 def test_threshold_itself_is_kept_at_any_scale():

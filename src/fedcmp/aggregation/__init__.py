@@ -1,4 +1,4 @@
-"""Server rules: many projectors in, one out. Tensor maths only; see docs/methods.md for the formulas.
+"""Server rules: many clients' tensors in, one set of them out. Tensor maths only; docs/methods.md has the formulas.
 
 from fedcmp.aggregation import ClientUpdate, create
 
@@ -6,7 +6,7 @@ aggregator = create("fedcmp", rank=16, tail="average")
 merged = aggregator.aggregate(global_state, [ClientUpdate(state, num_examples=1000, alignment_error=0.8), ...])
 """
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.base import Aggregator
 from fedcmp.aggregation.dare import Dare
 from fedcmp.aggregation.dare_ties import DareTies
 from fedcmp.aggregation.diloco import DiLoCo
@@ -16,15 +16,19 @@ from fedcmp.aggregation.fedavgm import FedAvgM
 from fedcmp.aggregation.fedcmp import FedCMP
 from fedcmp.aggregation.fedswa import FedSWA
 from fedcmp.aggregation.fedyogi import FedYogi
+from fedcmp.aggregation.fisher import FISHER
 from fedcmp.aggregation.knots_ties import KnotsTies
 from fedcmp.aggregation.metagpt import MetaGPT
-from fedcmp.aggregation.registry import Method, available, create, describe, register
+from fedcmp.aggregation.registry import RuleRow, available, create, describe, register
 from fedcmp.aggregation.scaffold import Scaffold
 from fedcmp.aggregation.shared_basis import SharedBasis
+from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.task_arithmetic import TaskArithmetic
 from fedcmp.aggregation.ties import Ties
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 __all__ = [
+    "FISHER",
     "Aggregator",
     "ClientUpdate",
     "Dare",
@@ -38,9 +42,11 @@ __all__ = [
     "FedYogi",
     "KnotsTies",
     "MetaGPT",
-    "Method",
+    "Public",
+    "RuleRow",
     "Scaffold",
     "SharedBasis",
+    "SumRule",
     "TaskArithmetic",
     "Ties",
     "available",

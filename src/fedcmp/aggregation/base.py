@@ -1,58 +1,48 @@
-"""What travels from a client to the server, and the shape of every server rule.
+"""The shape of every server rule: one round is begin(global), add(update) for each client, finish() -> next global.
 
-A rule sees one round as begin(global), add(update) for each client, finish() -> next global.  Updates are folded in one
-at a time and forgotten, so a rule that keeps running sums needs the same memory for 5 clients and for 500.
+Updates are folded in one at a time and forgotten.  Most rules are sums over clients (sum_rule.py): what a client adds
+to the sums can then be computed by the client itself, and the server needs no more than the sums.
 """
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation.blocks import blocks
-from fedcmp.aggregation.checks import check_alignment_error, check_global_state, check_num_examples, check_tensors
+from fedcmp.aggregation.change import Change
+from fedcmp.aggregation.checks import check_global_state, check_update
+from fedcmp.aggregation.update import ClientUpdate, Public
 
-
-@dataclass(frozen=True, eq=False)  # eq: tensors have no single truth value
-class ClientUpdate:
-    """What one client sends after its local round.
-
-    Attributes:
-        state: tensor name -> the client's projector after training (not the difference), any floating dtype.
-        num_examples: samples that it trained on in this round, at least 1.
-        alignment_error: E_k in [0, 2], mean over its samples of 1 - cos(mean visual token, mean caption token).
-        second_moment: tensor name -> AdamW's bias-corrected second moment at the end of the round, shaped as in
-            `state`; for rules that weigh each parameter.
-        extra: what a single rule needs: label -> tensor name -> tensor.
-    """
-
-    state: dict[str, Tensor]
-    num_examples: int
-    alignment_error: float = 0.0
-    second_moment: dict[str, Tensor] | None = None
-    extra: dict[str, dict[str, Tensor]] | None = None
+AddsUp = Literal["in one exchange", "in two exchanges", "no"]
 
 
 class Aggregator(ABC):
     """Base of every server rule.
 
-    A rule never changes its inputs, returns the global state's dtypes and devices but computes in float64, and ignores
-    the order of clients up to rounding.  A refused add() leaves everything as it was, so a round may go on without
-    that client.  A rule implements `_begin`, `_add` and `_merge`; one that remembers something between rounds also
-    `_remember`, `_memory` and `_recall`.
+    A rule takes any set of named floating point tensors.  It never changes its inputs, returns the global state's
+    dtypes and devices but computes in float64, and ignores the order of clients up to rounding.  A refused add() leaves
+    everything as it was, so a round may continue without that client.  A rule that is a sum over clients derives from
+    `SumRule`; any other one implements `_begin`, `_add` and `_merge`.  One that remembers something between rounds also
+    implements `_remember`, `_memory` and `_recall`.
 
     Attributes:
+        adds_up: whether the rule is a sum over clients: "in one exchange" (contributions can be added up by anybody, in
+            any tree), "in two exchanges" (clients would have to hear what the server makes of a first sum before they
+            can give the second; not built, so contribution() refuses), or "no".
         needs: fields of ClientUpdate that the rule reads beyond `state` and `num_examples`; others need not be sent.
-        opening: whether a round that only measures comes before the first: clients send the global projector back as it
-            is, with the extras that the rule needs.
+        opening: whether a round that only measures comes before the first: clients send the global tensors back as they
+            are, with the extras that the rule needs.
         round: rounds finished so far, the opening one counted in.
         last_weights: each client's share a_k of the last finished round, summing to 1, in the order of the accepted
-            updates.
+            updates. Empty where only the sum of several clients is known.
         last_diagnostics: scalars of the last finished round, for the run's metrics.
     """
+
+    adds_up: ClassVar[AddsUp] = "no"
 
     def __init__(self) -> None:
         self.needs: frozenset[str] = frozenset()
@@ -68,11 +58,11 @@ class Aggregator(ABC):
         """Merge one round's updates: begin, add each, finish.
 
         Args:
-            global_state: tensor name -> the projector that was broadcast.
+            global_state: tensor name -> the global tensor that was broadcast.
             updates: the clients' updates; an iterator is read once, one update in memory at a time.
 
         Returns:
-            Tensor name -> the next global projector, with the names, order, shapes, dtypes and devices of global_state.
+            Tensor name -> the next global tensor, with the names, order, shapes, dtypes and devices of global_state.
 
         Raises:
             ValueError: from begin, add or finish.
@@ -86,7 +76,8 @@ class Aggregator(ABC):
         """Open a round; a round that was left unfinished is forgotten.
 
         Args:
-            global_state: tensor name -> the projector that was broadcast. It is copied: the caller may train in place.
+            global_state: tensor name -> the global tensor that was broadcast. It is copied: the caller may train in
+                place.
 
         Raises:
             ValueError: the state is empty or not finite, or does not fit what the rule remembers.
@@ -112,17 +103,60 @@ class Aggregator(ABC):
         self._require_open("add")
         place = f"client {self._offered}"
         self._offered += 1
-        check_tensors(place, update.state, self._global)
-        check_num_examples(place, update.num_examples)
-        check_alignment_error(place, update.alignment_error)
+        check_update(place, update, self._global)
         self._add(place, update)
         self._accepted += 1
+
+    def public(self) -> Public:
+        """Return what contributions of the open round depend on, besides the clients' own updates.
+
+        Returns:
+            The value to broadcast. It shares the round's tensors: do not write into them.
+
+        Raises:
+            RuntimeError: no round is open.
+        """
+        self._require_open("public")
+        return Public(self._global, self.round, self._public_tensors(), self._public_scalars())
+
+    def contribution(self, update: ClientUpdate, public: Public) -> dict[str, Tensor]:  # noqa: ARG002  # for SumRule
+        """Return what one client adds to the sums; computed by the client, on any aggregator with the same options.
+
+        Nothing but the two arguments and the options plays a part, and no round need be open.  add(update) is
+        accumulate(contribution(update, public())), up to rounding.
+
+        Args:
+            update: the client's own update.
+            public: what the server broadcasts for the round; see `public`.
+
+        Returns:
+            Name -> tensor, fresh. Tensors of the same name from several clients may be added up before accumulate().
+
+        Raises:
+            ValueError: the rule does not add up in one exchange (see `adds_up`), or as in add().
+        """
+        raise self._no_sum()
+
+    def accumulate(self, contribution: Mapping[str, Tensor]) -> None:  # noqa: ARG002  # for SumRule
+        """Fold in what one client adds to the sums, or several clients' contributions added up.
+
+        With only a sum of several clients known, `last_weights` is empty, as no client's own share is known.
+
+        Args:
+            contribution: name -> tensor, as from contribution(), or the plain sums of equally named ones.
+
+        Raises:
+            ValueError: the rule does not add up in one exchange, or the tensors are not such sums: one is missing,
+                extra, of another shape, or not finite. The round stays as it was before the call.
+            RuntimeError: no round is open.
+        """
+        raise self._no_sum()
 
     def finish(self) -> dict[str, Tensor]:
         """Close the round.
 
         Returns:
-            Tensor name -> the next global projector, as in `aggregate`.
+            Tensor name -> the next global tensor, as in `aggregate`.
 
         Raises:
             ValueError: no update was accepted, or the result does not fit the dtype; memory is left as it was.
@@ -142,10 +176,10 @@ class Aggregator(ABC):
         return result
 
     def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:  # noqa: ARG002  # for others
-        """Return what the server sends to the clients beside the projector, ahead of a round; most rules send nothing.
+        """Return what the server sends to the clients besides the global tensors, ahead of a round: mostly nothing.
 
         Args:
-            global_state: tensor name -> the projector that is about to be broadcast.
+            global_state: tensor name -> the global tensor that is about to be broadcast.
 
         Returns:
             Label -> tensor name -> tensor.
@@ -185,24 +219,23 @@ class Aggregator(ABC):
         if not self._global:
             raise RuntimeError(f"{call}() outside a round: call begin() first")
 
-    def _exact(self, name: str, tensor: Tensor) -> Tensor:
-        """Return a client's tensor in float64 on the global one's device."""
-        return tensor.detach().to(device=self._global[name].device, dtype=torch.float64)
+    def _no_sum(self) -> ValueError:
+        is_twofold = self.adds_up == "in two exchanges"
+        why = "adds up in two exchanges only, and a round has one" if is_twofold else "does not add up over clients"
+        mend = "the server must see each client's update; choose a method that adds up in one exchange"
+        return ValueError(f"{type(self).__name__} {why}: {mend} (docs/methods.md lists them)")
 
-    def _deltas(self, update: ClientUpdate) -> dict[str, Tensor]:
-        """Return client minus global, tensor by tensor, in float64."""
-        deltas = zeros_like(self._global)
-        for name, whole in deltas.items():
-            for delta, stretch in self._delta_blocks(name, update, whole):
-                stretch.copy_(delta)
-        return deltas
+    def _public_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return the tensors that contributions need besides the global ones, in full precision."""
+        return {}
 
-    def _delta_blocks(self, name: str, update: ClientUpdate, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield stretches of client minus global, fresh and in float64, with the same stretches of other tensors."""
-        start = self._global[name]
-        theirs = update.state[name].detach().to(start.device)
-        for theirs_block, start_block, *other_blocks in blocks(theirs, start, *others):
-            yield theirs_block.to(torch.float64, copy=True).sub_(start_block), *other_blocks
+    def _public_scalars(self) -> Mapping[str, float]:
+        """Return the numbers that contributions need, finite ones only."""
+        return {}
+
+    def _change(self, update: ClientUpdate, public: Public) -> Change:
+        """Return the change that the rule sees of a client's update."""
+        return Change(update.state, public.state)
 
     def _moved(self, name: str, step: Tensor) -> Tensor:
         """Return global plus step, summed in float64, as a fresh tensor of the global one's dtype."""
@@ -238,11 +271,6 @@ class Aggregator(ABC):
         """Replace what is remembered, all or nothing."""
         if memory:
             raise ValueError(f"aggregator state: entry {next(iter(memory))!r} is not this method's")
-
-
-def zeros_like(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
-    """Return contiguous zeros by tensor name, shaped and placed as in `state`, for running sums."""
-    return {name: torch.zeros(tensor.shape, dtype=dtype, device=tensor.device) for name, tensor in state.items()}
 
 
 def _settled(merged: Tensor, start: Tensor) -> Tensor:

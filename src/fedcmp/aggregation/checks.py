@@ -9,8 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedcmp.aggregation.update import ClientUpdate
+
 MOST_EXAMPLES = 2**53  # whole numbers up to here are exact in float64
-# Float32's range: a projector has no honest number beyond it, and within it no float64 sum of ours overflows.
+# Float32's range: a model has no honest number beyond it, and within it no float64 sum of ours overflows.
 LARGEST = torch.finfo(torch.float32).max
 
 
@@ -24,21 +26,40 @@ def check_global_state(global_state: Mapping[str, Tensor]) -> None:
         ValueError: no tensors, a tensor that is not floating point, NaN, infinity or a number beyond float32's range.
     """
     if not global_state:
-        raise ValueError("global state: holds no tensors; pass the projector's state_dict()")
+        raise ValueError("global state: holds no tensors; pass the trained tensors, for example a state_dict()")
     for name, tensor in global_state.items():
         check_values("global state", name, tensor)
 
 
-def check_tensors(place: str, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> None:
-    """Refuse tensors that do not match the global ones in name, shape or sanity.
+def check_update(place: str, update: ClientUpdate, like: Mapping[str, Tensor]) -> None:
+    """Refuse an update whose tensors do not match the global ones, or whose numbers are out of range.
+
+    Args:
+        place: what the message starts with, for example "client 3".
+        update: the client's update; fields that only some rules need are left to these.
+        like: the global state, which says the names and shapes.
+
+    Raises:
+        ValueError: as in check_tensors, check_num_examples and check_alignment_error.
+    """
+    check_tensors(place, update.state, like)
+    check_num_examples(place, update.num_examples)
+    check_alignment_error(place, update.alignment_error)
+
+
+def check_tensors(
+    place: str, tensors: Mapping[str, Tensor], like: Mapping[str, Tensor], *, largest: float = LARGEST
+) -> None:
+    """Refuse tensors that do not match given ones in name, shape or sanity.
 
     Args:
         place: what the message starts with, for example "client 3".
         tensors: tensor name -> tensor.
-        like: the global state, which says the names and shapes.
+        like: name -> tensor, for example the global state: it says the names and shapes.
+        largest: the largest magnitude allowed.
 
     Raises:
-        ValueError: a missing or extra tensor, another shape, NaN, infinity, a number beyond float32's range.
+        ValueError: a missing or extra tensor, another shape, NaN, infinity, a number beyond the largest.
     """
     for name in like:
         if name not in tensors:
@@ -49,16 +70,17 @@ def check_tensors(place: str, tensors: Mapping[str, Tensor], like: Mapping[str, 
         if isinstance(tensor, Tensor) and tensor.shape != like[name].shape:
             expected = tuple(like[name].shape)
             raise ValueError(f"{place}: {name} has shape {tuple(tensor.shape)}; the global one has {expected}")
-        check_values(place, name, tensor)
+        check_values(place, name, tensor, largest=largest)
 
 
-def check_values(place: str, name: str, tensor: Tensor) -> None:
-    """Refuse a tensor that is not dense floating point or holds NaN, infinity or numbers beyond float32's range.
+def check_values(place: str, name: str, tensor: Tensor, *, largest: float = LARGEST) -> None:
+    """Refuse a tensor that is not dense floating point or holds NaN, infinity or numbers out of range.
 
     Args:
         place: what the message starts with.
         name: the tensor's name.
         tensor: any shape.
+        largest: the largest magnitude allowed, by default float32's.
 
     Raises:
         ValueError: as above, with the count of bad values.
@@ -68,13 +90,13 @@ def check_values(place: str, name: str, tensor: Tensor) -> None:
         raise ValueError(f"{place}: {name} is {found}; it must be a dense floating point tensor")
     if tensor.numel() == 0:
         return
-    smallest, largest = (float(edge) for edge in torch.aminmax(tensor.detach()))
-    if smallest >= -LARGEST and largest <= LARGEST:  # false for NaN as well
+    low, high = (float(edge) for edge in torch.aminmax(tensor.detach()))
+    if low >= -largest and high <= largest:  # false for NaN as well
         return
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         raise ValueError(f"{place}: {name} holds {bad} NaN or infinite values")
-    raise ValueError(f"{place}: {name} holds numbers beyond float32's range (up to {max(-smallest, largest):.1e})")
+    raise ValueError(f"{place}: {name} holds numbers beyond float32's range (up to {max(-low, high):.1e})")
 
 
 def check_num_examples(place: str, num_examples: object) -> None:

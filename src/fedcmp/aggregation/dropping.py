@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.base import Aggregator
+from fedcmp.aggregation.change import Change
 from fedcmp.aggregation.options import require_number
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 MOST_DROPPED = 0.9999  # of what is left, each entry then counts 10,000 times
 WORDS = 2**32  # values of a random word: p is kept to within 1 / WORDS
@@ -24,7 +26,7 @@ class Dropper:
     """One client's choice in one round.
 
     Args:
-        state: tensor name -> the client's projector, whose values (in single precision) make the choice its own.
+        state: tensor name -> the client's tensor, whose values (in single precision) make the choice its own.
         drop: p in [0, 1).
         seed: the method's seed.
         round_number: rounds finished so far.
@@ -62,6 +64,27 @@ class Dropper:
         return thin
 
 
+class Thinned(Change):
+    """What is left of a client's change.
+
+    Args:
+        state: tensor name -> the client's tensor.
+        start: tensor name -> the global tensor.
+        dropper: the client's choice.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], start: Mapping[str, Tensor], dropper: Dropper) -> None:
+        super().__init__(state, start)
+        self._dropper = dropper
+
+    def blocks(self, name: str, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Yield one tensor's thinned change in stretches; see Change.blocks."""
+        thin = self._dropper.stream(name)
+        for delta, *rest in super().blocks(name, *others):
+            thin(delta)
+            yield delta, *rest
+
+
 class DroppingRule(Aggregator):
     """Mixed into a rule, ahead of it: the rule then sees thinned updates. The rule's __init__ calls `_drop_out`."""
 
@@ -73,12 +96,6 @@ class DroppingRule(Aggregator):
         self._drop = drop
         self._seed = seed
 
-    def _add(self, place: str, update: ClientUpdate) -> None:
-        self._dropper = Dropper(update.state, drop=self._drop, seed=self._seed, round_number=self.round)
-        super()._add(place, update)  # type: ignore[safe-super]  # the rule's own, next in line
-
-    def _delta_blocks(self, name: str, update: ClientUpdate, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        thin = self._dropper.stream(name)
-        for delta, *rest in super()._delta_blocks(name, update, *others):
-            thin(delta)
-            yield delta, *rest
+    def _change(self, update: ClientUpdate, public: Public) -> Change:
+        dropper = Dropper(update.state, drop=self._drop, seed=self._seed, round_number=public.round)
+        return Thinned(update.state, public.state, dropper)

@@ -1,19 +1,22 @@
-"""Fed-CMP: reliability-weighted fusion in a canonical space, with orthogonality-preserved momentum.
+"""Fed-CMP, the paper's rule: reliability-weighted fusion in a canonical space, orthogonality-preserved momentum.
 
 Implements docs/methods.md, Fed-CMP, by sums over clients, per weight matrix:
-    Wbar = sum_k a_k W_k                                   a_k: reliability.py;   per parameter: sums.py
+    Wbar = sum_k a_k W_k                                   a_k: reliability.py;   per parameter: fisher.py
     G    = sum_k W_k W_k^T = U S^2 U^T                     spectrum.py
     W    = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar]    momentum.py
 or the same on the updates W_k - W_g, added to W_g.  Tensors that are no matrix: their a_k-weighted mean.
+A client adds to the sums:  s_k Delta_k and W_k W_k^T, with s_k, m_k and n_k; they add up in any tree.
 Shapes: K clients, O outputs, I inputs (with the bias column), R kept directions.
 """
 
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.change import exact
 from fedcmp.aggregation.checks import check_alignment_error, check_tensors
 from fedcmp.aggregation.fusion import CanonicalFusion, MeanFusion, RawMomentum
 from fedcmp.aggregation.matrices import Matrix, find_matrices
@@ -21,7 +24,9 @@ from fedcmp.aggregation.momentum import Momentum
 from fedcmp.aggregation.options import require_choice, require_flag, require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.reliability import ARMS, LARGEST_GAMMA, Reliability
+from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.sums import MeanUpdate
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 PAPER = "A Step Toward Federated Pretraining of Multimodal Large Language Models, arXiv 2603.26786"
 
@@ -38,30 +43,9 @@ PUBLISHED: dict[str, object] = {
     "basis": "canonical",
 }
 
-# What measures best where clients train plainly: reliability per parameter.  Without momentum and at full rank the
-# canonical space changes nothing (docs/methods.md, fact 1); `rank`, `momentum` and `reliability` turn its parts on.
-PARAMETERS: dict[str, object] = {
-    "reliability": "none",
-    "parameter_exponent": 0.5,
-    "parameter_damping": 0.01,
-    "space": "updates",
-    "rank": "full",
-    "matching": "procrustes",
-    "tail": "average",
-    "bias": "column",
-    "momentum": False,
-    "basis": "canonical",
-}
 
-
-@register(
-    "fisher",
-    summary="Fed-CMP for plainly trained clients: reliability per parameter",
-    paper=PAPER,
-    defaults=PARAMETERS,
-)
 @register("fedcmp", summary="Fed-CMP as published, as far as its text tells", paper=PAPER, defaults=PUBLISHED)
-class FedCMP(Aggregator):
+class FedCMP(SumRule):
     """Fed-CMP with all its options; the defaults are the published rule.
 
     Args:
@@ -85,6 +69,8 @@ class FedCMP(Aggregator):
     Raises:
         ValueError: an option out of range, or options that contradict each other.
     """
+
+    scalars: ClassVar[tuple[str, ...]] = (*SumRule.scalars, "magnitude")
 
     def __init__(
         self,
@@ -133,9 +119,8 @@ class FedCMP(Aggregator):
         self._reliability = Reliability(reliability, gamma=gamma, magnitude_cap=magnitude_cap)
         self._on_updates = space == "updates"
         self._bias = bias
-        self._exponent = parameter_exponent
-        self._damping = parameter_damping
-        self._matrices: list[Matrix] = []
+        self._per_parameter = parameter_exponent is not None
+        self._mean = MeanUpdate(exponent=parameter_exponent, damping=parameter_damping)
         strength = Momentum(beta_min, beta_max, kappa) if momentum else None
         self._fusion: MeanFusion = MeanFusion()  # for full rank without momentum too: it is the mean (fact 1)
         if basis == "none" and strength:
@@ -159,37 +144,49 @@ class FedCMP(Aggregator):
         """The most that a client's squared movement counts in the coming round; infinity where there is no cap."""
         return self._reliability.limit
 
-    def _begin(self, global_state: dict[str, Tensor]) -> None:
-        self._matrices = find_matrices(global_state, bias=self._bias)
-        self._fusion.begin({matrix.weight: matrix.join(global_state) for matrix in self._matrices})
-        self._reliability.begin()
-        self._sums = MeanUpdate(global_state, exponent=self._exponent, damping=self._damping)
+    def _public_scalars(self) -> Mapping[str, float]:
+        limit = self._reliability.limit
+        return {} if math.isinf(limit) else {"magnitude_limit": limit}
 
-    def _add(self, place: str, update: ClientUpdate) -> None:
+    def _begin(self, global_state: dict[str, Tensor]) -> None:
+        self._fusion.begin({matrix.weight: matrix.join(global_state) for matrix in self._matrices(global_state)})
+        super()._begin(global_state)
+
+    def _matrices(self, state: Mapping[str, Tensor]) -> list[Matrix]:
+        return find_matrices(state, bias=self._bias)
+
+    def _zeros(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return self._mean.zeros(state) | self._fusion.zeros(self._matrices(state), state)
+
+    def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
         if "alignment_error" in self.needs:
             check_alignment_error(place, update.alignment_error, low=0, high=2)
-        moments = self._checked_moments(place, update)
-        deltas = self._deltas(update)
-        count = int(update.num_examples)
-        squares = {name: float(delta.flatten().dot(delta.flatten())) for name, delta in deltas.items()}
+        moments = self._checked_moments(place, update, public.state)
+        deltas = self._change(update, public).whole()
+        squares = [float(delta.flatten().dot(delta.flatten())) for delta in deltas.values()]
+        magnitude = math.fsum(squares)  # exact: a state that was read back may be in another order
         score = self._reliability.score(
-            magnitude=math.fsum(squares.values()),  # exact: a state that was read back may be in another order
+            magnitude=magnitude,
             alignment_error=float(update.alignment_error),
-            count=count,
+            count=int(update.num_examples),
+            limit=public.scalars.get("magnitude_limit", math.inf),
         )
-        self._sums.add(deltas, score=score, count=count, moments=moments)
-        for matrix in self._matrices:
-            self._fusion.add(matrix, deltas if self._on_updates else update.state)
+        self._mean.add(sums, deltas, weight=score, moments=moments)
+        for matrix in self._matrices(public.state):
+            self._fusion.add(sums, matrix, deltas if self._on_updates else update.state)
+        return {"weight": score, "magnitude": magnitude}
 
-    def _checked_moments(self, place: str, update: ClientUpdate) -> dict[str, Tensor] | None:
+    def _checked_moments(
+        self, place: str, update: ClientUpdate, state: Mapping[str, Tensor]
+    ) -> dict[str, Tensor] | None:
         """Return v_k in float64, or None when the options do not ask for it."""
-        if self._exponent is None:
+        if not self._per_parameter:
             return None
         if update.second_moment is None:
             mend = "send AdamW's, or set parameter_exponent = none"
-            raise ValueError(f"{place}: second_moment of {next(iter(self._global))} is missing; {mend}")
-        check_tensors(f"{place}: second_moment", update.second_moment, self._global)
-        moments = {name: self._exact(name, tensor) for name, tensor in update.second_moment.items()}
+            raise ValueError(f"{place}: second_moment of {next(iter(state))} is missing; {mend}")
+        check_tensors(f"{place}: second_moment", update.second_moment, state)
+        moments = {name: exact(tensor, state[name]) for name, tensor in update.second_moment.items()}
         for name, moment in moments.items():
             if bool((moment < 0).any()):
                 raise ValueError(f"{place}: second_moment: {name} holds negative values")
@@ -197,27 +194,26 @@ class FedCMP(Aggregator):
 
     def _merge(self) -> dict[str, Tensor]:
         origin = {name: tensor.to(torch.float64) for name, tensor in self._global.items()}
-        mean = self._sums.finish()
+        mean = self._mean.finish(self._sums, total=self._total_weight())
         merged = {name: origin[name] + delta for name, delta in mean.items()}
-        clients = self._accepted
-        for matrix in self._matrices:
+        for matrix in self._matrices(self._global):
             base_OI = matrix.join(origin)
             step_OI = matrix.join(mean)
+            mean_OI = step_OI if self._on_updates else base_OI + step_OI
+            fused_OI = self._fusion.fuse(matrix.weight, mean_OI, sums=self._sums, clients=self._accepted)
             if self._on_updates:
-                fused_OI = base_OI + self._fusion.fuse(matrix.weight, step_OI, clients=clients)
-            else:
-                fused_OI = self._fusion.fuse(matrix.weight, base_OI + step_OI, clients=clients)
+                fused_OI = base_OI + fused_OI
             merged |= matrix.split(fused_OI)
             length = float(step_OI.norm())
             if length > 0:  # how much further than the clients' own mean update the matrix moves
                 self._fusion.diagnostics[f"step_ratio.{matrix.weight}"] = float((fused_OI - base_OI).norm()) / length
-        self.last_weights = self._sums.shares()
+        self.last_weights = self._shares()
         self.last_diagnostics = dict(self._fusion.diagnostics)
         return merged
 
     def _remember(self) -> None:
         self._fusion.remember()
-        self._reliability.remember()
+        self._reliability.remember(self._each("magnitude"), mean=self._total("magnitude") / self._accepted)
 
     def _memory(self) -> dict[str, Tensor]:
         memory = self._fusion.memory()

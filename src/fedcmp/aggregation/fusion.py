@@ -7,7 +7,7 @@ W stands for the matrices or for their updates, as the caller hands them over.  
 Shapes: O outputs, I inputs, R kept directions.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -41,18 +41,35 @@ class MeanFusion:
             remembered = self._remembered(name)
             if remembered is not None and matrix_OI.shape[: len(remembered)] != remembered:
                 change = f"is {tuple(matrix_OI.shape)}, but the rounds before had {tuple(remembered)}"
-                raise ValueError(f"global state: {name} {change}; a new projector needs a new aggregator")
+                raise ValueError(f"global state: {name} {change}; another model needs a new aggregator")
 
-    def add(self, matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
-        """Fold one client's matrix in, from its state or its update."""
+    def zeros(self, matrices: Iterable[Matrix], state: Mapping[str, Tensor]) -> dict[str, Tensor]:  # noqa: ARG002
+        """Return the empty sums that the fusion needs besides the weighted mean.
 
-    def fuse(self, name: str, mean_OI: Tensor, *, clients: int) -> Tensor:  # noqa: ARG002  # for the others
+        Args:
+            matrices: the matrices of the state.
+            state: tensor name -> the global tensor.
+        """
+        return {}
+
+    def add(self, sums: Mapping[str, Tensor], matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
+        """Fold one client's matrix into the sums, in place, from its state or its update."""
+
+    def fuse(
+        self,
+        name: str,  # noqa: ARG002  # for the others
+        mean_OI: Tensor,
+        *,
+        sums: Mapping[str, Tensor],  # noqa: ARG002
+        clients: int,  # noqa: ARG002
+    ) -> Tensor:
         """Return the fused matrix; memory stays as it is until remember().
 
         Args:
             name: the matrix.
             mean_OI: the clients' weighted mean, float64.
-            clients: how many were folded in.
+            sums: as from zeros(), all clients folded in.
+            clients: how many they are.
 
         Returns:
             (O, I) float64.
@@ -95,7 +112,14 @@ class RawMomentum(MeanFusion):
         self._previous: dict[str, Tensor] = {}
         self._next: dict[str, Tensor] = {}
 
-    def fuse(self, name: str, mean_OI: Tensor, *, clients: int) -> Tensor:  # noqa: ARG002  # see MeanFusion
+    def fuse(
+        self,
+        name: str,
+        mean_OI: Tensor,
+        *,
+        sums: Mapping[str, Tensor],  # noqa: ARG002  # see MeanFusion
+        clients: int,  # noqa: ARG002
+    ) -> Tensor:
         """Return b W_{t-1} + (1 - b) Wbar, in a first round Wbar; see MeanFusion."""
         fused_OI = mean_OI
         if name in self._previous:
@@ -152,28 +176,33 @@ class CanonicalFusion(MeanFusion):
         self._keep_rest = keep_rest
         self._momentum = momentum
         self._products = products
-        self._grams: dict[str, Tensor] = {}
         self._previous: dict[str, Basis] = {}
         self._next: dict[str, Basis] = {}
 
     def begin(self, matrices: Mapping[str, Tensor]) -> None:
-        """Open a round with empty Gram sums; see MeanFusion."""
+        """Open a round; see MeanFusion."""
         super().begin(matrices)
         self._next = {}
-        self._grams = {
-            name: torch.zeros(len(matrix_OI), len(matrix_OI), dtype=torch.float64, device=matrix_OI.device)
-            for name, matrix_OI in matrices.items()
-        }
 
-    def add(self, matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
-        """Add X X^T to the matrix's Gram sum."""
-        gram_OO = self._grams[matrix.weight]
+    def zeros(self, matrices: Iterable[Matrix], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return "gram.matrix" -> zeros (O, O), float64; see MeanFusion."""
+        sums = {}
+        for matrix in matrices:
+            weight_OI = state[matrix.weight]
+            sums[f"gram.{matrix.weight}"] = torch.zeros(
+                len(weight_OI), len(weight_OI), dtype=torch.float64, device=weight_OI.device
+            )
+        return sums
+
+    def add(self, sums: Mapping[str, Tensor], matrix: Matrix, tensors: Mapping[str, Tensor]) -> None:
+        """Add X X^T to the matrix's Gram sum, of which the lower triangle is kept up."""
+        gram_OO = sums[f"gram.{matrix.weight}"]
         add_gram(gram_OO, matrix.join(tensors).to(gram_OO.device), products=self._products)
 
-    def fuse(self, name: str, mean_OI: Tensor, *, clients: int) -> Tensor:
+    def fuse(self, name: str, mean_OI: Tensor, *, sums: Mapping[str, Tensor], clients: int) -> Tensor:
         """Return U_t (S_t / S) U^T Wbar, with the rest if it is kept; see MeanFusion."""
         precision = torch.finfo(self._products).eps
-        basis = leading_basis(self._grams[name], rank=self._rank, clients=clients, precision=precision)
+        basis = leading_basis(sums[f"gram.{name}"], rank=self._rank, clients=clients, precision=precision)
         previous = self._previous.get(name)
         if basis is None:  # every client's matrix is zero: nothing to turn, and the last basis stays the last
             if previous is not None:
@@ -192,8 +221,8 @@ class CanonicalFusion(MeanFusion):
         return self._previous[name].directions.shape[:1] if name in self._previous else None
 
     def remember(self) -> None:
-        """Make this round's bases the memory, and free the Gram sums."""
-        self._previous, self._next, self._grams = self._next, {}, {}
+        """Make this round's bases the memory."""
+        self._previous, self._next = self._next, {}
 
     def memory(self) -> dict[str, Tensor]:
         """Return "basis.matrix" -> U_{t-1} (O, R) and "scales.matrix" -> S_{t-1} / sqrt(K) (R,)."""

@@ -4,19 +4,24 @@
     C = TIES(S V_1^T, ..., S V_K^T)                           S V_k^T = U^T Delta_k; all matrices as one vector
     W = W_g + lambda U C
 U comes from sum_k Delta_k Delta_k^T (spectrum.py), which is the same without the K-wide decomposition.  It is known
-only when all clients are in, so this rule keeps their K updates, in float32 (float64 for a float64 projector).  Tensors
-that are no matrix get FedAvg's mean.  Implements docs/methods.md, KnOTS-TIES (Stoica et al. 2024).
+only when all clients are in, so this rule keeps their K updates, in float32 (float64 for a float64 model).  It would be
+a sum in two exchanges: these products, then the votes in the basis that the server makes of them.  Tensors that are no
+matrix get FedAvg's mean.  Implements docs/methods.md, KnOTS-TIES (Stoica et al. 2024).
 Shapes: K clients, O outputs, I inputs (with the bias column), R directions.
 """
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate, zeros_like
+from fedcmp.aggregation.base import AddsUp, Aggregator
+from fedcmp.aggregation.change import zeros_like
 from fedcmp.aggregation.matrices import Matrix, find_matrices
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.spectrum import add_gram, leading_basis
+from fedcmp.aggregation.update import ClientUpdate
 from fedcmp.aggregation.voting import SignVote
 
 
@@ -32,11 +37,13 @@ class KnotsTies(Aggregator):
         ValueError: an option out of range.
     """
 
+    adds_up: ClassVar[AddsUp] = "in two exchanges"
+
     def __init__(self, *, density: float = 0.2, scale: float = 0.6) -> None:
         require_number("density", density, 0, 1, above=True)
         require_number("scale", scale, 0, 1e6, above=True)
         super().__init__()
-        self._density = density
+        self._vote = SignVote(density=density)
         self._scale = scale
         self._matrices: list[Matrix] = []
 
@@ -48,7 +55,7 @@ class KnotsTies(Aggregator):
         self._counts: list[int] = []
 
     def _add(self, place: str, update: ClientUpdate) -> None:  # noqa: ARG002  # nothing left to refuse
-        deltas = self._deltas(update)
+        deltas = self._change(update, self.public()).whole()
         count = int(update.num_examples)
         for name, total in self._rest.items():
             total.add_(deltas[name], alpha=float(count))
@@ -63,9 +70,9 @@ class KnotsTies(Aggregator):
         merged = {name: self._moved(name, total / sum(self._counts)) for name, total in self._rest.items()}
         bases = {matrix.weight: self._basis(matrix.weight) for matrix in self._matrices}
         if bases:
-            vote = self._vote(bases)
+            votes = self._votes(bases)
             for matrix in self._matrices:
-                step_OI = bases[matrix.weight] @ vote.elect(matrix.weight).mul_(self._scale)
+                step_OI = bases[matrix.weight] @ self._vote.elect(votes, matrix.weight).mul_(self._scale)
                 merged |= {name: self._moved(name, step) for name, step in matrix.split(step_OI).items()}
         self.last_weights = [1 / self._accepted] * self._accepted
         self.last_diagnostics = {f"rank.{name}": float(basis_OR.shape[1]) for name, basis_OR in bases.items()}
@@ -81,14 +88,13 @@ class KnotsTies(Aggregator):
         basis = leading_basis(gram_OO, rank="full", clients=len(self._clients), precision=precision)
         return gram_OO[:, :0] if basis is None else basis.directions
 
-    def _vote(self, bases: dict[str, Tensor]) -> SignVote:
+    def _votes(self, bases: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the sums of all clients' trimmed coefficients U^T Delta_k (R, I)."""
-        vote: SignVote | None = None
+        sums: dict[str, Tensor] = {}
         for client in self._clients:
             coefficients = {}
             for name, update_OI in client.items():
                 coefficients[name] = (bases[name].t() @ update_OI.to(torch.float64)).to(update_OI.dtype)
-            vote = vote or SignVote(coefficients, density=self._density)
-            vote.add(coefficients)
-        assert vote is not None  # a round has at least one client
-        return vote
+            sums = sums or self._vote.zeros(coefficients)
+            self._vote.add(sums, coefficients)
+        return sums

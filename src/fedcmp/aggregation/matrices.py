@@ -1,4 +1,4 @@
-"""Which tensors of a projector form matrices, and a matrix with its bias as one more input column.
+"""Which of the trained tensors form matrices, and a matrix with its bias as one more input column.
 
 X.weight (O, I)  and  X.bias (O,)   ->   [weight | bias]  (O, I + 1)          with bias = "column"
 Shapes: O outputs of a linear layer, I inputs (the bias column counted in, where there is one).
@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Matrix:
-    """One weight matrix of the projector.
+    """One weight matrix of the trained tensors.
 
     Attributes:
         weight: name of the 2-D tensor; the matrix goes by this name.
@@ -39,7 +39,7 @@ class Matrix:
 
 
 def find_matrices(state: Mapping[str, Tensor], *, bias: str) -> list[Matrix]:
-    """Find the matrices of a projector; all other tensors are left to a weighted mean.
+    """Find the matrices of a state; all other tensors are left to a weighted mean.
 
     Args:
         state: tensor name -> tensor.

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 from fedcmp.aggregation.base import Aggregator
 
-Rule = TypeVar("Rule", bound=Aggregator)
+RuleClass = TypeVar("RuleClass", bound=Aggregator)
 
 
 @dataclass(frozen=True)
-class Method:
+class RuleRow:
     """One row of the table.
 
     Attributes:
@@ -48,12 +48,12 @@ class Method:
         return {name: self.defaults.get(name, parameter.default) for name, parameter in parameters.items()}
 
 
-_METHODS: dict[str, Method] = {}
+_ROWS: dict[str, RuleRow] = {}
 
 
 def register(
     name: str, *, summary: str, paper: str, defaults: Mapping[str, object] | None = None
-) -> Callable[[type[Rule]], type[Rule]]:
+) -> Callable[[type[RuleClass]], type[RuleClass]]:
     """Add a row to the table; used as a class decorator.
 
     Args:
@@ -69,10 +69,10 @@ def register(
         ValueError: the name is taken.
     """
 
-    def add_row(rule: type[Rule]) -> type[Rule]:
-        if name in _METHODS:
+    def add_row(rule: type[RuleClass]) -> type[RuleClass]:
+        if name in _ROWS:
             raise ValueError(f"method {name!r} is registered twice")
-        _METHODS[name] = Method(name, summary, paper, rule, MappingProxyType(dict(defaults or {})))
+        _ROWS[name] = RuleRow(name, summary, paper, rule, MappingProxyType(dict(defaults or {})))
         return rule
 
     return add_row
@@ -80,10 +80,10 @@ def register(
 
 def available() -> list[str]:
     """Return the names of all methods, sorted."""
-    return sorted(_METHODS)
+    return sorted(_ROWS)
 
 
-def describe(name: str) -> Method:
+def describe(name: str) -> RuleRow:
     """Return a method's row.
 
     Args:
@@ -95,9 +95,9 @@ def describe(name: str) -> Method:
     Raises:
         ValueError: no such method; the message lists what exists.
     """
-    if name not in _METHODS:
-        raise ValueError(f"unknown method {name!r}; {_suggest(name, _METHODS)}available: {', '.join(available())}")
-    return _METHODS[name]
+    if name not in _ROWS:
+        raise ValueError(f"unknown method {name!r}; {_suggest(name, _ROWS)}available: {', '.join(available())}")
+    return _ROWS[name]
 
 
 def create(name: str, /, **options: object) -> Aggregator:
@@ -113,13 +113,13 @@ def create(name: str, /, **options: object) -> Aggregator:
     Raises:
         ValueError: unknown method, unknown option, a value that the option does not take, an impossible combination.
     """
-    method = describe(name)
-    known = method.options()
+    row = describe(name)
+    known = row.options()
     for option in options:
         if option not in known:
             takes = f"it takes: {', '.join(known)}" if known else "it takes no options"
             raise ValueError(f"method {name!r} has no option {option!r}; {_suggest(option, known)}{takes}")
-    return method.factory(**{**method.defaults, **options})
+    return row.factory(**{**row.defaults, **options})
 
 
 def _suggest(name: str, existing: Iterable[str]) -> str:

@@ -2,7 +2,7 @@
 
     theta = theta_g + eta sum_k (n_k / n) Delta_k
     c     = c + (1 / N) sum_k change_k                 change_k = c_k^new - c_k;  c = 0 at first
-N counts all clients of the federation, the sum those of the round.  c is broadcast with the projector; the clients add
+N counts all clients of the federation, the sum those of the round.  c is broadcast with the tensors; the clients add
 c - c_k to their gradients.  Implements docs/methods.md, SCAFFOLD (Karimireddy et al. 2020, Algorithm 1).
 """
 
@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import ClientUpdate, zeros_like
+from fedcmp.aggregation.change import exact, zeros_like
 from fedcmp.aggregation.checks import check_tensors
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.server_step import ServerStep
+from fedcmp.aggregation.sums import labelled, of_label
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 CONTROL, CHANGE = "control", "control_change"  # what is broadcast, and what the clients send back in `extra`
 
@@ -56,30 +58,33 @@ class Scaffold(ServerStep):
             sent[name] = control[name].to(device=tensor.device, dtype=dtype, copy=True)
         return {CONTROL: sent}
 
-    def _begin(self, global_state: dict[str, Tensor]) -> None:
-        super()._begin(global_state)
-        self._changes = zeros_like(global_state)
+    def _zeros(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return super()._zeros(state) | labelled(CHANGE, zeros_like(state))
 
-    def _add(self, place: str, update: ClientUpdate) -> None:
-        change = (update.extra or {}).get(CHANGE)
-        if change is None:
-            mend = "train with the local objective 'scaffold', which sends it"
-            raise ValueError(f"{place}: extra[{CHANGE!r}] is missing; {mend}")
-        check_tensors(f"{place}: {CHANGE}", change, self._global)
-        if self._total_clients is not None and self._accepted >= self._total_clients:
+    def _admit(self, place: str, clients: int) -> None:
+        if self._total_clients is not None and self._accepted + clients > self._total_clients:
             raise ValueError(
                 f"{place}: the round has more clients than total_clients = {self._total_clients}; "
                 "it counts all clients of the federation"
             )
-        super()._add(place, update)
-        for name, total in self._changes.items():
-            total.add_(self._exact(name, change[name]))
+
+    def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        change = (update.extra or {}).get(CHANGE)
+        if change is None:
+            mend = "train with the local objective 'scaffold', which sends it"
+            raise ValueError(f"{place}: extra[{CHANGE!r}] is missing; {mend}")
+        check_tensors(f"{place}: {CHANGE}", change, public.state)
+        scalars = super()._fold(place, update, public, sums)
+        for name, total in of_label(CHANGE, sums).items():
+            total.add_(exact(change[name], public.state[name]))
+        return scalars
 
     def _step(self, mean: Tensor, *slots: Tensor) -> Tensor:  # noqa: ARG002  # the control variates do not act here
         return mean.mul_(self._learning_rate)
 
     def _merge(self) -> dict[str, Tensor]:
         merged = super()._merge()
+        changes = of_label(CHANGE, self._sums)
         for name, control in self._coming[CONTROL].items():
-            control.add_(self._changes[name], alpha=1 / (self._total_clients or self._accepted))
+            control.add_(changes[name], alpha=1 / (self._total_clients or self._accepted))
         return merged

@@ -1,4 +1,4 @@
-"""Rules that move the global projector by a step made from the clients' mean update.
+"""Rules that move the global tensors by a step made from the clients' mean update.
 
     D = sum_k s_k Delta_k / sum_j s_j        s_k = n_k unless the rule says otherwise; 0 when every s_k is 0
     theta = theta_g + step(D, slots)         entry by entry
@@ -6,18 +6,20 @@ A slot is what an optimiser keeps for each parameter (a momentum, a second momen
 Clients are folded in one at a time: one running sum, whatever the number of clients.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate, zeros_like
 from fedcmp.aggregation.blocks import blocks
+from fedcmp.aggregation.change import Change, zeros_like
+from fedcmp.aggregation.sum_rule import SumRule
+from fedcmp.aggregation.sums import labelled, of_label
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 
-class ServerStep(Aggregator):
+class ServerStep(SumRule):
     """Base of the server optimisers; a rule implements `_step`, and `_score` if its mean is not weighted by samples.
 
     Args:
@@ -34,7 +36,7 @@ class ServerStep(Aggregator):
 
     @abstractmethod
     def _step(self, mean: Tensor, *slots: Tensor) -> Tensor:
-        """Return how far the projector moves.
+        """Return how far the global tensors move.
 
         Args:
             mean: a stretch of D, any length, float64; may be changed in place.
@@ -44,47 +46,54 @@ class ServerStep(Aggregator):
             The same stretch of the step.
         """
 
-    def _score(self, update: ClientUpdate) -> float:
-        """Return s_k >= 0."""
+    def _score(self, update: ClientUpdate, change: Change) -> float:  # noqa: ARG002  # for rules that measure it
+        """Return s_k >= 0, given the client's update and what it changed."""
         return float(int(update.num_examples))
 
     def _begin(self, global_state: dict[str, Tensor]) -> None:
         self._require_fit(global_state)
-        self._sums = zeros_like(global_state)
-        self._scores: list[float] = []
-        self._counts: list[int] = []
+        super()._begin(global_state)
         self._coming = {}
 
     def _require_fit(self, global_state: Mapping[str, Tensor]) -> None:
-        """Refuse a projector of another make than the slots that are remembered."""
+        """Refuse tensors of other names or shapes than the slots that are remembered."""
         for slot in self._remembered.values():
             before = {name: tuple(tensor.shape) for name, tensor in slot.items()}
             now = {name: tuple(tensor.shape) for name, tensor in global_state.items()}
             for name in sorted(before.keys() | now.keys()):
                 if before.get(name) != now.get(name):
                     change = f"is {now.get(name, 'missing')}, but the rounds before had {before.get(name, 'none')}"
-                    raise ValueError(f"global state: {name} {change}; a new projector needs a new aggregator")
+                    raise ValueError(f"global state: {name} {change}; another model needs a new aggregator")
 
-    def _add(self, place: str, update: ClientUpdate) -> None:  # noqa: ARG002  # nothing left to refuse
-        score = self._score(update)
+    def _zeros(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return labelled("delta", zeros_like(state))
+
+    def _fold(
+        self,
+        place: str,  # noqa: ARG002  # nothing left to refuse
+        update: ClientUpdate,
+        public: Public,
+        sums: Mapping[str, Tensor],
+    ) -> dict[str, float]:
+        change = self._change(update, public)
+        score = self._score(update, change)
         if score > 0:
-            for name, total in self._sums.items():
-                for delta, stretch in self._delta_blocks(name, update, total):
+            for name, total in of_label("delta", sums).items():
+                for delta, stretch in change.blocks(name, total):
                     stretch.add_(delta, alpha=score)
-        self._scores.append(score)
-        self._counts.append(int(update.num_examples))
+        return {"weight": score}
 
     def _merge(self) -> dict[str, Tensor]:
-        weights = self._scores if any(self._scores) else [float(count) for count in self._counts]
-        total = math.fsum(weights)
-        self.last_weights = [weight / total for weight in weights]
+        self.last_weights = self._shares()
         self.last_diagnostics = {}
+        total = self._total_weight()
+        sums = of_label("delta", self._sums)
         self._coming = {label: self._copied(label) for label in self._slots}
         merged = {}
         for name, start in self._global.items():
             moved = torch.empty(start.shape, dtype=start.dtype, device=start.device)
             slots = [slot[name] for slot in self._coming.values()]
-            for moved_block, start_block, sum_block, *slot_blocks in blocks(moved, start, self._sums[name], *slots):
+            for moved_block, start_block, sum_block, *slot_blocks in blocks(moved, start, sums[name], *slots):
                 step = self._step(sum_block / total, *slot_blocks)
                 moved_block.copy_(step.add_(start_block))
             merged[name] = moved

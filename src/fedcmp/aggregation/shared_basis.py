@@ -1,13 +1,15 @@
-"""A canonical space that clients and server share: reliability per canonical direction. This project's own rule.
+"""One basis that clients and server share, and reliability per direction of it. This project's own rule.
 
 Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as one more column, X (O, I):
     C_t = sum_k a_k C_k,  C_k = client k's mean of x x^T over its visual tokens   x: what the layer is fed, and a one
     V   = eigenvectors of  E_t = b E_{t-1} + (1 - b) C_t / trace(C_t)              V stays orthogonal whatever b is
     D   = [ sum_k a_k F_k (Delta_k V) / sum_k a_k F_k ] V^T      F_k = v_k^p + damping * mean(sum_j a_j v_j^p)
     M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
-V is broadcast with the next projector; clients step in it (client/objectives/canonical.py) and send v_k, the second
-moment of their gradients in its coordinates, and C_k. a_k = n_k / n. Everything is a sum over clients. An opening
-round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is told as
+V is broadcast with the next tensors; clients step in it (client/objectives/canonical.py) and know v_k, the second
+moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
+A client adds to the sums:  n_k Delta_k V,  n_k v_k^p,  n_k v_k^p Delta_k V  and  n_k C_k; they add up in any tree.
+An opening round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is
+reported as
     d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
 Shapes: K clients, O outputs, I inputs (with the bias column).
 """
@@ -17,13 +19,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import Aggregator, ClientUpdate
+from fedcmp.aggregation.change import exact
 from fedcmp.aggregation.checks import check_values
 from fedcmp.aggregation.matrices import Matrix, find_matrices
 from fedcmp.aggregation.options import require_flag, require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.spectrum import symmetric_eigen
-from fedcmp.aggregation.sums import MeanUpdate
+from fedcmp.aggregation.sum_rule import SumRule
+from fedcmp.aggregation.sums import MeanUpdate, labelled, of_label
+from fedcmp.aggregation.update import ClientUpdate, Public
 
 BASIS, GRAM, SECOND_MOMENT = "canonical_basis", "input_gram", "canonical_second_moment"
 _MEND = "train with the local objective 'canonical', or use the method fisher"
@@ -32,10 +36,10 @@ _MEND = "train with the local objective 'canonical', or use the method fisher"
 @register(
     "shared-basis",
     summary="ours: clients step in one shared basis, reliability per canonical direction",
-    paper="this project, after arXiv 2603.26786",
+    paper="this project",
 )
-class SharedBasis(Aggregator):
-    """Weighted mean in the canonical space, with momentum of the space and of the update.
+class SharedBasis(SumRule):
+    """Weighted mean in the shared basis, with momentum of the space and of the update.
 
     Args:
         exponent: p in [0, 2]: a client's weight on a canonical coordinate is its second moment there to the p; 0 gives
@@ -66,75 +70,72 @@ class SharedBasis(Aggregator):
         super().__init__()
         self.needs = frozenset({"extra"})
         self.opening = opening
-        self._exponent, self._damping = exponent, damping
+        self._mean = MeanUpdate(exponent=exponent, damping=damping)
         self._space_momentum, self._momentum, self._rate = space_momentum, momentum, server_rate
-        self._matrices: list[Matrix] = []
         self._bases: dict[str, Tensor] = {}  # V by weight's name, float64; empty in the first round
         self._spaces: dict[str, Tensor] = {}  # E_t by weight's name
         self._velocity: dict[str, Tensor] = {}  # M_t by tensor's name
         self._next: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
 
     def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """V of each matrix, in the projector's dtype; nothing in the first round."""
+        """Return V of each matrix, in the matrix's dtype; nothing in the first round. See Aggregator.broadcast."""
         if not self._bases:
             return {}
         return {BASIS: {name: basis.to(global_state[name]) for name, basis in self._bases.items()}}
 
+    def _public_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
+        return {BASIS: self._bases}
+
     def _begin(self, global_state: dict[str, Tensor]) -> None:
-        self._matrices = find_matrices(global_state, bias="column")
-        inputs = {matrix.weight: matrix.join(global_state).shape[1] for matrix in self._matrices}
+        matrices = {matrix.weight: matrix for matrix in _matrices(global_state)}
         for name, basis in self._bases.items():
-            if basis.shape[0] != inputs.get(name):
-                raise ValueError(f"global state: {name} does not fit the remembered basis of {basis.shape[0]} inputs")
-        zeros = self._coordinates({name: tensor.to(torch.float64) * 0 for name, tensor in global_state.items()})
-        self._sums = MeanUpdate(zeros, exponent=self._exponent, damping=self._damping)
-        self._grams = {name: global_state[name].new_zeros(n, n, dtype=torch.float64) for name, n in inputs.items()}
+            if name not in matrices or len(basis) != _inputs(matrices[name], global_state):
+                raise ValueError(f"global state: {name} does not fit the remembered basis of {len(basis)} inputs")
+        super()._begin(global_state)
 
-    def _add(self, place: str, update: ClientUpdate) -> None:
-        moments = self._sent(place, update, SECOND_MOMENT)
-        grams = self._sent(place, update, GRAM)
-        deltas = self._coordinates(self._deltas(update))
-        in_matrices = {matrix.weight for matrix in self._matrices}
-        for name, delta in deltas.items():
-            expected = delta.shape if name in in_matrices else None
-            if expected is not None and moments[name].shape != expected:
-                raise ValueError(
-                    f"{place}: {SECOND_MOMENT} of {name} is {tuple(moments[name].shape)}; needs {tuple(expected)}"
-                )
-            if expected is not None and grams[name].shape != self._grams[name].shape:
-                needed = tuple(self._grams[name].shape)
+    def _zeros(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        coordinates, grams = dict(state), {}
+        for matrix in _matrices(state):
+            weight, inputs = state[matrix.weight], _inputs(matrix, state)
+            if matrix.bias is not None:
+                del coordinates[matrix.bias]
+            coordinates[matrix.weight] = weight.new_empty(len(weight), inputs)
+            grams[matrix.weight] = weight.new_zeros(inputs, inputs, dtype=torch.float64)
+        return self._mean.zeros(coordinates) | labelled("gram", grams)
+
+    def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
+        moments = _sent(place, update, SECOND_MOMENT, public.state)
+        grams = _sent(place, update, GRAM, public.state)
+        bases = public.tensors.get(BASIS, {})
+        deltas = _coordinates(self._change(update, public).whole(), bases)
+        for name, moment in moments.items():
+            if moment.shape != deltas[name].shape:
+                needed = tuple(deltas[name].shape)
+                raise ValueError(f"{place}: {SECOND_MOMENT} of {name} is {tuple(moment.shape)}; needs {needed}")
+            if grams[name].shape != sums[f"gram.{name}"].shape:
+                needed = tuple(sums[f"gram.{name}"].shape)
                 raise ValueError(f"{place}: {GRAM} of {name} is {tuple(grams[name].shape)}; needs {needed}")
-            if expected is not None and bool((moments[name] < 0).any()):
+            if bool((moment < 0).any()):
                 raise ValueError(f"{place}: {SECOND_MOMENT} of {name} holds negative values")
-        count = int(update.num_examples)
-        powers = {name: moments[name] if name in in_matrices else torch.ones_like(t) for name, t in deltas.items()}
-        self._sums.add(deltas, score=float(count), count=count, moments=powers)
-        for name in in_matrices:
-            self._grams[name].add_(grams[name], alpha=float(count))
-
-    def _sent(self, place: str, update: ClientUpdate, label: str) -> dict[str, Tensor]:
-        """A client's extra in float64, checked."""
-        sent = (update.extra or {}).get(label, {})
-        out = {}
-        for matrix in self._matrices:
-            name = matrix.weight
-            if name not in sent:
-                raise ValueError(f"{place}: extra {label} of {name} is missing; {_MEND}")
-            check_values(f"{place}: {label}", name, sent[name])
-            out[name] = self._exact(name, sent[name])
-        return out
+        weight = float(int(update.num_examples))
+        weighed = {name: moments[name] if name in moments else torch.ones_like(t) for name, t in deltas.items()}
+        self._mean.add(sums, deltas, weight=weight, moments=weighed)
+        for name, gram in grams.items():
+            sums[f"gram.{name}"].add_(gram, alpha=weight)
+        return {"weight": weight}
 
     def _merge(self) -> dict[str, Tensor]:
-        merged_update = self._uncoordinated(self._sums.finish())
+        mean = self._mean.finish(self._sums, total=self._total_weight())
+        merged_update = _uncoordinated(mean, self._bases, self._global)
         velocity, merged = {}, {}
         for name, tensor in self._global.items():
             step = merged_update[name]
             velocity[name] = step + self._momentum * self._velocity.get(name, torch.zeros_like(step))
             merged[name] = tensor.to(torch.float64) + self._rate * (step + self._momentum * velocity[name])
-        self.last_weights = self._sums.shares()
+        self.last_weights = self._shares()
         self.last_diagnostics = {}
         spaces = {}
-        for name, gram in self._grams.items():
+        for name, gram in of_label("gram", self._sums).items():
             trace = float(gram.trace())
             fresh = (
                 gram / trace if trace > 0 else torch.eye(len(gram), dtype=gram.dtype, device=gram.device) / len(gram)
@@ -171,23 +172,48 @@ class SharedBasis(Aggregator):
             raise ValueError("aggregator state: every matrix needs both its basis and its space")
         self._bases, self._spaces, self._velocity = known["basis"], known["space"], known["velocity"]
 
-    def _coordinates(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Matrices under their weight's name in canonical coordinates (O, I); other tensors as they are."""
-        out = {name: tensor for name, tensor in tensors.items() if not self._in_matrix(name)}
-        for matrix in self._matrices:
-            joined_OI = matrix.join(tensors)
-            basis_II = self._bases.get(matrix.weight)
-            out[matrix.weight] = joined_OI if basis_II is None else joined_OI @ basis_II
-        return out
 
-    def _uncoordinated(self, coordinates: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The reverse of `_coordinates`."""
-        out = {name: tensor for name, tensor in coordinates.items() if not self._in_matrix(name)}
-        for matrix in self._matrices:
-            joined_OI = coordinates[matrix.weight]
-            basis_II = self._bases.get(matrix.weight)
-            out |= matrix.split(joined_OI if basis_II is None else joined_OI @ basis_II.T)
-        return out
+def _matrices(state: Mapping[str, Tensor]) -> list[Matrix]:
+    return find_matrices(state, bias="column")
 
-    def _in_matrix(self, name: str) -> bool:
-        return any(name in (matrix.weight, matrix.bias) for matrix in self._matrices)
+
+def _inputs(matrix: Matrix, state: Mapping[str, Tensor]) -> int:
+    """Return I of a matrix, its bias column counted in."""
+    return state[matrix.weight].shape[1] + (matrix.bias is not None)
+
+
+def _sent(place: str, update: ClientUpdate, label: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return one of a client's extras, checked and in float64, for each matrix by its weight's name."""
+    sent = (update.extra or {}).get(label, {})
+    out = {}
+    for matrix in _matrices(state):
+        name = matrix.weight
+        if name not in sent:
+            raise ValueError(f"{place}: extra {label} of {name} is missing; {_MEND}")
+        check_values(f"{place}: {label}", name, sent[name])
+        out[name] = exact(sent[name], state[name])
+    return out
+
+
+def _coordinates(tensors: Mapping[str, Tensor], bases: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return matrices in coordinates of their basis (O, I), by weight's name, and other tensors as they are."""
+    out = dict(tensors)
+    for matrix in _matrices(tensors):
+        joined_OI = matrix.join(tensors)
+        if matrix.bias is not None:
+            del out[matrix.bias]
+        basis_II = bases.get(matrix.weight)
+        out[matrix.weight] = joined_OI if basis_II is None else joined_OI @ basis_II.to(joined_OI)
+    return out
+
+
+def _uncoordinated(
+    coordinates: Mapping[str, Tensor], bases: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Return the tensors by name, the reverse of `_coordinates`; the state says which of them form matrices."""
+    out = dict(coordinates)
+    for matrix in _matrices(state):
+        joined_OI = coordinates[matrix.weight]
+        basis_II = bases.get(matrix.weight)
+        out |= matrix.split(joined_OI if basis_II is None else joined_OI @ basis_II.T)
+    return out

@@ -6,10 +6,11 @@ Implements docs/methods.md, task arithmetic (Ilharco et al. 2023).
 
 from torch import Tensor
 
-from fedcmp.aggregation.base import ClientUpdate
+from fedcmp.aggregation.change import Change
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.server_step import ServerStep
+from fedcmp.aggregation.update import ClientUpdate
 
 
 @register("task-arithmetic", summary="scaled sum of the updates", paper="Ilharco et al. 2023, arXiv 2212.04089")
@@ -28,7 +29,7 @@ class TaskArithmetic(ServerStep):
         super().__init__()
         self._scale = scale
 
-    def _score(self, update: ClientUpdate) -> float:  # noqa: ARG002  # every client counts the same
+    def _score(self, update: ClientUpdate, change: Change) -> float:  # noqa: ARG002  # every client counts the same
         return 1.0
 
     def _step(self, mean: Tensor, *slots: Tensor) -> Tensor:  # noqa: ARG002  # it has none

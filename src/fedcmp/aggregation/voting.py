@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedcmp.aggregation.base import zeros_like
 from fedcmp.aggregation.blocks import blocks
+from fedcmp.aggregation.change import zeros_like
+from fedcmp.aggregation.sums import labelled
+
+SIDES = ("up", "down", "ups", "downs")  # sums above and below zero, counts above and (negative) below
 
 
 def smallest_kept(magnitudes_P: Tensor, *, density: float) -> float:
@@ -41,33 +44,43 @@ def smallest_kept(magnitudes_P: Tensor, *, density: float) -> float:
 
 
 class SignVote:
-    """Running sums of the trimmed updates, either side of zero.
+    """The sums that a vote needs, and what they elect. It holds no sums itself.
 
     Args:
-        shapes_like: name -> tensor whose shape and device the sums take.
         density: share of a client's entries, over all tensors, that is kept by magnitude.
     """
 
-    def __init__(self, shapes_like: Mapping[str, Tensor], *, density: float) -> None:
+    def __init__(self, *, density: float) -> None:
         self._density = density
-        self._room: Tensor | None = None  # one client's magnitudes
-        self._up = zeros_like(shapes_like)
-        self._down = zeros_like(shapes_like)
-        self._ups = zeros_like(shapes_like, torch.float32)  # exact up to 16 million clients
-        self._downs = zeros_like(shapes_like, torch.float32)  # counted below zero
+        self._room: Tensor | None = None  # one client's magnitudes, written anew by each
 
-    def add(self, changes: Mapping[str, Tensor]) -> None:
-        """Let one client vote.
+    def zeros(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Return the empty sums.
 
         Args:
-            changes: name -> tensor, with the names and shapes of __init__; ranked together, as one vector.
+            like: tensor name -> tensor whose shape and device the sums take.
+
+        Returns:
+            "up.name" and "down.name" -> zeros, float64, and the counts "ups.name" and "downs.name", float32: exact up
+            to 16 million clients.
+        """
+        sums: dict[str, Tensor] = {}
+        for side in SIDES:
+            sums |= labelled(side, zeros_like(like, torch.float32 if side in ("ups", "downs") else torch.float64))
+        return sums
+
+    def add(self, sums: Mapping[str, Tensor], changes: Mapping[str, Tensor]) -> None:
+        """Let one client vote, in place.
+
+        Args:
+            sums: as from zeros().
+            changes: name -> tensor, with the names and shapes of the sums; ranked together, as one vector.
         """
         least = smallest_kept(self._magnitudes(changes), density=self._density) if self._density < 1 else 0.0
         for name, change in changes.items():
             largest_dropped = float(torch.nextafter(change.new_tensor(least), change.new_tensor(-1.0)))
-            sums = self._up[name], self._down[name], self._ups[name], self._downs[name]
             # masks and where() cost up to 20 times as much here as arithmetic does
-            for stretch, up, down, ups, downs in blocks(change, *sums):
+            for stretch, up, down, ups, downs in blocks(change, *(sums[f"{side}.{name}"] for side in SIDES)):
                 kept = functional.hardshrink(stretch, largest_dropped)
                 signs = kept.sign().to(torch.float32)
                 exact = kept.to(torch.float64)
@@ -78,20 +91,21 @@ class SignVote:
 
     def _magnitudes(self, changes: Mapping[str, Tensor]) -> Tensor:
         """Return the absolute values of all tensors as one vector (P,)."""
-        if self._room is None:
-            widest = max((change.dtype for change in changes.values()), key=lambda dtype: torch.finfo(dtype).bits)
-            total = sum(change.numel() for change in changes.values())
-            self._room = torch.empty(total, dtype=widest, device=next(iter(changes.values())).device)
+        widest = max((change.dtype for change in changes.values()), key=lambda dtype: torch.finfo(dtype).bits)
+        total = sum(change.numel() for change in changes.values())
+        device = next(iter(changes.values())).device
+        if self._room is None or (self._room.numel(), self._room.dtype, self._room.device) != (total, widest, device):
+            self._room = torch.empty(total, dtype=widest, device=device)
         parts = self._room.split([change.numel() for change in changes.values()])
         for part, change in zip(parts, changes.values(), strict=True):
             part.copy_(change.reshape(-1))
         return self._room.abs_()
 
-    def elect(self, name: str) -> Tensor:
+    def elect(self, sums: Mapping[str, Tensor], name: str) -> Tensor:
         """Return the merged tensor, float64: the mean of what agrees with the elected sign, 0 where nothing does."""
-        merged = torch.empty(self._up[name].shape, dtype=torch.float64, device=self._up[name].device)
-        sums = self._up[name], self._down[name], self._ups[name], self._downs[name]
-        for out, up, down, ups, downs in blocks(merged, *sums):
+        sides = [sums[f"{side}.{name}"] for side in SIDES]
+        merged = torch.empty(sides[0].shape, dtype=torch.float64, device=sides[0].device)
+        for out, up, down, ups, downs in blocks(merged, *sides):
             sign = (up + down).sign_()
             mean_up = up / ups.clamp(min=1).to(torch.float64)
             mean_down = down / downs.clamp(max=-1).to(torch.float64)  # two negatives: above zero
