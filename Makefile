@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
 
-.PHONY: setup demo test test-slow golden lint types benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces lint types benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -32,6 +32,10 @@ test-slow: $(STAMP)
 # The results that tests/golden holds every later version to; a renewal is a deliberate act, with a line in CHANGELOG.
 golden: $(STAMP)
 	$(BIN)/python -m tests.golden.renew
+
+# The lists that tests/surfaces holds the command line, the recipe, a run's files and the public names to; likewise.
+surfaces: $(STAMP)
+	$(BIN)/python -m tests.surfaces.renew
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
