@@ -15,6 +15,7 @@ from filelock import FileLock
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.preparation.loading import Prepared, load_prepared, load_text
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import cache_folder
@@ -23,7 +24,6 @@ from fedcmp.simulation.engine import initial_projector
 from fedcmp.simulation.evaluate import projector_figures
 from fedcmp.simulation.loop import Events, MethodRun
 from fedcmp.simulation.pool import Pool
-from fedcmp.world.suites.frozen import FROZEN
 
 _CLIENT_KEYS = ("round", "client", "loss", "alignment_error", "update_norm", "weight", "num_examples")
 Record = dict[str, Any]

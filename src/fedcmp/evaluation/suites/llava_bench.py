@@ -5,13 +5,24 @@ prompt, against the reference caption's facts) and complex (questions that need 
 what lies beside what, one digit of three).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems
+from fedcmp.evaluation.suites.mm_vet import (
+    OneWord,
+    description,
+    one_word,
+    reading_in_place,
+    recognition,
+    seeing_in_place,
+)
+from fedcmp.evaluation.suites.open_answers import OpenAnswers
 from fedcmp.world.content import Content
 from fedcmp.world.families_objects import Arrows, Count, Shapes
 from fedcmp.world.families_pictures import Chart, Face, Texture
 from fedcmp.world.families_text import Number, Word
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.items import Item, Picture, SuiteItems
-from fedcmp.world.suites.mm_vet import OneWord, description, one_word, reading_in_place, recognition, seeing_in_place
 from fedcmp.world.words import COLORS, PLURALS, SHAPES
 
 FAMILIES: tuple[type[Content], ...] = (Shapes, Count, Word, Number, Chart, Texture, Face, Arrows)
@@ -55,3 +66,14 @@ def build(split: str, number: int) -> SuiteItems:
         items.append(description(picture, len(pictures), "detail", "", with_style=True))
         pictures.append(picture)
     return SuiteItems(pictures, items)
+
+
+class LLaVABench(OpenAnswers):
+    """LLaVA-Bench (arXiv 2304.08485): sum of the answers' marks over the sum of the references', in per cent.
+
+    A reference's mark is 1 by the judge's definition, so the score is the mean mark.
+    """
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """By category."""
+        return {"by_category": self.by_category(answers)}

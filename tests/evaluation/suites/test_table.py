@@ -4,14 +4,14 @@ from collections import Counter
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.world import suites
+from fedcmp.evaluation.suites import table
+from fedcmp.evaluation.suites.frozen import FROZEN
+from fedcmp.evaluation.suites.table import SUITES, build_suite
 from fedcmp.world.scene import PRETRAINING_SEED, make_scenes
-from fedcmp.world.suites import SUITES, build_suite
-from fedcmp.world.suites.frozen import FROZEN
 from fedcmp.world.tokenizer import vocabulary
 from fedcmp.world.words import COLORS, DIRECTIONS, MOODS, PLURALS, SHAPES, TEXTURES, WRITTEN_WORDS
-from tests.world.suites.oracle import right_answer
-from tests.world.suites.shared import built
+from tests.evaluation.suites.oracle import right_answer
+from tests.evaluation.suites.shared import built
 
 # sha256 of each suite and split: a change here makes scores incomparable with every earlier one.
 GOLDEN = {
@@ -58,7 +58,7 @@ def test_items_and_pictures_are_frozen(name):
 
 
 def test_items_that_are_not_the_frozen_ones_are_refused(monkeypatch):
-    monkeypatch.setitem(suites.FROZEN, ("mme", "test"), "0" * 64)
+    monkeypatch.setitem(table.FROZEN, ("mme", "test"), "0" * 64)
     with pytest.raises(UserError, match=r"suite mme, test: its items are not the frozen ones"):
         build_suite("mme", "test")
 

@@ -1,9 +1,12 @@
 from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 
-from fedcmp.world.suites.pope import POPULAR, PRESENT, SPLITS, existence, objects_in
-from tests.world.suites.shared import built
+from fedcmp.evaluation.suites.pope import POPULAR, PRESENT, SPLITS, Pope, existence, objects_in
+from fedcmp.evaluation.suites.scoring import score_answers
+from tests.evaluation.suites.examples import answers
+from tests.evaluation.suites.shared import built
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,32 @@ def test_existence_is_asked_in_the_worlds_words():
     assert existence("orange bar") == "is there an orange bar ?"
     assert existence("crosses") == "are there crosses ?"
     assert existence("diagonal stripes") == "are there diagonal stripes ?"
+
+
+def test_popes_figures_follow_from_counting():
+    items = built("pope")[0].items
+    said = answers(items, right=0.5)
+    score = score_answers("pope", items, said)
+    f1s = []
+    for split in ("random", "popular", "adversarial"):
+        asked = [(item.answer, s) for item, s in zip(items, said, strict=True) if item.category in ("present", split)]
+        truth, yes = np.array([a == "yes" for a, _ in asked]), np.array([s == "yes" for _, s in asked])
+        precision, recall = (truth & yes).sum() / yes.sum(), (truth & yes).sum() / truth.sum()
+        f1s.append(2 * precision * recall / (precision + recall))
+        figures = score.detail[split]
+        assert figures["accuracy"] == pytest.approx(100 * np.mean([a == s for a, s in asked]))
+        assert figures["precision"] == pytest.approx(100 * precision)
+        assert figures["recall"] == pytest.approx(100 * recall)
+        assert figures["f1"] == pytest.approx(100 * f1s[-1])
+        assert figures["yes"] == pytest.approx(100 * yes.mean())
+    assert score.score == pytest.approx(100 * np.mean(f1s))
+
+
+def test_always_yes_gets_popes_chance_level():
+    items = built("pope")[0].items
+    score = score_answers("pope", items, ["yes"] * len(items))
+    assert score.score == score.chance == pytest.approx(200 / 3)
+    assert score.detail["overall"]["accuracy"] == 50.0
+    no = score_answers("pope", items, ["no"] * len(items))
+    assert (no.score, no.detail["overall"]["accuracy"]) == (0.0, 50.0)
+    assert Pope(items).chance() == score.chance

@@ -2,7 +2,7 @@
 
 import functools
 
-from fedcmp.world.suites import build_suite
+from fedcmp.evaluation.suites.table import build_suite
 
 
 @functools.cache

@@ -7,12 +7,17 @@ question counts in each of the three splits, so that half of each split's answer
 """
 
 from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
+
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.rules import Floats, Rule
 from fedcmp.world.content import Content
 from fedcmp.world.families_objects import Arrows, Count, Shapes
 from fedcmp.world.families_pictures import Chart, Texture
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked
 from fedcmp.world.words import COLORS, DIRECTIONS, PLURALS, SHAPES, TEXTURES, with_article
 
 # More of the families about which the LLM answers existence well. None of mixed shapes: it says no to nearly every
@@ -95,3 +100,49 @@ def _alike(content: Content, stream: Stream) -> list[str]:
     if stream.below(2):
         return [f"{color} {content.noun(item)}" for color in COLORS]
     return [f"{COLORS[item.color]} {direction} arrow" for direction in DIRECTIONS]
+
+
+class Pope(Rule):
+    """POPE (arXiv 2305.10355): mean over the three splits of F1, yes being the positive class, in per cent.
+
+    Columns, for each split: yes to a present object (tp), yes to an absent one (fp), anything else to a present one
+    (fn), no to an absent one (tn), neither yes nor no to an absent one: wrong, but no yes.
+    """
+
+    def marks(self, answers: Sequence[str]) -> Floats:
+        """(U, splits x 5) counts."""
+        counts = np.zeros((len(self.units), len(SPLITS), 5))
+        for item, said in zip(self.items, answers, strict=True):
+            row = self.place(item)
+            if item.category == PRESENT:  # belongs to every split
+                counts[row, :, 0 if said == "yes" else 2] += 1
+            else:
+                column = {"yes": 1, "no": 3}.get(said, 4)
+                counts[row, SPLITS.index(item.category), column] += 1
+        return counts.reshape(len(self.units), -1)
+
+    def score(self, sums_XC: Floats) -> Floats:
+        """F1 = 2 tp / (2 tp + fp + fn), mean over splits."""
+        tp, fp, fn = (sums_XC[..., which::5] for which in range(3))
+        f1: Floats = (200 * tp / np.maximum(2 * tp + fp + fn, 1)).mean(-1)
+        return f1
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """Accuracy, precision, recall, F1 and the share of yes, a split and in all, in per cent."""
+        counts = self.marks(answers).sum(0).reshape(len(SPLITS), 5)
+        return {name: _figures(counts[i]) for i, name in enumerate(SPLITS)} | {"overall": _figures(counts.sum(0))}
+
+    def chance(self) -> float:
+        """Always yes: precision one half, recall one, F1 two thirds; its accuracy is one half."""
+        return float(self.score(self.marks(["yes"] * len(self.items)).sum(0)))
+
+
+def _figures(counts: Floats) -> dict[str, float]:
+    tp, fp, fn, tn, _ = counts.tolist()
+    return {
+        "accuracy": 100 * (tp + tn) / counts.sum(),
+        "precision": 100 * tp / max(tp + fp, 1),
+        "recall": 100 * tp / max(tp + fn, 1),
+        "f1": 200 * tp / max(2 * tp + fp + fn, 1),
+        "yes": 100 * (tp + fp) / counts.sum(),
+    }

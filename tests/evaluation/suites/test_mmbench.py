@@ -1,12 +1,24 @@
 import random
+from collections import defaultdict
 
 import numpy as np
-import pytest
 
-from fedcmp.evaluation.suites.choices import MMBench, Mmvp, Seed
+from fedcmp.evaluation.suites.mmbench import MMBench
 from fedcmp.evaluation.suites.scoring import score_answers
 from tests.evaluation.suites.examples import word
-from tests.world.suites.shared import built
+from tests.evaluation.suites.shared import built
+
+
+def test_each_question_is_asked_once_for_every_rotation_of_its_options():
+    suite, _ = built("mmbench")
+    asked = defaultdict(list)
+    for item in suite.items:
+        asked[item.unit].append(item)
+        assert f"{' or '.join(item.options)} ? answer :" in item.prompt
+    for items in asked.values():
+        orders = [item.options for item in items]
+        assert orders == [orders[0][i:] + orders[0][:i] for i in range(len(orders[0]))]
+        assert len({item.answer for item in items}) == len({item.picture for item in items}) == 1
 
 
 def test_a_question_counts_only_if_right_in_every_rotation():
@@ -32,25 +44,3 @@ def test_mmbench_answers_by_position_get_nothing_and_by_preference_chance():
             said.append(max(item.options, key=lambda word: preferred.setdefault(word, chance.random())))
         scores.append(score_answers("mmbench", items, said).score)
     assert abs(np.mean(scores) - MMBench(items).chance()) < 4 * max(np.std(scores) / 40**0.5, 2.3 / 40**0.5)
-
-
-@pytest.mark.parametrize(("name", "rule"), [("seed", Seed), ("mmvp", Mmvp)])
-def test_guesses_get_the_chance_level(name, rule):
-    items = built(name)[0].items
-    chance = random.Random(5)
-    scores = [score_answers(name, items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
-    assert rule(items).chance() == 25.0
-    assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
-
-
-def test_one_answer_to_both_pictures_gets_nothing_in_mmvp():
-    items = built("mmvp")[0].items
-    score = score_answers("mmvp", items, [item.options[0] for item in items])
-    assert score.score == 0.0
-    assert score.detail["single_pictures"] == 50.0
-    assert set(score.detail["by_pattern"].values()) == {0.0}
-
-
-def test_seed_reports_each_dimension():
-    items = [word(0, "a", "x"), word(1, "a", "x"), word(2, "b", "x")]
-    assert score_answers("seed", items, ["x", "y", "x"]).detail == {"by_dimension": {"a": 50.0, "b": 100.0}}

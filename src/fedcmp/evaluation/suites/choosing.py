@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
+from fedcmp.evaluation.suites.items import Picture
 from fedcmp.world.content import Content
 from fedcmp.world.randomness import SLOTS_PER_INDEX, random_integers
 from fedcmp.world.scene import TEST_SEED, VALIDATION_SEED
-from fedcmp.world.suites.items import Picture
 from fedcmp.world.words import STYLES
 
 Choice = TypeVar("Choice")

@@ -1,10 +1,12 @@
 import dataclasses
+import random
 from collections import Counter
 
 import numpy as np
 
-from fedcmp.world.suites.mmvp import PAIRS, PATTERNS
-from tests.world.suites.shared import built
+from fedcmp.evaluation.suites.mmvp import PAIRS, PATTERNS, Mmvp
+from fedcmp.evaluation.suites.scoring import score_answers
+from tests.evaluation.suites.shared import built
 
 
 def test_a_pair_is_one_prompt_about_two_pictures_with_two_answers():
@@ -35,3 +37,19 @@ def test_a_pairs_pictures_differ_in_one_thing():
             if category == pattern and picture.kind != "painting"
         ]  # a painting's blur crosses the cells' borders
         assert max(own) <= limit
+
+
+def test_guesses_get_the_chance_level():
+    items = built("mmvp")[0].items
+    chance = random.Random(5)
+    scores = [score_answers("mmvp", items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
+    assert Mmvp(items).chance() == 25.0
+    assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
+
+
+def test_one_answer_to_both_pictures_gets_nothing_in_mmvp():
+    items = built("mmvp")[0].items
+    score = score_answers("mmvp", items, [item.options[0] for item in items])
+    assert score.score == 0.0
+    assert score.detail["single_pictures"] == 50.0
+    assert set(score.detail["by_pattern"].values()) == {0.0}

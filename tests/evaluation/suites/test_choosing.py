@@ -2,10 +2,10 @@ from collections import Counter
 
 import numpy as np
 
+from fedcmp.evaluation.suites.choosing import InTurn, Stream
 from fedcmp.world.families_pictures import Chart, Face
 from fedcmp.world.randomness import random_integers
 from fedcmp.world.scene import TEST_SEED, scenes_at
-from fedcmp.world.suites.choosing import InTurn, Stream
 
 
 def test_the_same_stream_gives_the_same_for_ever():

@@ -11,9 +11,9 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
+from fedcmp.evaluation.suites.items import Picture
 from fedcmp.world.content import Content
 from fedcmp.world.families_objects import Shapes
-from fedcmp.world.suites.items import Picture
 from fedcmp.world.words import (
     COLORS,
     COLUMNS,

@@ -1,9 +1,9 @@
 from collections import Counter
 
+from fedcmp.evaluation.suites.llava_bench import COMPLEX, CONVERSATION, DETAIL
 from fedcmp.world.scene import FAMILIES
-from fedcmp.world.suites.llava_bench import COMPLEX, CONVERSATION, DETAIL
 from fedcmp.world.words import STYLES
-from tests.world.suites.shared import built
+from tests.evaluation.suites.shared import built
 
 
 def test_three_categories():

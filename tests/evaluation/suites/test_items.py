@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked, draw
 from fedcmp.world.scene import make_scenes
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked, draw
 
 
 def pictures(count, seed=3):

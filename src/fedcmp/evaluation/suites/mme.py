@@ -4,15 +4,19 @@ Five subtasks of perception. Left out, because the frozen LLM answers no yes/no 
 counting and relative position; the world has no posters, celebrities, landmarks or artworks, and no cognition tasks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.pope import OBJECTS, existence, objects_in
+from fedcmp.evaluation.suites.rules import Floats, Rule
 from fedcmp.world.content import another
 from fedcmp.world.families_objects import Arrows, Count
 from fedcmp.world.families_pictures import Chart, Texture
 from fedcmp.world.families_text import Word
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked
-from fedcmp.world.suites.pope import OBJECTS, existence, objects_in
 from fedcmp.world.words import COLORS, DIRECTIONS, TEXTURES, WRITTEN_WORDS, with_article
 
 PICTURES = 60  # a subtask
@@ -94,3 +98,46 @@ def build(split: str, number: int) -> SuiteItems:
                 items.append(Item(unit, unit, subtask, asked(question), answer=answer, options=("yes", "no")))
             pictures.append(picture)
     return SuiteItems(pictures, items)
+
+
+class Mme(Rule):
+    """MME (arXiv 2306.13394): a subtask scores accuracy + accuracy+, each in per cent, hence up to 200; their sum.
+
+    accuracy: share of questions right; accuracy+: share of pictures with both of their questions right.
+    """
+
+    def __init__(self, items: Sequence[Item]) -> None:
+        super().__init__(items)
+        self.highest = 200.0 * len(self.categories)
+
+    def marks(self, answers: Sequence[str]) -> Floats:
+        """(U, subtasks x 3): for each subtask whether the picture belongs to it, questions right / 2, both right."""
+        right = np.zeros(len(self.units))
+        kind = np.zeros(len(self.units), np.int64)
+        for item, said in zip(self.items, answers, strict=True):
+            right[self.place(item)] += said == item.answer
+            kind[self.place(item)] = self.categories.index(item.category)
+        member = (kind[:, None] == np.arange(len(self.categories))).astype(np.float64)
+        return np.concatenate([member, member * right[:, None] / 2, member * (right == 2)[:, None]], 1)
+
+    def score(self, sums_XC: Floats) -> Floats:
+        """100 x (accuracy + accuracy+), summed over subtasks."""
+        pictures, half, both = np.split(sums_XC, 3, -1)
+        total: Floats = (100 * (half + both) / pictures).sum(-1)
+        return total
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """Accuracy, accuracy+ and their sum, a subtask."""
+        pictures, half, both = np.split(self.marks(answers).sum(0), 3)
+        return {
+            name: {
+                "accuracy": 100 * half[i] / pictures[i],
+                "accuracy+": 100 * both[i] / pictures[i],
+                "score": 100 * (half[i] + both[i]) / pictures[i],
+            }
+            for i, name in enumerate(self.categories)
+        }
+
+    def chance(self) -> float:
+        """A coin for each question: 50 + 25 a subtask; always yes, or always no, gets 50 + 0."""
+        return 75.0 * len(self.categories)

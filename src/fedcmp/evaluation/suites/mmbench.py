@@ -5,14 +5,18 @@ so each is asked twice, in both orders (circular evaluation); with more it answe
 other colour, mood or word: the LLM cannot tell an object's colour from that of the object beside it better than chance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
+import numpy as np
+
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.rules import ShareRight
 from fedcmp.world.content import another
 from fedcmp.world.families_objects import Arrows, Shapes
 from fedcmp.world.families_pictures import Chart, Face
 from fedcmp.world.families_text import Word
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked
 from fedcmp.world.words import COLORS, MOODS, WRITTEN_WORDS
 
 QUESTIONS = 96  # an ability
@@ -82,3 +86,27 @@ def build(split: str, number: int) -> SuiteItems:
                 items.append(Item(unit, unit, ability, prompt, answer=answer, options=tuple(rotated)))
             pictures.append(picture)
     return SuiteItems(pictures, items)
+
+
+class MMBench(ShareRight):
+    """MMBench (arXiv 2307.06281): a question is right if it is right in all rotations of its options."""
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """By ability; accuracy without rotations (the first order only); how often the first option was chosen."""
+        seen: set[int] = set()
+        first_order = []
+        for item, value in zip(self.items, self.item_marks(answers), strict=True):
+            if item.unit not in seen:
+                seen.add(item.unit)
+                first_order.append(value)
+        chosen = [said == item.options[0] for item, said in zip(self.items, answers, strict=True)]
+        return {
+            "by_ability": self.by_category(answers),
+            "one_order": float(100 * np.mean(first_order)),
+            "first_option_chosen": float(100 * np.mean(chosen)),
+        }
+
+    def chance(self) -> float:
+        """A fixed preference among words, the same in all rotations: one over the number of options."""
+        guess = {item.unit: 1 / len(item.options) for item in self.items}
+        return float(100 * np.mean(list(guess.values())))

@@ -1,8 +1,13 @@
+import random
 from collections import Counter
 
+import numpy as np
+
+from fedcmp.evaluation.suites.scoring import score_answers
+from fedcmp.evaluation.suites.seed import OPTIONS, QUESTIONS, Seed, side
 from fedcmp.world.families_objects import Item
-from fedcmp.world.suites.seed import OPTIONS, QUESTIONS, side
-from tests.world.suites.shared import built
+from tests.evaluation.suites.examples import word
+from tests.evaluation.suites.shared import built
 
 
 def test_each_dimension_has_as_many_questions_with_four_options():
@@ -28,3 +33,16 @@ def test_a_side_is_told_by_column_first():
     assert side(at(5), at(3)) == "right of"
     assert side(at(1), at(7)) == "above"
     assert side(at(7), at(1)) == "below"
+
+
+def test_guesses_get_the_chance_level():
+    items = built("seed")[0].items
+    chance = random.Random(5)
+    scores = [score_answers("seed", items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
+    assert Seed(items).chance() == 25.0
+    assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
+
+
+def test_seed_reports_each_dimension():
+    items = [word(0, "a", "x"), word(1, "a", "x"), word(2, "b", "x")]
+    assert score_answers("seed", items, ["x", "y", "x"]).detail == {"by_dimension": {"a": 50.0, "b": 100.0}}

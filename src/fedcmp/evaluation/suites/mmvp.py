@@ -7,15 +7,17 @@ grid does not have, is replaced by pattern (of a surface).
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.items import How, Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.rules import ShareRight
+from fedcmp.evaluation.suites.seed import CELL_NAMES
 from fedcmp.world.content import CELLS, Content, another
 from fedcmp.world.families_objects import Arrows, Count, Shapes
 from fedcmp.world.families_objects import Item as Thing
 from fedcmp.world.families_pictures import Chart, Face, Texture
 from fedcmp.world.families_text import ORDINALS, Number, Word
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.items import How, Item, Picture, SuiteItems, asked
-from fedcmp.world.suites.seed import CELL_NAMES
 from fedcmp.world.words import (
     COLORS,
     DIGITS,
@@ -181,3 +183,14 @@ def build(split: str, number: int) -> SuiteItems:
                 )
                 pictures.append(dataclasses.replace(pair.picture, content=content))
     return SuiteItems(pictures, items)
+
+
+class Mmvp(ShareRight):
+    """MMVP (arXiv 2401.06209): share of pairs with both pictures answered rightly."""
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """By visual pattern; accuracy over single pictures."""
+        return {
+            "by_pattern": self.by_category(answers),
+            "single_pictures": float(100 * self.item_marks(answers).mean()),
+        }

@@ -1,8 +1,8 @@
 import pytest
 
+from fedcmp.evaluation.suites.facts import facts_in, references, truth
+from fedcmp.evaluation.suites.items import Picture
 from fedcmp.world.scene import make_scenes
-from fedcmp.world.suites.facts import facts_in, references, truth
-from fedcmp.world.suites.items import Picture
 from fedcmp.world.words import (
     COLORS,
     COLUMNS,

@@ -6,15 +6,17 @@ description goes on from "this photo shows"; one-word answers are right or wrong
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from fedcmp.evaluation.suites.choosing import Stream
+from fedcmp.evaluation.suites.facts import references, truth
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.open_answers import OpenAnswers
+from fedcmp.evaluation.suites.seed import side
 from fedcmp.world.content import Content
 from fedcmp.world.families_objects import Arrows, Count, Shapes
 from fedcmp.world.families_pictures import Chart, Face, Texture
 from fedcmp.world.families_text import ORDINALS, Number, Word
-from fedcmp.world.suites.choosing import Stream
-from fedcmp.world.suites.facts import references, truth
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked
-from fedcmp.world.suites.seed import side
 from fedcmp.world.words import COLORS, DIGITS, MOODS, NUMBERS, PLURALS, SHAPES, STYLES, WRITTEN_WORDS
 
 QUESTIONS = 48  # a combination
@@ -104,3 +106,17 @@ def build(split: str, number: int) -> SuiteItems:
             items.append(description(picture, len(pictures), combination, prompt, with_style=False))
             pictures.append(picture)
     return SuiteItems(pictures, items)
+
+
+class MMVet(OpenAnswers):
+    """MM-Vet (arXiv 2308.02490): mean of the answers' marks, each between 0 and 1, in per cent."""
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """By combination of abilities, and by ability: the mean over all items that need it."""
+        marks = self.item_marks(answers)
+        abilities = list(dict.fromkeys(name for category in self.categories for name in category.split("+")))
+        needs = {name: [name in item.category.split("+") for item in self.items] for name in abilities}
+        return {
+            "by_ability": {name: float(100 * marks[needed].mean()) for name, needed in needs.items()},
+            "by_combination": self.by_category(answers),
+        }

@@ -6,13 +6,15 @@ are its continuations ("this photo shows a small red star at the": "top left", .
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
+from fedcmp.evaluation.suites.choosing import InTurn, Stream
+from fedcmp.evaluation.suites.items import Item, Picture, SuiteItems, asked
+from fedcmp.evaluation.suites.rules import ShareRight
 from fedcmp.world.families_objects import Arrows, Count, Shapes
 from fedcmp.world.families_objects import Item as Thing
 from fedcmp.world.families_pictures import Chart, Face
 from fedcmp.world.families_text import ORDINALS, Number, Word
-from fedcmp.world.suites.choosing import InTurn, Stream
-from fedcmp.world.suites.items import Item, Picture, SuiteItems, asked
 from fedcmp.world.words import (
     COLORS,
     COLUMNS,
@@ -190,3 +192,11 @@ def build(split: str, number: int) -> SuiteItems:
             items.append(Item(unit, unit, dimension, prompt, how="rank", answer=answer, options=options))
             pictures.append(picture)
     return SuiteItems(pictures, items)
+
+
+class Seed(ShareRight):
+    """SEED-Bench (arXiv 2307.16125): share of questions whose right option is the likeliest."""
+
+    def detail(self, answers: Sequence[str]) -> dict[str, Any]:
+        """By dimension."""
+        return {"by_dimension": self.by_category(answers)}
