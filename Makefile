@@ -45,7 +45,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 benchmarks: $(STAMP)
-	$(BIN)/python benchmarks/world.py --out results/world.json
+	$(BIN)/python -m benchmarks.world --out results/world.json
 	$(BIN)/python benchmarks/training.py | tee results/training.txt
 	$(BIN)/python benchmarks/startup.py --out results/startup.txt
 	$(BIN)/python benchmarks/pictures.py --out results/pictures.txt

@@ -2,7 +2,7 @@
 
 A document is `<bos> prefix <sep> body <eos>`. The body is a caption; questions with answers; a list of words each with
 yes or no and what it stands with (checks); or where objects lie, and how they lie to each other (places). The prefix is
-mostly nine cells of words (pretrain_language.py turns them into embeddings); the same words one by one (notes), a
+mostly nine cells of words (language.py turns them into embeddings); the same words one by one (notes), a
 caption, noise alone, or nothing. Loss weights: caption 1, answer 2, question .05.
 Shapes: B documents, P = 9 cells, W words a cell, V words.
 """

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from fedcmp.world.documents import BagEncoder, Document, DocumentWriter
 from fedcmp.world.scene import PRETRAINING_SEED, Scenes, make_scenes
 from fedcmp.world.tokenizer import BOS, PAD, world_tokenizer
+from tools.pretrain_world.documents import BagEncoder, Document, DocumentWriter
 
 
 def learning_rate_factor(step: int, steps: int) -> float:

@@ -4,14 +4,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.content import CELLS
-from fedcmp.world.documents import BagEncoder
-from fedcmp.world.pretrain import pretrain
-from fedcmp.world.pretrain_language import PHASES, LanguageTask, language_config, start_by_matching
 from fedcmp.world.scene import make_scenes
+from tools.pretrain_world.__main__ import main, pretrain
+from tools.pretrain_world.documents import BagEncoder
+from tools.pretrain_world.language import PHASES, LanguageTask, language_config, start_by_matching
 
 
 def test_a_few_steps_write_folders_that_load(tmp_path):
@@ -21,7 +20,7 @@ def test_a_few_steps_write_folders_that_load(tmp_path):
     assert LanguageModel(str(tmp_path / "language")).separator == "<sep>"
     assert any("vision step" in line for line in lines)
     assert any("language phase 2 step" in line for line in lines)
-    with pytest.raises(UserError, match="holds a model already"):
+    with pytest.raises(FileExistsError, match="holds a model already"):
         pretrain(tmp_path, part="vision", steps=2, log=lines.append)
 
 
@@ -68,3 +67,12 @@ def test_shipped_weights_are_small_and_described():
     card = (folder / "MODEL_CARD.md").read_text()
     for part in ("vision", "language"):
         assert json.loads((folder / part / "config.json").read_text())["architectures"][0] in card
+
+
+def test_the_command_says_where_the_weights_are_and_what_is_wrong(tmp_path, capsys):
+    main([str(tmp_path), "--part", "language", "--steps", "1"])
+    assert capsys.readouterr().out == f"pretrained: {tmp_path}\n"
+    for arguments, mistake in ((["--part", "language"], "holds a model already"), (["--steps", "0"], "at least 1")):
+        with pytest.raises(SystemExit, match="2"):
+            main([str(tmp_path), *arguments])
+        assert mistake in capsys.readouterr().err

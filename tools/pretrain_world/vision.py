@@ -15,10 +15,10 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPModel
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from fedcmp.world.documents import BagEncoder
-from fedcmp.world.pretrain_language import learning_rate_factor
 from fedcmp.world.scene import PRETRAINING_SEED, Scenes, make_scenes
 from fedcmp.world.tokenizer import vocabulary, world_tokenizer
+from tools.pretrain_world.documents import BagEncoder
+from tools.pretrain_world.language import learning_rate_factor
 
 PIXEL_MEAN, PIXEL_STD = 0.5, 0.25
 PATCH = 16

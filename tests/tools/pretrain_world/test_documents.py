@@ -2,10 +2,10 @@ from collections import Counter
 
 import pytest
 
-from fedcmp.world.documents import BagEncoder, DocumentWriter
 from fedcmp.world.scene import make_scenes
 from fedcmp.world.tokenizer import EOS, SEPARATOR, vocabulary
 from fedcmp.world.words import COLUMNS, ROWS, STYLES
+from tools.pretrain_world.documents import BagEncoder, DocumentWriter
 
 WORDS = vocabulary()
 BODIES = ("caption", "questions", "checks", "places")
