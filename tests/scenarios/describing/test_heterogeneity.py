@@ -7,12 +7,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.linalg import sqrtm
 from sklearn.metrics import silhouette_score
 
-from fedcmp.scenarios.heterogeneity import METRICS, frechet, heterogeneity, map_of_pairs, total_variation
+from fedcmp.scenarios.describing import heterogeneity as measures
+from fedcmp.scenarios.describing.heterogeneity import (
+    METRICS,
+    frechet,
+    frechet_of_random_shares,
+    owner_of,
+    total_variation,
+)
+from fedcmp.scenarios.describing.maps import map_of_sample
 from fedcmp.scenarios.partition import by_number, even_shares
-from tests.scenarios.mixtures import groups_of, noise_like, unit
+from tests.scenarios.mixtures import directions, groups_of, noise_like, unit
+
+
+def heterogeneity(images, texts, holdings, **options):
+    return measures.heterogeneity(images, texts, owner_of(holdings, len(images)), len(holdings), **options)
+
+
+def map_of_pairs(images, texts, holdings, **options):
+    return map_of_sample(images, texts, owner_of(holdings, len(images)), **options)
 
 
 def similarity(metric, v, t, i, j):
@@ -64,15 +79,16 @@ def test_silhouette(metric):
         assert silhouette_score(points, labels, metric="cosine") == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("count", [12, 90])  # fewer and more pairs per client than the embeddings are wide
 @pytest.mark.parametrize("metric", METRICS[:3])
-def test_frechet_distance(metric):
-    images, texts, labels, holdings = small(count=90)
+def test_frechet_distance(metric, count):
+    images, texts, labels, holdings = small(count=count)
     points = {"image": images, "text": texts, "joint": np.concatenate([images, texts], 1) / np.sqrt(2)}[metric]
     distances = []
     for a, b in itertools.combinations(range(3), 2):
         one, two = points[labels == a], points[labels == b]
         c, d = np.cov(one.T, bias=True), np.cov(two.T, bias=True)
-        shared = np.real(np.trace(sqrtm(c @ d)))
+        shared = np.sqrt(np.maximum(np.linalg.eigvals(c @ d).real, 0)).sum()
         distances.append(((one.mean(0) - two.mean(0)) ** 2).sum() + np.trace(c) + np.trace(d) - 2 * shared)
     assert heterogeneity(images, texts, holdings)["frechet"][metric] == pytest.approx(np.mean(distances), abs=1e-6)
 
@@ -127,7 +143,6 @@ def test_the_order_of_clients_changes_nothing_and_all_is_plain_json(count, clien
     first = heterogeneity(images, texts, holdings, labels=names, sample=30)
     turned = heterogeneity(images, texts, holdings[::-1], labels=names, sample=30)
     assert json.loads(json.dumps(first, allow_nan=False)) == first
-    assert turned["sizes"] == first["sizes"][::-1]
     assert turned["alignment"] == first["alignment"][::-1]
     for measure in ("similarity", "silhouette", "frechet", "total_variation"):
         for name, value in first[measure].items():
@@ -164,10 +179,8 @@ def test_pairs_that_nobody_holds_are_left_out():
     ],
 )
 def test_holdings_that_do_not_fit_are_refused(holdings, message):
-    images, texts, _, _ = small()
-    for measure in (heterogeneity, map_of_pairs):
-        with pytest.raises(ValueError, match=message):
-            measure(images, texts, holdings)
+    with pytest.raises(ValueError, match=message):
+        owner_of(holdings, 40)
 
 
 def test_labels_that_do_not_fit_are_refused():
@@ -196,7 +209,54 @@ def test_a_map_is_the_same_every_time_and_follows_its_seed(mixture):
 
 def test_what_cannot_be_mapped():
     images, texts, _, holdings = small()
-    with pytest.raises(ValueError, match="a map can be of image, text, joint"):
-        map_of_pairs(images, texts, holdings, metric="cross")
+    with pytest.raises(ValueError, match="a map can be of image, text, joint, cross"):
+        map_of_pairs(images, texts, holdings, metric="sound")
     assert map_of_pairs(images[:7], texts[:7], [np.arange(7)]) is None
     assert map_of_pairs(images[[0] * 40], texts[[0] * 40], holdings) is None
+
+
+def sharpest(v, t, owner):
+    found = measures.heterogeneity(v, t, owner, len(np.unique(owner)))["silhouette"]
+    return max(found, key=lambda metric: found[metric])
+
+
+def noisy(points, seed=0):
+    return unit(points + np.random.default_rng(seed).normal(0, 0.02, points.shape))
+
+
+def test_random_shares_are_nearer_than_clients_and_fall_with_more_pairs():
+    floors = []
+    for per in (20, 200):
+        images, texts, truth = groups_of(3, per)
+        between_clients = measures.heterogeneity(images, texts, truth, 3)["frechet"]["joint"]
+        floors.append(frechet_of_random_shares(images.astype(float), texts.astype(float), truth)["joint"])
+        assert floors[-1] < 0.3 * between_clients
+    assert floors[1] < 0.3 * floors[0]
+
+
+def test_clients_cut_by_pictures_are_sharpest_by_pictures_and_by_captions_by_captions():
+    axes = directions(6, 24, 1)
+    by_picture, by_caption = np.repeat([0, 1, 2], 40), np.tile([3, 4, 5], 40)
+    v, t = noisy(axes[by_picture]), noisy(axes[by_caption], 1)
+    assert sharpest(v, t, by_picture) == "image"
+    assert sharpest(v, t, by_caption - 3) == "text"
+    assert sharpest(v, t, 3 * by_picture + by_caption - 3) == "joint"
+
+
+def test_clients_whose_pictures_fit_each_others_captions_are_sharpest_by_cross():
+    # a client has two kinds of pairs, (p, q) and (q, p): by pictures alone, or captions, these lie apart
+    axes, rng = directions(6, 24, 2), np.random.default_rng(0)
+    owner, kind = np.repeat([0, 1, 2], 40), rng.integers(0, 2, 120)
+    p, q = axes[2 * owner], unit(0.5 * axes[2 * owner] + np.sqrt(0.75) * axes[2 * owner + 1])
+    v = noisy(np.where(kind[:, None] == 0, p, q))
+    t = noisy(np.where(kind[:, None] == 0, q, p), 1)
+    assert sharpest(v, t, owner) == "cross"
+
+
+def test_a_client_without_pairs_or_no_pair_at_all_has_no_measure():
+    images, texts, truth = groups_of(2, 6)
+    assert measures.heterogeneity(images, texts, truth, 3)["alignment"][2] is None
+    none = measures.heterogeneity(images[:0], texts[:0], truth[:0], 2)
+    assert none["silhouette"]["image"] is none["similarity"]["image"]["gap"] is none["frechet"]["text"] is None
+    alone = frechet_of_random_shares(images.astype(float), texts.astype(float), np.zeros(len(images), np.int64))
+    assert alone == {"image": None, "text": None, "joint": None}
