@@ -6,7 +6,7 @@ BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
 
-.PHONY: setup demo test test-slow golden lint types benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces lint types benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -33,6 +33,10 @@ test-slow: $(STAMP)
 golden: $(STAMP)
 	$(BIN)/python -m tests.golden.renew
 
+# The lists that tests/surfaces holds the command line, the recipe, a run's files and the public names to; likewise.
+surfaces: $(STAMP)
+	$(BIN)/python -m tests.surfaces.renew
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -41,7 +45,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 benchmarks: $(STAMP)
-	$(BIN)/python benchmarks/world.py --out results/world.json
+	$(BIN)/python -m benchmarks.world --out results/world.json
 	$(BIN)/python benchmarks/training.py | tee results/training.txt
 	$(BIN)/python benchmarks/startup.py --out results/startup.txt
 	$(BIN)/python benchmarks/pictures.py --out results/pictures.txt

@@ -1,6 +1,6 @@
 """What the embedded world can tell: central training against the blind LLM, by kind of question, over seeds.
 
-    python benchmarks/world.py [--pairs 20000] [--seeds 3] [--out results/world.json]
+    python -m benchmarks.world [--pairs 20000] [--seeds 3] [--out results/world.json]
 
 The projector is trained centrally on captions only (at most 50,000), then answers balanced questions about held-out
 test scenes, at least 500 of each kind. Prints accuracy of the blind LLM, of the trained model (mean and spread over
@@ -29,8 +29,8 @@ from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.train import train
-from fedcmp.world.documents import BagEncoder
 from fedcmp.world.scene import VALIDATION_SEED, make_scenes
+from tools.pretrain_world.documents import BagEncoder
 
 
 def quiet(_what: str, _done: int, _total: int) -> None:

@@ -34,16 +34,15 @@ def test_the_facts_are_those_of_the_runs_own_manifest(world_cache, tmp_path, kin
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
     if kind == "cross":
         assert max(facts["objective"]) > facts["objective"][0]
-        assert facts["map"]["metric"] == "joint"
     else:
         assert "objective" not in facts
-        assert facts["map"]["metric"] == "image"
+    assert facts["map"]["metric"] == kind
 
 
 @pytest.fixture
 def no_map(monkeypatch):
     """It takes most of the time."""
-    monkeypatch.setattr(scenario_facts, "map_of_pairs", lambda *_arguments, **_named: None)
+    monkeypatch.setattr(scenario_facts, "map_of_sample", lambda *_arguments, **_named: None)
 
 
 @pytest.mark.usefixtures("no_map")

@@ -271,22 +271,6 @@ def world_benchmarks_command(
         typer.echo(f"{name}: {len(items)} rows")
 
 
-@world_app.command("pretrain")
-def world_pretrain_command(
-    folder: Annotated[Path, typer.Argument(help="Where vision/ and language/ are written.", show_default=False)],
-    part: Annotated[Literal["vision", "language", "both"], typer.Option(help="Which of the frozen parts.")] = "both",
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps; default: those of the shipped weights.")] = None,
-) -> None:
-    """Train the world's tiny CLIP and Llama from scratch: about an hour on two cores.
-
-    Example: fedcmp world pretrain weights/ --part vision
-    """
-    from fedcmp.world.pretrain import pretrain
-
-    pretrain(folder, part=part, steps=steps, log=lambda line: typer.echo(line, err=True))
-    typer.echo(f"pretrained: {folder}")
-
-
 def _print_table(folder: Path) -> None:
     from fedcmp.cli.progress import print_table
     from fedcmp.report.reading import load_runs

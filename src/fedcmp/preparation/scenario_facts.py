@@ -6,10 +6,9 @@ from fedcmp.config import Recipe
 from fedcmp.preparation.division import Usable, clusters, divide, embeddings, hold_out, style_of
 from fedcmp.preparation.loading import load_encoder
 from fedcmp.preparation.sources import Progress, frozen_features, training_collections
-from fedcmp.scenarios.heterogeneity import heterogeneity, map_of_pairs
+from fedcmp.scenarios.describing.heterogeneity import METRICS, heterogeneity, owner_of
+from fedcmp.scenarios.describing.maps import map_of_sample
 from fedcmp.scenarios.partition import swap_captions
-
-_MAPPED = ("image", "text", "joint")  # scenarios whose own similarity can be mapped; the others are shown by joint
 
 
 def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
@@ -20,9 +19,9 @@ def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[
         progress: called with what is being done, how much of it, out of how much.
 
     Returns:
-        As JSON can hold it: sizes (K,), heterogeneity (scenarios/heterogeneity.py, on the captions that clients train
-        with, wrong ones included), map (or None), wrong_captions (K,) counts, and for scenario cross objective, its
-        trace over the steps of the clustering.
+        As JSON can hold it: sizes (K,), heterogeneity (scenarios/describing/heterogeneity.py, on the captions that
+        clients train with, wrong ones included), map (or None), wrong_captions (K,) counts, and for scenario cross
+        objective, its trace over the steps of the clustering.
 
     Raises:
         UserError: unusable data, or an encoder without a text half.
@@ -47,12 +46,12 @@ def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[
         labels["family" if world else "group"] = [group or "all" for group in read.groups]
     if world:
         labels["style"] = [style_of(caption) for caption in read.captions]
-    measured = heterogeneity(images, texts, holdings, labels=labels, seed=recipe.run.seed)
-    metric = recipe.scenario.kind if recipe.scenario.kind in _MAPPED else "joint"
+    owner = owner_of(holdings, len(images))
+    metric = recipe.scenario.kind if recipe.scenario.kind in METRICS else "joint"
     facts: dict[str, Any] = {
-        "sizes": measured.pop("sizes"),
-        "heterogeneity": measured,
-        "map": map_of_pairs(images, texts, holdings, metric=metric, seed=recipe.run.seed),
+        "sizes": [len(mine) for mine in holdings],
+        "heterogeneity": heterogeneity(images, texts, owner, len(holdings), labels=labels, seed=recipe.run.seed),
+        "map": map_of_sample(images, texts, owner, metric=metric, seed=recipe.run.seed),
         "wrong_captions": [sum(pair in swapped for pair in mine.tolist()) for mine in holdings],
     }
     if recipe.scenario.kind == "cross":

@@ -7,10 +7,10 @@ from typing import Any
 
 from fedcmp.config import Method, Recipe
 from fedcmp.config.methods import NOT_FEDERATED, choose
+from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.scene import WORLD_REVISION
-from fedcmp.world.suites import SUITES
 
 FORMAT = 1  # of run files
 REVISION = "1"  # raised whenever the code changes what a run comes to

@@ -17,7 +17,7 @@ from fedcmp.config import Recipe, first_mistake, read_toml
 from fedcmp.config.methods import NOT_FEDERATED, choose, unknown
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
-from fedcmp.world.suites import SUITES
+from fedcmp.evaluation.suites.table import SUITES
 
 MOST_TRIALS = 12
 

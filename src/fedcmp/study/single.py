@@ -15,6 +15,7 @@ from filelock import FileLock
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.federation.rounds import Events
 from fedcmp.preparation.loading import Prepared, initial_trainable, load_prepared, load_text
 from fedcmp.preparation.prepare import prepare
@@ -23,7 +24,6 @@ from fedcmp.runs.folder import RunFolder
 from fedcmp.simulation.evaluate import held_out_figures
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
-from fedcmp.world.suites.frozen import FROZEN
 
 _CLIENT_KEYS = ("round", "client", "loss", "alignment_error", "update_norm", "weight", "num_examples")
 Record = dict[str, Any]

@@ -5,7 +5,7 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.evaluation.lmms.datasets import find_dataset
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
-from fedcmp.world.suites import build_suite
+from fedcmp.evaluation.suites.table import build_suite
 
 
 @pytest.fixture(scope="module")

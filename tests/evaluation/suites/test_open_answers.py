@@ -2,25 +2,10 @@ import numpy as np
 import pytest
 
 from fedcmp.evaluation.suites.judge import description_mark
-from fedcmp.evaluation.suites.open_answers import LLaVABench
+from fedcmp.evaluation.suites.llava_bench import LLaVABench
 from fedcmp.evaluation.suites.scoring import score_answers
 from tests.evaluation.suites.examples import described, word
-from tests.world.suites.shared import built
-
-
-def test_an_ability_is_the_mean_over_all_items_that_need_it():
-    items = [
-        word(0, "ocr", "fox"),
-        word(1, "ocr+spatial", "7"),
-        described(2, ["object star", "color star red"], category="recognition+spatial"),
-    ]
-    score = score_answers("mm-vet", items, ["fox", "3", "a star"])
-    third = 2 * 1 / (1 + 2)
-    assert score.score == pytest.approx(100 * (1 + 0 + third) / 3)
-    assert score.detail["by_ability"] == pytest.approx({"ocr": 50.0, "spatial": 50 * third, "recognition": 100 * third})
-    assert score.detail["by_combination"] == pytest.approx(
-        {"ocr": 100.0, "ocr+spatial": 0.0, "recognition+spatial": 100 * third}
-    )
+from tests.evaluation.suites.shared import built
 
 
 @pytest.mark.parametrize(

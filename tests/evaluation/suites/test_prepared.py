@@ -7,7 +7,7 @@ from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation
 from fedcmp.evaluation.suites.prepared import open_suites, prepare_suites
 from fedcmp.model.text_format import TextFormat
-from tests.world.suites.shared import built
+from tests.evaluation.suites.shared import built
 
 
 class Encoder:

@@ -3,12 +3,12 @@ import random
 import numpy as np
 import pytest
 
-from fedcmp.evaluation.suites.choices import Seed
 from fedcmp.evaluation.suites.rules import jackknife
-from fedcmp.evaluation.suites.scoring import RULES, score_answers
-from fedcmp.world.suites import SUITES
+from fedcmp.evaluation.suites.scoring import score_answers
+from fedcmp.evaluation.suites.seed import Seed
+from fedcmp.evaluation.suites.table import SUITES, TABLE
 from tests.evaluation.suites.examples import word
-from tests.world.suites.shared import built
+from tests.evaluation.suites.shared import built
 
 
 def test_the_noise_of_a_share_is_binomial():
@@ -28,9 +28,9 @@ def test_the_noise_is_that_of_leaving_out_one_unit_after_the_other(name):
     scores = []
     for left_out in units[::7]:  # a seventh is enough to compare
         kept = [i for i, item in enumerate(items) if item.unit != left_out]
-        rule = RULES[name]([items[i] for i in kept])
+        rule = TABLE[name].rule([items[i] for i in kept])
         scores.append(float(rule.score(rule.marks([said[i] for i in kept]).sum(0))))
-    rule = RULES[name](items)
+    rule = TABLE[name].rule(items)
     marks = rule.marks(said)
     without = rule.score(marks.sum(0) - marks)
     np.testing.assert_allclose(without[::7], scores, rtol=1e-9)

@@ -19,9 +19,9 @@ from PIL import Image
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS, PROMPTS
 from fedcmp.evaluation.lmms.tables import write_table
-from fedcmp.world.suites import build_suite
-from fedcmp.world.suites.items import Item
-from fedcmp.world.suites.pope import PRESENT, SPLITS
+from fedcmp.evaluation.suites.items import Item
+from fedcmp.evaluation.suites.pope import PRESENT, SPLITS
+from fedcmp.evaluation.suites.table import build_suite
 
 MME_ENDING = " Please answer yes or no."
 ROTATION = 1_000_000

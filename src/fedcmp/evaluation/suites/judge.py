@@ -8,8 +8,8 @@ the harmonic mean of precision and recall, and the best one over all references.
 one left out cost the same.
 """
 
-from fedcmp.world.suites.facts import facts_in
-from fedcmp.world.suites.items import Item
+from fedcmp.evaluation.suites.facts import facts_in
+from fedcmp.evaluation.suites.items import Item
 
 
 def mark(item: Item, said: str) -> float:

@@ -25,11 +25,11 @@ from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import ImageEncoder, encode_pictures, torch_dtype
 from fedcmp.errors import UserError
 from fedcmp.evaluation.questions import continuation
+from fedcmp.evaluation.suites.frozen import FROZEN
+from fedcmp.evaluation.suites.items import Item
+from fedcmp.evaluation.suites.table import SUITES, build_suite
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat
-from fedcmp.world.suites import SUITES, build_suite
-from fedcmp.world.suites.frozen import FROZEN
-from fedcmp.world.suites.items import Item
 
 Progress = Callable[[str, int, int], None]
 _ENCODE_BATCH = 128

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcmp.evaluation.suites.items import Item
 from fedcmp.evaluation.suites.judge import mark
-from fedcmp.world.suites.items import Item
 
 Floats = NDArray[np.float64]
 

@@ -6,23 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from fedcmp.evaluation.suites.answers import answer_suite
-from fedcmp.evaluation.suites.choices import MMBench, Mmvp, Seed
-from fedcmp.evaluation.suites.open_answers import LLaVABench, MMVet
+from fedcmp.evaluation.suites.items import Item
 from fedcmp.evaluation.suites.prepared import Suites
-from fedcmp.evaluation.suites.rules import Rule, jackknife
-from fedcmp.evaluation.suites.yes_no import Mme, Pope
+from fedcmp.evaluation.suites.rules import jackknife
+from fedcmp.evaluation.suites.table import TABLE
 from fedcmp.model.vlm import VLM
-from fedcmp.world.suites.items import Item
 
-RULES: dict[str, type[Rule]] = {
-    "mm-vet": MMVet,
-    "mmbench": MMBench,
-    "seed": Seed,
-    "llava-bench": LLaVABench,
-    "pope": Pope,
-    "mme": Mme,
-    "mmvp": Mmvp,
-}
 ERRORS_APART = 3.0  # how many standard errors make a difference
 
 
@@ -69,7 +58,7 @@ def score_suite(vlm: VLM, suites: Suites, name: str, *, blind: bool = False, bat
 
 def score_answers(name: str, items: Sequence[Item], said: Sequence[str]) -> SuiteScore:
     """The score of one answer an item, in the items' order."""
-    rule = RULES[name](items)
+    rule = TABLE[name].rule(items)
     marks = rule.marks(said)
     score = float(rule.score(marks.sum(0)))
     return SuiteScore(

@@ -1,1 +1,1 @@
-"""What a built scenario looks like: maps, measures, pictures and words, as plain data for the report."""
+"""What a scenario looks like, of a recipe or built on disk: measures and maps; images and words, as plain data."""

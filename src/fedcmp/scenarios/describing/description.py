@@ -25,13 +25,12 @@ from fedcmp.data.batches import one_pass_order
 from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
 from fedcmp.scenarios.built import BuiltScenario
+from fedcmp.scenarios.describing.heterogeneity import METRICS, Floats, frechet_of_random_shares, heterogeneity
 from fedcmp.scenarios.describing.maps import map_of
-from fedcmp.scenarios.describing.measuring import measure
 from fedcmp.scenarios.describing.nearest import Centres, Nearest, nearest_pairs
 from fedcmp.scenarios.describing.sample_pairs import SamplePairs, open_source
 from fedcmp.scenarios.describing.telling_words import simple_words, telling_words
 from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
-from fedcmp.scenarios.heterogeneity import METRICS, Floats
 
 SAMPLE = 2000
 PICTURES = 6  # a client
@@ -112,9 +111,9 @@ def describe_built(
         (facts, thumbnails). Facts as JSON can hold them: embeddings {model, width, pairs, source}, seed, sample (S),
         captions (read for the words), missing, maps {metric: {x, y} or None}, and scenarios, each with name, title,
         options, facts, versions, metric (its own, None if it was not cut by one), pairs (held), owners (S, a client or
-        -1), similarity, silhouette and frechet (as `measure`), and clients, each with name, pairs, rounds, held_out,
-        pruned, alignment, words [[word, z]] and nearest [{id, similarity, caption, picture}]. Thumbnails: the pictures'
-        files by the names in `picture`.
+        -1), similarity and silhouette (as `heterogeneity`), frechet {metric: {clients, random}}, and clients, each with
+        name, pairs, rounds, held_out, pruned, alignment, words [[word, z]] and nearest [{id, similarity, caption,
+        picture}]. Thumbnails: the pictures' files by the names in `picture`.
 
     Raises:
         UserError: embeddings other than those the scenario was cut from, an id that they do not hold, or that is there
@@ -161,9 +160,9 @@ def describe_built(
     }
     for (name, built), owner, found in zip(scenarios, owners, nearest, strict=True):
         mine = owner[sampled].astype(np.int64)
-        measured = measure(v[mine >= 0], t[mine >= 0], mine[mine >= 0], len(built.clients), seed=seed)
-        alignment = measured.pop("alignment")
-        clients = _clients(built, alignment, _told(captions, owner, len(built.clients)))
+        measured = heterogeneity(v, t, mine, len(built.clients), seed=seed, sample=len(mine))
+        random = frechet_of_random_shares(v, t, mine, seed=seed)
+        clients = _clients(built, measured["alignment"], _told(captions, owner, len(built.clients)))
         for client, one in zip(clients, found[:MOST_CLIENTS], strict=False):
             client["nearest"] = _shown(pairs, ids, one, thumbnails) if pairs is not None else []
         facts["scenarios"].append(
@@ -176,7 +175,12 @@ def describe_built(
                 "metric": _own_metric(built),
                 "pairs": int((owner >= 0).sum()),
                 "owners": mine.tolist(),
-                **measured,
+                "similarity": measured["similarity"],
+                "silhouette": measured["silhouette"],
+                "frechet": {
+                    metric: {"clients": value, "random": random[metric]}
+                    for metric, value in measured["frechet"].items()
+                },
                 "clients": clients,
             }
         )

@@ -10,6 +10,8 @@ affinities are Gaussian in D, of the nearest 3 x perplexity pairs; the start is 
 Shapes: S pairs, E embedding width.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from openTSNE import TSNE
@@ -17,7 +19,8 @@ from openTSNE.affinity import PerplexityBasedNN
 from openTSNE.initialization import pca
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from fedcmp.scenarios.heterogeneity import Floats, pair_sides
+from fedcmp.scenarios.describing.heterogeneity import METRICS, Floats, pair_sides, sample_of
+from fedcmp.scenarios.manifest import Indices
 
 FEWEST = 8  # pairs of which a map can be made
 _PERPLEXITY = 30.0
@@ -62,3 +65,40 @@ def map_of(images: Floats, texts: Floats, metric: str, *, seed: int) -> NDArray[
         start = pca(x, random_state=seed)
         layout = TSNE(n_jobs=1, random_state=seed).fit(affinities=affinities, initialization=start)
     return np.asarray(layout, np.float64)
+
+
+def map_of_sample(
+    images: NDArray[np.floating],
+    texts: NDArray[np.floating],
+    owner: Indices,
+    *,
+    metric: str = "joint",
+    seed: int = 0,
+    sample: int = 1000,
+) -> dict[str, Any] | None:
+    """Lay a seeded sample of the pairs that clients hold out on a plane.
+
+    Args:
+        images: (N, E) unit vectors of the images.
+        texts: (N, E) unit vectors of the captions.
+        owner: (N,) the client of each pair; -1: a pair that no client holds is left out.
+        metric: "image", "text", "joint" or "cross".
+        seed: of the sample and of t-SNE.
+        sample: pairs on the map, at most.
+
+    Returns:
+        As JSON can hold it: metric, x, y (two decimals) and client, one entry per pair; None for fewer than 8 pairs, or
+        where all are alike.
+
+    Raises:
+        ValueError: another metric.
+    """
+    if metric not in METRICS:
+        raise ValueError(f"metric = {metric!r}: a map can be of {', '.join(METRICS)}")
+    held = np.flatnonzero(owner >= 0)
+    chosen = held[np.sort(sample_of(len(held), sample, seed=seed))]
+    layout = map_of(images[chosen].astype(np.float64), texts[chosen].astype(np.float64), metric, seed=seed)
+    if layout is None:
+        return None
+    x, y = layout.round(2).T.tolist()
+    return {"metric": metric, "x": x, "y": y, "client": owner[chosen].tolist()}
