@@ -3,16 +3,24 @@ import json
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.report import load_runs
 from fedcmp.report.methods import CAPTION_LOSS
-from fedcmp.report.records import SPLITS
 from fedcmp.report.summary import Comparison
+from fedcmp.runs.reading import json_lines, load_runs
+from fedcmp.runs.records import SPLITS
+from tests.report.fakes import PROJECTOR_BYTES, write_lines, write_run
 
-from .fakes import PROJECTOR_BYTES, write_lines, write_run
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """A comparison as `make demo` leaves it: four methods, five clients, ten rounds, one seed."""
+    folder = tmp_path_factory.mktemp("runs") / "demo"
+    for method in ("centralized", "fedavg", "shared-basis", "local"):
+        write_run(folder / method, method)
+    return folder
 
 
 def test_a_comparison_holds_its_runs_by_folder_name(demo):
-    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "shared-basis", "local"]
+    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "local", "shared-basis"]
 
 
 def test_a_run_knows_what_it_was_asked_and_what_it_used(demo):
@@ -93,6 +101,26 @@ def test_a_run_without_recipe_takes_its_method_from_the_folder(tmp_path):
     assert (run.method, run.seed, run.finished, run.round_reached) == ("ties", None, False, 0)
 
 
+@pytest.mark.parametrize("method", ["centralized-large-batch", "centralized", "local"])
+def test_a_reference_is_never_the_best_federated_method(tmp_path, method):
+    losses = {method: 0.5, "fedavg": 0.9}
+    for name, loss in losses.items():
+        models = {"model": "client", "client": 0} if name == "local" else {"model": "global"}
+        line = {"kind": "evaluation", "round": 1, "split": "test", "caption_loss": loss} | models
+        write_lines(tmp_path / name, [line, {"kind": "finished", "seconds": 1.0}])
+    comparison = Comparison.of(load_runs(tmp_path))
+    assert [one.name for one in comparison.federated] == ["fedavg"]
+    assert comparison.best.name == "fedavg"
+    assert [one.name for one in comparison.methods] == ["fedavg", method]  # references come last in every table
+
+
+def test_a_run_is_what_its_record_says_whatever_its_folder_is_called(tmp_path):
+    record = {"kind": "run", "method": "pooled", "federated": False, "rounds": 2, "clients": 3, "seed": 7}
+    write_lines(tmp_path / "fedavg", [record])
+    run = load_runs(tmp_path / "fedavg")[0]
+    assert (run.method, run.federated, run.seed, run.rounds, run.num_clients) == ("pooled", False, 7, 2, 3)
+
+
 @pytest.mark.parametrize(
     ("recipe", "clients"),
     [
@@ -167,3 +195,14 @@ def test_a_picture_list_with_strays_keeps_its_samples(tmp_path):
     write_lines(tmp_path, [])
     (tmp_path / "samples.json").write_text(json.dumps([3, {"key": "a", "captions": {"fedavg": "x"}}]))
     assert [sample.key for sample in load_runs(tmp_path)[0].samples] == ["a"]
+
+
+def test_lines_count_once_their_newline_is_there(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    path.write_bytes(b'{"a": 1}\n\n[2]\n{"b": 3}')
+    assert json_lines(path) == [{"a": 1}, [2]]
+    path.write_bytes(b'{"a": 1}\n\xff\n')
+    with pytest.raises(UserError, match=r"lines\.jsonl: line 2 is not JSON; remove"):
+        json_lines(path)
+    with pytest.raises(UserError, match="absent: cannot be read"):
+        json_lines(tmp_path / "absent")
