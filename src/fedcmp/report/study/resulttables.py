@@ -210,7 +210,7 @@ def _notes(one: Comparison, arms: str) -> tuple[str, ...]:
     diverged = [
         entry.method.title
         for entry in one.entries
-        if any(not math.isfinite(value) for run in entry.runs for value in run.final.values())
+        if any(not math.isfinite(value) for run in entry.runs for value in run.values.values())
     ]
     if diverged:
         notes.append(f"Diverged or failed at one seed at least, so without a mean: {', '.join(diverged)}.")
