@@ -32,7 +32,7 @@ _MOST_NAMED = 6
 _ABLATION_TITLES = {
     "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — the paper's table 3",
     "4": "Reliability weights: magnitude, quality, gamma — the paper's table 4",
-    "preset": "The preset fedcmp, part by part",
+    "preset": "shared-basis, part by part",
 }
 _PAPER_ARMS = ("CSC", "RWF", "OPM", "magnitude", "quality", "gamma")
 
