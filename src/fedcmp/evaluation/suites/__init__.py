@@ -1,7 +1,7 @@
 """The seven suites scored: prepare_suites once, score_suite for each model; docs/evaluation.md says what each is."""
 
 from fedcmp.evaluation.suites.prepared import PreparedSuite, Suites, open_suites, prepare_suites
-from fedcmp.evaluation.suites.scoring import SuiteScore, informative, score_answers, score_suite
+from fedcmp.evaluation.suites.scoring import SuiteScore, score_answers, score_suite
 from fedcmp.world.suites import SUITES
 
 __all__ = [
@@ -9,7 +9,6 @@ __all__ = [
     "PreparedSuite",
     "SuiteScore",
     "Suites",
-    "informative",
     "open_suites",
     "prepare_suites",
     "score_answers",
