@@ -1,6 +1,7 @@
 """A published study is the whole study: unpacked, nothing is left to run and the report is the same."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,8 @@ from fedcmp.study.packing import pack_study, unpack_study
 from fedcmp.study.recipe import load_study
 from fedcmp.study.runner import Study
 from fedcmp.study.workers import Done
+
+ROOT = Path(__file__).parents[2]
 
 
 class FakeWorkers:
@@ -146,3 +149,21 @@ def test_a_study_is_packed_once_it_is_there_and_into_the_right_kind_of_file(tmp_
         pack_study(tmp_path, tmp_path / "small.json")
     with pytest.raises(UserError, match=r"absent\.jsonl: cannot be read"):
         unpack_study(tmp_path / "absent.jsonl", tmp_path / "study")
+
+
+@pytest.mark.parametrize("name", ["study", "questions"])
+def test_nothing_is_left_to_run_of_what_is_published(tmp_path, monkeypatch, name):
+    """Every published run carries the hash of the run that its recipe asks for today."""
+    made = []
+    monkeypatch.setattr("fedcmp.study.runner.Workers", lambda count: made.append(FakeWorkers(count)) or made[-1])
+    monkeypatch.setattr("fedcmp.study.files.write_whole", lambda path, content: path.write_bytes(content))  # no fsync
+    unpack_study(ROOT / "results" / f"{name}.jsonl", tmp_path / name)
+    said = []
+    Study(load_study(ROOT / "recipes" / f"{name}.toml", [f'study.folder="{tmp_path / name}"']), said.append).run()
+    assert made[0].asked == []
+    assert said == ["0 short runs of tuning, 0 runs (none): about 0 minutes"]
+    write_study_report(tmp_path / name)
+    assert pack_study(tmp_path / name, tmp_path / f"{name}.jsonl").read_text() == (
+        ROOT / "results" / f"{name}.md"
+    ).read_text(encoding="utf-8")
+    assert (tmp_path / f"{name}.jsonl").read_bytes() == (ROOT / "results" / f"{name}.jsonl").read_bytes()

@@ -51,7 +51,7 @@ Form = Annotated[int, Lenient(lambda value: FORMAT if whole(value) is None else 
 
 
 class StudyScenario(Record):
-    """Who holds what in one part of the study, and how much of it is planned; `recipe` is its first run's, as TOML."""
+    """Who holds what in one part of the study, and how much of it is planned."""
 
     name: Text
     title: Text
@@ -59,7 +59,6 @@ class StudyScenario(Record):
     clients: Whole = None
     rounds: Whole = None
     captions: Whole = None
-    recipe: Text = ""
 
     @classmethod
     def named(cls, name: str, entry: Mapping[str, object] | None = None) -> Self:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcmp.config import dump_recipe
 from fedcmp.files import write_whole
 from fedcmp.references import is_federated
 from fedcmp.runs.records import Record
@@ -74,7 +73,6 @@ class StudyFiles:
                 clients=recipe.scenario.clients,
                 rounds=recipe.federation.rounds,
                 captions=recipe.data.num_pairs,
-                recipe=dump_recipe(recipe),
             )
         methods = {
             name: StudyMethod(
