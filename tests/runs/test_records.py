@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -22,6 +23,8 @@ from fedcmp.runs.records import (
     read_line,
     whole,
 )
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 # a line of each kind, with every key that is ever written
 RUN = {"kind": "run", "method": "shared-basis", "title": "ours", "federated": True}
@@ -173,6 +176,15 @@ def test_a_sample_is_written_and_read_and_without_key_is_known_by_its_image():
     assert Sample(**entry).line() == entry == Sample.from_line(entry).line()
     assert Sample.from_line({"image": "samples/3.png", "captions": "none"}).key == "samples/3.png"
     assert Sample.from_line({"image": "samples/3.png", "key": 7}).key == "7"
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
+def test_every_record_of_the_golden_runs_is_one_that_may_be_written(path):
+    lines = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    assert {line["kind"] for line in lines} >= {"data", "client", "round", "evaluation", "finished"}
+    for line in lines:
+        timed = line if line["kind"] == "data" else {**line, "seconds": 1.0}  # times are not part of what is kept
+        assert KINDS[line["kind"]](**timed).line() == timed
 
 
 def test_reading_needs_no_torch():
