@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
+QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md
 
 .PHONY: setup demo test test-slow golden surfaces lint types benchmarks results study clean
 
@@ -54,21 +55,23 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt
 	$(BIN)/python benchmarks/clustering.py --out results/clustering.txt
 	$(BIN)/python benchmarks/payload.py
-	$(BIN)/python docs/quote_tables.py results/payload/report/tables.md -- docs/performance.md
+	$(QUOTE)
 
 # The demo's recipe over three seeds, mean and spread: minutes.
 results: $(STAMP)
 	for seed in 1 2 3; do \
 	    $(BIN)/fedcmp train recipes/demo.toml --overwrite -o run.folder=runs/demo-seeds -o run.name=seed-$$seed -o run.seed=$$seed || exit; \
 	done
-	$(BIN)/fedcmp report runs/demo-seeds --out results/demo/report
-	$(BIN)/python docs/quote_tables.py results/*/report/tables.md -- README.md docs/results.md
+	$(BIN)/fedcmp report runs/demo-seeds
+	cp runs/demo-seeds/report/tables.md results/demo.md
+	$(QUOTE)
 
-# What is missing of the study is run (hours; stop it when you like, it goes on), then its tables are put into the documents.
+# Both studies resume from what is published in results/, run what is missing (hours; stop it when you like, the next call
+# resumes), are published again, and their tables are put into the documents.
 study: $(STAMP)
-	$(BIN)/fedcmp study recipes/study.toml
-	$(BIN)/fedcmp study recipes/questions.toml
-	$(BIN)/python docs/quote_tables.py results/*/report/tables.md -- docs/results.md docs/scenarios.md
+	$(BIN)/fedcmp study recipes/study.toml --unpack results/study.jsonl --pack results/study.jsonl
+	$(BIN)/fedcmp study recipes/questions.toml --unpack results/questions.jsonl --pack results/questions.jsonl
+	$(QUOTE)
 
 # Leaves runs/ alone: those are your results.
 clean:

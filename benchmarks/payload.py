@@ -1,14 +1,14 @@
 """What a smaller payload and a smaller feature store cost: final caption loss and bytes, form by form.
 
-    python benchmarks/payload.py [--out results/payload] [--seeds 1 2 3] [--captions 6000] [--rounds 10]
+    python benchmarks/payload.py [--out results/payload.jsonl] [--seeds 1 2 3] [--captions 6000] [--rounds 10]
     python benchmarks/payload.py --report           the table of the runs that are there, nothing run
     python benchmarks/payload.py --quick            two forms, one seed, a few captions: a smoke run
 
-Image clusters of the embedded world, five clients, FedAvg and Fed-CMP at the rates that the study's tuning chose; one
-process, one torch thread. A run ends as one small file under OUT/runs, known by the hash of all that determines its
-result, and is never run twice: stop it at any moment and start it again. OUT/report/tables.md gives, for each form, the
-mean of the final caption loss over the seeds with its standard deviation, the mean of its difference from float32 on
-the same seed with its standard error, and the bytes. "Five clients a batch" is float32 again, computed in another
+Image clusters of the embedded world, five clients, FedAvg and shared-basis at the rates that the study's tuning chose;
+one process, one torch thread. A run ends as one line of OUT, known by the hash of all that determines its result, and
+is never run twice: stop it at any moment and start it again. The tables next to OUT (.md) give, for each form, the mean
+of the final caption loss over the seeds with its standard deviation, the mean of its difference from float32 on the
+same seed with its standard error, and the bytes. "Five clients a batch" is float32 again, computed in another
 order: its difference is what rounding of the last bit does after ten rounds.
 """
 
@@ -18,6 +18,7 @@ import math
 import os
 import statistics
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 from fedcmp.config import Recipe, parse_recipe
 from fedcmp.files import write_whole
 from fedcmp.preparation.sources import cache_folder
+from fedcmp.runs.reading import json_lines
 from fedcmp.study.plan import PlannedRun
 from fedcmp.study.single import prepared_pairs, run_single
 from fedcmp.wire.payload import payload_bytes
 
 Record = dict[str, Any]
 RATES = {"fedavg": 0.005, "shared-basis": 0.005}
-TITLES = {"fedavg": "FedAvg", "shared-basis": "Fed-CMP"}
+TITLES = {"fedavg": "FedAvg", "shared-basis": "shared-basis (ours)"}
 LLAVA_7B = [(4096, 1024), (4096,), (4096, 4096), (4096,)]  # CLIP ViT-L/14 to a 7B LLM
 
 
@@ -83,18 +85,25 @@ def store_files(recipe: Recipe, pairs_hash: str) -> int:
     return sum(shard.stat().st_size for shard in shards)
 
 
-def record_of(path: Path, run: PlannedRun) -> Record | None:
-    """A record that is there and of this very run."""
-    if not path.exists():
-        return None
-    record: Record = json.loads(path.read_text(encoding="utf-8"))
-    return record if record["hash"] == run.hash else None
+def read_records(path: Path) -> dict[str, Record]:
+    """The records that are there, by the hash of their run."""
+    return {line["hash"]: line for line in json_lines(path)} if path.exists() else {}
 
 
-def run_one(path: Path, run: PlannedRun) -> None:
-    """Run and keep what the table needs."""
+def write_records(path: Path, records: Iterable[Record]) -> None:
+    """All records, sorted, whole or not at all."""
+    ordered = sorted(records, key=lambda record: (record["arm"], record["method"], record["seed"], record["hash"]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, "".join(json.dumps(record, separators=(",", ":")) + "\n" for record in ordered).encode())
+
+
+def run_one(arm: str, run: PlannedRun) -> Record:
+    """Run, and return what the table needs."""
     found = run_single(run.recipe, run.method, pairs_hash=run.pairs_hash, suites=())
-    record = {
+    return {
+        "arm": arm,
+        "method": run.method,
+        "seed": run.seed,
         "hash": run.hash,
         "final": found["final"],
         "bytes_a_round": found["bytes_sent"] / found["rounds"],
@@ -105,8 +114,6 @@ def run_one(path: Path, run: PlannedRun) -> None:
         "rounds": found["rounds"],
         "versions": found["versions"],
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(record, indent=1) + "\n").encode())
 
 
 def spread(values: list[float]) -> float:
@@ -149,7 +156,7 @@ def llava_table() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("results/payload"))
+    parser.add_argument("--out", type=Path, default=Path("results/payload.jsonl"))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--captions", type=int, default=6000)
     parser.add_argument("--rounds", type=int, default=10)
@@ -160,13 +167,14 @@ def main() -> None:
     if given.quick:
         arms, seeds, judged, given.captions, given.rounds = ["float32", "int8"], seeds[:1], 64, 300, 2
     records: dict[tuple[str, str], dict[int, Record]] = {(arm, method): {} for arm in arms for method in RATES}
+    known = read_records(given.out)
     for seed in seeds:
         for arm, method in records:
             run = planned(arm, method, seed, captions=given.captions, rounds=given.rounds, judged=judged)
-            path = given.out / "runs" / arm / method / f"seed-{seed}.json"
-            if record_of(path, run) is None and not given.report:
-                run_one(path, run)
-            record = record_of(path, run)
+            if run.hash not in known and not given.report:
+                known[run.hash] = run_one(arm, run)
+                write_records(given.out, known.values())
+            record = known.get(run.hash)
             if record is not None:
                 records[arm, method][seed] = record
                 print(f"{arm}, {method}, seed {seed}: {record['final']['caption_loss']:.4f}", file=sys.stderr)
@@ -181,8 +189,7 @@ def main() -> None:
         f"## Size\n{llava_table()}\n"
     )
     print(text)
-    (given.out / "report").mkdir(parents=True, exist_ok=True)
-    write_whole(given.out / "report" / "tables.md", text.encode())
+    write_whole(given.out.with_suffix(".md"), text.encode())
 
 
 if __name__ == "__main__":

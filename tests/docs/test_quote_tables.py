@@ -6,20 +6,38 @@ from pathlib import Path
 import pytest
 
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "docs" / "quote_tables.py"))
-TABLES = "# study\n\nAll ran.\n\n## Who wins\n\n| a |\n\n## Image clusters, table 1\n\n| b |\n"
+TABLES = "# study\n\nAll ran.\n\n## Who wins\n\n| a |\n\n## Image clusters, table 1\n\n| b |\n\n## Sizes\n\n| c |\n"
+TOY = TOOL["TOY_WORLD"]
 KNOWN = TOOL["sections"]("study", TABLES) | TOOL["sections"]("other", "# other\n\nHalf ran.\n")
 
 
 def test_quotes_are_renewed_and_the_rest_is_left_alone():
     text = "before\n<!-- quote: study: Image clusters -->\nold\n<!-- end of quote -->\nafter\n"
     renewed = TOOL["quoted"](text, KNOWN)
-    assert renewed == "before\n<!-- quote: study: Image clusters -->\n\n| b |\n\n<!-- end of quote -->\nafter\n"
+    expected = f"<!-- quote: study: Image clusters -->\n\n{TOY}\n\n| b |\n\n<!-- end of quote -->"
+    assert renewed == f"before\n{expected}\nafter\n"
     assert TOOL["quoted"](renewed, KNOWN) == renewed
 
 
-def test_each_study_has_its_own_summary():
+def test_each_study_has_its_own_summary_which_is_no_table():
     text = "<!-- quote: other: summary -->\n<!-- end of quote -->"
-    assert "Half ran." in TOOL["quoted"](text, KNOWN)
+    assert TOOL["quoted"](text, KNOWN) == "<!-- quote: other: summary -->\n\nHalf ran.\n\n<!-- end of quote -->"
+
+
+def test_a_table_of_the_real_models_is_quoted_as_it_is():
+    text = "<!-- quote as it is: study: Sizes -->\n<!-- end of quote -->"
+    assert TOOL["quoted"](text, KNOWN) == "<!-- quote as it is: study: Sizes -->\n\n| c |\n\n<!-- end of quote -->"
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/results.md", "docs/scenarios.md", "docs/performance.md"])
+def test_the_documents_quote_what_is_published(document):
+    root = Path(__file__).parents[2]
+    known = {}
+    for path in (root / "results").glob("*.md"):
+        known |= TOOL["sections"](path.stem, path.read_text(encoding="utf-8"))
+    text = (root / document).read_text(encoding="utf-8")
+    assert "<!-- quote" in text
+    assert TOOL["quoted"](text, known) == text
 
 
 def test_an_unknown_heading_is_named():

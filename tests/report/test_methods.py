@@ -18,14 +18,19 @@ from fedcmp.report.reading import Run
 from fedcmp.report.records import Evaluation
 
 
+def evaluation(model, round_, client, split, loss):
+    line = {"model": model, "round": round_, "client": client, "split": split, "caption_loss": loss}
+    return Evaluation.from_line(line)
+
+
 def run_of(method, losses, *, seed=0, recipe=None, split="test", finished=True, folder="x"):
     """A run with one evaluation a round; a tuple of losses stands for the clients' own models."""
     lines = []
     for round_, loss in enumerate(losses, start=1):
         if isinstance(loss, tuple):
-            lines += [Evaluation("client", round_, client, split, caption_loss=x) for client, x in enumerate(loss)]
+            lines += [evaluation("client", round_, client, split, x) for client, x in enumerate(loss)]
         else:
-            lines.append(Evaluation("global", round_, None, split, caption_loss=loss))
+            lines.append(evaluation("global", round_, None, split, loss))
     from pathlib import Path
 
     return Run(
@@ -117,7 +122,7 @@ def test_the_split_with_more_rounds_makes_the_curves():
 
 def test_a_reference_counts_once_a_seed_however_many_runs_measured_it():
     def with_blind(method, seed, loss):
-        line = Evaluation("blind", 0, None, "test", caption_loss=loss)
+        line = evaluation("blind", 0, None, "test", loss)
         run = run_of(method, [0.8], seed=seed)
         return Run(**{**run.__dict__, "evaluations": (*run.evaluations, line)})
 

@@ -22,7 +22,7 @@ def runs_of(method, *losses, finished=True):
             method,
             method,
             seed=seed,
-            evaluations=(Evaluation("global", 3, None, "test", caption_loss=loss),),
+            evaluations=(Evaluation.from_line({"model": "global", "round": 3, "split": "test", "caption_loss": loss}),),
             finished=finished,
         )
         for seed, loss in enumerate(losses)

@@ -1,5 +1,6 @@
 import math
 
+from fedcmp.runs.records import read_line
 from fedcmp.tracking.points import Point, points
 
 CLIENT = {
@@ -18,7 +19,7 @@ CLIENT = {
 
 
 def test_a_clients_line_gives_its_curves_at_its_round():
-    assert set(points(CLIENT)) == {
+    assert set(points(read_line(CLIENT))) == {
         Point("train_loss/hospital-b", 3, 1.5),
         Point("throughput/hospital-b", 3, 20.0),
         Point("alignment_error/hospital-b", 3, 0.9),
@@ -31,7 +32,7 @@ def test_a_clients_line_gives_its_curves_at_its_round():
 def test_a_rounds_line_gives_bytes_and_each_layers_drift_and_momentum():
     diagnostics = {"divergence.linear_1.weight": 0.2, "beta.linear_1.weight": 0.6, "rank.linear_2.weight": 7.0}
     line = {"kind": "round", "round": 2, "seconds": 9.5, "bytes_sent": 1000, "diagnostics": diagnostics}
-    assert set(points(line)) == {
+    assert set(points(read_line(line))) == {
         Point("round/seconds", 2, 9.5),
         Point("round/bytes_sent", 2, 1000.0),
         Point("drift_d/linear_1.weight", 2, 0.2),
@@ -53,27 +54,29 @@ def test_an_evaluations_line_is_told_apart_by_model():
         "eval_suite/pope": 70.0,
     }
     for model, suffix in (("global", ""), ("initial", ""), ("blind", "/blind"), ("client", "/client-2")):
-        found = points(line | {"model": model, "client": 2 if model == "client" else None})
+        found = points(read_line(line | {"model": model, "client": 2 if model == "client" else None}))
         assert {point.tag: point.value for point in found} == {f"{tag}{suffix}": v for tag, v in expected.items()}
 
 
 def test_an_opening_round_tells_its_bytes():
     line = {"kind": "opening", "round": 1, "seconds": 1.0, "bytes_sent": 64}
-    assert points(line) == [Point("round/bytes_opening", 1, 64.0)]
+    assert points(read_line(line)) == [Point("round/bytes_opening", 1, 64.0)]
 
 
 def test_what_is_missing_or_not_finite_has_no_point():
     line = CLIENT | {"loss": None, "weight": math.inf, "seconds": 0.0}
     del line["update_norm"]
-    assert {tag.partition("/")[0] for tag, _, _ in points(line)} == {"alignment_error", "learning_rate"}
-    assert points({"kind": "finished", "seconds": 3.0}) == []
-    assert points({"kind": "data", "client": 0, "num_pairs": 5}) == []
-    assert points({"kind": "round", "round": 1, "seconds": None, "bytes_sent": None, "diagnostics": None}) == []
+    assert {tag.partition("/")[0] for tag, _, _ in points(read_line(line))} == {"alignment_error", "learning_rate"}
+    assert points(read_line({"kind": "finished", "seconds": 3.0})) == []
+    assert points(read_line({"kind": "data", "client": 0, "num_pairs": 5})) == []
+    assert (
+        points(read_line({"kind": "round", "round": 1, "seconds": None, "bytes_sent": None, "diagnostics": None})) == []
+    )
 
 
 def test_names_that_trackers_would_change_stay_apart():
     tags = [
-        points(CLIENT | {"client_name": name, "client": number})[0].tag
+        points(read_line(CLIENT | {"client_name": name, "client": number}))[0].tag
         for number, name in enumerate(("St. Anna", "St_ Anna", "St__Anna"))
     ]
     assert tags == ["train_loss/St._Anna-0", "train_loss/St__Anna-1", "train_loss/St__Anna"]

@@ -213,18 +213,30 @@ def study_command(
     only: Annotated[list[str] | None, typer.Option(help="Only this scenario; may be given several times.")] = None,
     minutes: Annotated[float | None, typer.Option(min=0, help="Start no further run after so many minutes.")] = None,
     plan: Annotated[bool, typer.Option("--plan", help="Say what is still to be run, and run nothing.")] = False,
+    unpack: Annotated[
+        Path | None,
+        typer.Option(help="Start from a published study (.jsonl): its runs are not run again.", show_default=False),
+    ] = None,
+    pack: Annotated[
+        Path | None,
+        typer.Option(help="Publish the study in one file (.jsonl), its tables next to it (.md).", show_default=False),
+    ] = None,
 ) -> None:
     """Tune and run methods x scenarios x seeds, then write tables and figures with error bars.
 
-    Give the same command again to go on: what has ended is not run again.
+    Give the same command again to resume: what has ended is not run again.
 
     Example: fedcmp study recipes/study.toml --only image --minutes 60
+    Published runs: fedcmp study recipes/study.toml --unpack results/study.jsonl
     """
     from fedcmp.report.study import write_study_report
+    from fedcmp.study.packing import pack_study, unpack_study
     from fedcmp.study.recipe import load_study
     from fedcmp.study.runner import OutOfTime, Study
 
     study = Study(load_study(recipe, option), lambda line: typer.echo(line, err=True), only=only, minutes=minutes)
+    if unpack is not None:
+        unpack_study(unpack, study.files.folder)
     if plan:
         typer.echo(study.estimate())
         return
@@ -234,6 +246,8 @@ def study_command(
         typer.echo("fedcmp: time is up; give the same command again to go on", err=True)
     for path in write_study_report(study.files.folder):
         typer.echo(f"report: {path}")
+    if pack is not None:
+        typer.echo(f"packed: {pack}, {pack_study(study.files.folder, pack)}")
 
 
 @world_app.command("export")

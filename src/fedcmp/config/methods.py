@@ -1,7 +1,7 @@
 """The methods that a recipe can name: a local objective together with a server rule.
 
 Every aggregator is a method under its own name, with plain local training. Methods that change what the client does are
-listed here. "local", "centralized" and "centralized-large-batch" have no server rule at all.
+listed here. Those of fedcmp.references have no server rule at all.
 """
 
 import difflib
@@ -11,14 +11,8 @@ from dataclasses import dataclass, field
 from fedcmp import aggregation
 from fedcmp.aggregation import Aggregator
 from fedcmp.client.objectives import Objective, available_objectives, create_objective, describe_objective
-
-LARGE_BATCH = "centralized-large-batch"  # centralized with K clients' worth of pairs a step
-NOT_FEDERATED: dict[str, str] = {
-    "local": "each client alone; judged is the mean over the clients' own projectors",
-    "centralized": "one learner over the union of the clients' pairs, a client's batch size: the upper reference",
-    LARGE_BATCH: "centralized with the clients' batches put together: the steps of one client",
-}
-
+from fedcmp.references import LARGE_BATCH as LARGE_BATCH  # named here for those who import it from here
+from fedcmp.references import NOT_FEDERATED as NOT_FEDERATED
 
 # names of version 0.1, whose "fedcmp" is shared-basis now
 RENAMED = {

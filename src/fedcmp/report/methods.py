@@ -163,7 +163,7 @@ def ordered(names: Iterable[str]) -> list[str]:
 
 
 def gather(runs: Sequence[Run]) -> list[Method]:
-    """Group runs into methods: federated ones by caption loss, best first, then centralized, then local.
+    """Group runs into methods: federated ones by caption loss, best first, then the references.
 
     Runs of one method are its seeds. Where a seed comes twice, the method was run with different options: each setting
     becomes a method of its own, labelled by the options that differ.
@@ -177,7 +177,7 @@ def gather(runs: Sequence[Run]) -> list[Method]:
             methods.append(Method(name, name, tuple(group)))
         else:
             methods.extend(_split(name, group))
-    place = {"centralized": 1, "local": 2}
+    place = {"centralized": 1, "centralized-large-batch": 2, "local": 3}
 
     def key(method: Method) -> tuple[int, float, str]:
         loss = method.figure(CAPTION_LOSS)

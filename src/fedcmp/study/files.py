@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcmp.config import dump_recipe
 from fedcmp.files import write_whole
-from fedcmp.study.plan import FORMAT, planned_run
+from fedcmp.references import is_federated
+from fedcmp.runs.records import Record
+from fedcmp.runs.study_records import FORMAT, StudyMethod, StudyPlan, StudyScenario, arms_of
+from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import StudyRecipe
 
 
@@ -55,43 +57,42 @@ class StudyFiles:
         """A method's trials."""
         return self.folder / "tuning" / f"{method}.json"
 
-    def write(self, path: Path, content: dict[str, Any]) -> None:
-        """One file, its folders with it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    def write(self, path: Path, record: Record) -> None:
+        """Write one file, its folders with it."""
+        write_json(path, record.line())
 
     def write_study(self, study: StudyRecipe) -> None:
         """study.json: titles and families, for the report."""
         scenarios = {}
         for name, section in study.scenario.items():
             recipe = planned_run(study, name, "fedavg", section.seeds[0], {"learning_rate": 1e-3}).recipe
-            scenarios[name] = {
-                "title": section.title,
-                "seeds": section.seeds,
-                "clients": recipe.scenario.clients,
-                "rounds": recipe.federation.rounds,
-                "captions": recipe.data.num_pairs,
-                "recipe": dump_recipe(recipe),
-            }
+            scenarios[name] = StudyScenario(
+                name=name,
+                title=section.title,
+                seeds=section.seeds,
+                clients=recipe.scenario.clients,
+                rounds=recipe.federation.rounds,
+                captions=recipe.data.num_pairs,
+            )
         methods = {
-            name: {
-                "title": section.title,
-                "family": section.family,
-                "federated": study.federated(name),
-                "table": section.table,
-                "arms": section.arms,
-            }
+            name: StudyMethod(
+                name=name,
+                title=section.title,
+                family=section.family,
+                federated=is_federated(name),
+                arms=arms_of(section.table, section.arms),
+            )
             for name, section in study.method.items()
         }
         tuning = study.tuning.model_dump(mode="json")
-        content = {
-            "format": FORMAT,
-            "name": study.study.name,
-            "scenarios": scenarios,
-            "methods": methods,
-            "tuning": tuning,
-        }
-        self.write(self.folder / "study.json", content)
+        plan = StudyPlan(format=FORMAT, name=study.study.name, scenarios=scenarios, methods=methods, tuning=tuning)
+        self.write(self.folder / "study.json", plan)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write one JSON file whole or not at all, its folders with it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

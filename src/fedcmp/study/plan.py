@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.config import Method, Recipe
-from fedcmp.config.methods import NOT_FEDERATED, choose
+from fedcmp.config.methods import choose
 from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.model.prompts import INSTRUCTION
+from fedcmp.references import is_federated
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.scene import WORLD_REVISION
 
-FORMAT = 1  # of run files
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
@@ -93,7 +93,7 @@ def _content(recipe: Recipe) -> dict[str, Any]:
 
 def _identity(method: str, settings: Settings) -> str:
     """A method's name counts only where it says what it does: an arm that is renamed stays the same run."""
-    return method if method in NOT_FEDERATED or not settings.get("aggregator") else ""
+    return method if not is_federated(method) or not settings.get("aggregator") else ""
 
 
 def settings_of(section: MethodSection, learning_rate: float, knob_value: object = None) -> Settings:

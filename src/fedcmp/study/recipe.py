@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcmp.config import Recipe, first_mistake, read_toml
-from fedcmp.config.methods import NOT_FEDERATED, choose, unknown
+from fedcmp.config.methods import choose, unknown
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.evaluation.suites.table import SUITES
+from fedcmp.references import is_federated
 
 MOST_TRIALS = 12
 
@@ -30,7 +31,7 @@ class StudySection(_Section):
     """Name, place and width of the study."""
 
     name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    folder: Annotated[Path, Field(strict=False)] = Field(Path("results/study"), description="where run files are kept")
+    folder: Annotated[Path, Field(strict=False)] = Field(Path("runs/study"), description="where run files are kept")
     workers: int = Field(2, ge=1, le=256, description="runs side by side, one torch thread each")
     suites: list[str] = Field(list(SUITES), description="asked at the end of every reported run")
     benchmarks: Literal["llava7"] | None = Field(
@@ -199,17 +200,13 @@ class StudyRecipe(_Section):
                 raise ValueError(f"method.{name}: with `like` nothing is tuned; remove learning_rates and knob")
         elif not method.learning_rates:
             raise ValueError(f"method.{name}.learning_rates: give the rates to try, or `like`")
-        if name in NOT_FEDERATED:
+        if not is_federated(name):
             return
         known = method.like or name
         try:
             choose(known, aggregator=method.aggregator, objective=method.objective)
         except ValueError as error:
             raise ValueError(f"method.{name}: {error}") from error
-
-    def federated(self, name: str) -> bool:
-        """Whether a server merges in this method."""
-        return name not in NOT_FEDERATED
 
 
 def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:

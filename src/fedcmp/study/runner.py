@@ -11,9 +11,10 @@ from fedcmp.config import dump_recipe
 from fedcmp.errors import counted
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.study_records import FORMAT, Blind, ScenarioFacts, StudyRun
 from fedcmp.study.benchmarks import StudyBenchmarks
 from fedcmp.study.files import StudyFiles, read_record
-from fedcmp.study.plan import FORMAT, PlannedRun, Settings, inherited, planned_run
+from fedcmp.study.plan import PlannedRun, Settings, inherited, planned_run
 from fedcmp.study.recipe import Best, StudyRecipe
 from fedcmp.study.tuning import MethodTuning
 from fedcmp.study.workers import Done, Task, Workers, checked
@@ -179,19 +180,17 @@ class Study:
         tasks = [task_of(run) | self._keeping(run) for run in missing]
         for done in self._ended(workers, tasks, [run.label() for run in missing]):
             run = missing[done.index]
-            record = {"failed": done.error} if done.record is None else done.record
-            self.files.write(self.files.run(run.scenario, run.method, run.seed), self._head(run) | record)
-
-    def _head(self, run: PlannedRun) -> dict[str, Any]:
-        known = run.recipe.model_dump(mode="json")["method"][run.method]
-        return {
-            "format": FORMAT,
-            "hash": run.hash,
-            "scenario": run.scenario,
-            "method": run.method,
-            "seed": run.seed,
-            "settings": known,
-        }
+            found = {"failed": done.error} if done.record is None else done.record
+            record = StudyRun(
+                format=FORMAT,
+                hash=run.hash,
+                scenario=run.scenario,
+                method=run.method,
+                seed=run.seed,
+                settings=run.recipe.model_dump(mode="json")["method"][run.method],
+                **found,
+            )
+            self.files.write(self.files.run(run.scenario, run.method, run.seed), record)
 
     def _is_done(self, run: PlannedRun) -> bool:
         record = read_record(self.files.run(run.scenario, run.method, run.seed))
@@ -216,7 +215,7 @@ class Study:
         if kept is not None and kept["hash"] == run.pairs_hash:
             return
         (done,) = self._ended(workers, [task_of(run) | {"op": "blind"}], ["the blind LLM"])
-        self.files.write(path, {"format": FORMAT, "hash": run.pairs_hash} | checked(done, "the blind LLM"))
+        self.files.write(path, Blind(format=FORMAT, hash=run.pairs_hash, **checked(done, "the blind LLM")))
 
     def _facts(self, workers: Workers, planned: list[PlannedRun]) -> None:
         """Sizes, heterogeneity and map of every scenario and seed."""
@@ -231,7 +230,8 @@ class Study:
         labels = [f"facts about {run.scenario}, seed {run.seed}" for run in missing.values()]
         for done in self._ended(workers, tasks, labels):
             path, run = list(missing.items())[done.index]
-            self.files.write(path, {"format": FORMAT, "hash": run.pairs_hash} | checked(done, labels[done.index]))
+            known = {"format": FORMAT, "hash": run.pairs_hash, "seed": run.seed}
+            self.files.write(path, ScenarioFacts.from_line(checked(done, labels[done.index]) | known))
 
     # --- files and people -------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.metadata
+import math
 import platform
 import shutil
 import tempfile
@@ -14,18 +15,21 @@ from filelock import FileLock
 
 from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.config.methods import NOT_FEDERATED
+from fedcmp.errors import UserError
 from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.federation.rounds import Events
 from fedcmp.preparation.loading import Prepared, initial_trainable, load_prepared, load_text
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import cache_folder
+from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.reading import read_records
+from fedcmp.runs.records import AnyRecord, Evaluation, OpeningRound, ServerRound
+from fedcmp.runs.study_records import StudyFigures
 from fedcmp.simulation.evaluate import held_out_figures
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
 
-_CLIENT_KEYS = ("round", "client", "loss", "alignment_error", "update_norm", "weight", "num_examples")
 Record = dict[str, Any]
 
 
@@ -42,10 +46,11 @@ def run_single(
         keep: where the run's folder is kept, its last projector in it; None: nowhere.
 
     Returns:
-        What the run file keeps of it: final figures, those of evaluated rounds, clients' losses and weights.
+        The fields of a StudyRun (runs/study_records.py) that a run determines: final figures, those of evaluated
+        rounds, bytes, seconds, versions.
 
     Raises:
-        UserError: unusable data, or a client's update that was refused.
+        UserError: unusable data, a client's update that was refused, or a figure that is not finite.
     """
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
@@ -57,10 +62,10 @@ def run_single(
         with Pool(recipe, prepared) as pool:
             run = method_run(method, recipe, data, initial, pool, folder, prepared, Events(), suites=suites)
             run.run(resume=False, references=False)
-        lines = folder.lines()
+        records = read_records(folder.metrics)
         if keep is not None:
             _keep(folder.path, keep)
-    return _record(recipe, method, lines)
+    return _record(recipe, method, records)
 
 
 def _keep(folder: Path, place: Path) -> None:
@@ -79,19 +84,17 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
     prepared, data = prepared_pairs(recipe, pairs_hash)
     with Pool(recipe, prepared) as pool:
         judged = held_out_figures(pool, recipe, data, None, blind=True, suites=suites)
-    kept = {
-        name: {key: score[key] for key in ("score", "chance", "noise", "highest", "units")}
+    asked = {
+        name: {
+            "score": score["score"],
+            "chance": score["chance"],
+            "noise": score["noise"],
+            "items": score["units"],
+            "hash": FROZEN[name, judged["split"]],
+        }
         for name, score in judged.get("suites", {}).items()
     }
-    return {
-        "caption_loss": judged["caption_loss"],
-        "worst_family_loss": judged["worst_group_loss"],
-        "family_losses": judged["group_losses"],
-        "suites": {
-            name: score | {"items": score["units"], "hash": FROZEN[name, judged["split"]]}
-            for name, score in kept.items()
-        },
-    }
+    return {"caption_loss": judged["caption_loss"], "worst_family_loss": judged["worst_group_loss"], "suites": asked}
 
 
 def prepared_pairs(recipe: Recipe, pairs_hash: str) -> tuple[Path, Prepared]:
@@ -114,74 +117,60 @@ def versions() -> dict[str, str]:
     return known
 
 
-def _record(recipe: Recipe, method: str, lines: list[Record]) -> Record:
-    rounds = sorted({line["round"] for line in lines if line["kind"] == "evaluation"})
-    evaluated = [_mean_evaluation([e for e in lines if e["kind"] == "evaluation" and e["round"] == r]) for r in rounds]
-    for number, evaluation in zip(rounds, evaluated, strict=True):
-        evaluation["round"] = number
-    clients = [
-        {key: _short(line[key]) for key in _CLIENT_KEYS if key in line} for line in lines if line["kind"] == "client"
-    ]
+def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record:
+    by_round: dict[int, list[Evaluation]] = {}
+    for record in records:
+        if isinstance(record, Evaluation):
+            by_round.setdefault(record.round, []).append(record)
+    rounds = [line for line in records if isinstance(line, ServerRound)]
+    sent = [line.bytes_sent or 0 for line in records if isinstance(line, ServerRound | OpeningRound)]
+    last = max(by_round)
     return {
-        "federated": method not in NOT_FEDERATED,
+        "federated": is_federated(method),
         "captions": recipe.data.num_pairs,
         "clients": recipe.scenario.clients,
         "rounds": recipe.federation.rounds,
         "versions": versions(),
-        "bytes_sent": sum(line["bytes_sent"] for line in lines if line["kind"] in ("opening", "round")),
-        "training_seconds": _short(sum(line["seconds"] for line in lines if line["kind"] == "round")),
-        "rounds_evaluated": [{k: v for k, v in e.items() if k != "suites"} for e in evaluated],
-        "final": {key: value for key, value in evaluated[-1].items() if key != "round"},
-        "client_rounds": clients,
-        "round_diagnostics": [
-            {"round": line["round"]} | {k: _short(v) for k, v in line["diagnostics"].items()}
-            for line in lines
-            if line["kind"] == "round" and line["diagnostics"]
+        "bytes_sent": sum(sent),
+        "training_seconds": _short(sum(line.seconds or 0.0 for line in rounds)),
+        "rounds_evaluated": [
+            {"round": number} | _mean_figures(by_round[number], suites=False) for number in sorted(by_round)
         ],
+        "final": _mean_figures(by_round[last], suites=True),
     }
 
 
-def _mean_evaluation(evaluations: list[Record]) -> Record:
+def _mean_figures(evaluations: Sequence[Evaluation], *, suites: bool) -> Record:
     """One global model's figures, or the mean over local-only clients' own."""
-    families = {
-        family: _mean([e["group_losses"][family] for e in evaluations]) for family in evaluations[0]["group_losses"]
-    }
+    families = {family: _mean([e.group_losses[family] for e in evaluations]) for family in evaluations[0].group_losses}
     worst = max(families, key=lambda family: families[family])
-    out: Record = {
-        "caption_loss": _mean([e["caption_loss"] for e in evaluations]),
+    loss = _mean([_finite(e.caption_loss) for e in evaluations])
+    figures: Record = {
+        "caption_loss": loss,
         "worst_family": worst,
         "worst_family_loss": families[worst],
-        "family_losses": families,
+        "mean_loss": _mean([loss, families[worst]]),
         "question_accuracy": None,
     }
-    out["mean_loss"] = _mean([out["caption_loss"], out["worst_family_loss"]])
-    if evaluations[0]["question_accuracy"] is not None:
-        out["question_accuracy"] = _mean([e["question_accuracy"] for e in evaluations])
-    if evaluations[0].get("suites"):
-        out["suites"] = {
-            name: _mean_suite([e["suites"][name] for e in evaluations]) for name in evaluations[0]["suites"]
+    if evaluations[0].question_accuracy is not None:
+        figures["question_accuracy"] = _mean([_finite(e.question_accuracy) for e in evaluations])
+    if suites and evaluations[0].suites:
+        figures["suites"] = {
+            name: _mean([_finite(e.suites[name].score) for e in evaluations]) for name in evaluations[0].suites
         }
-    return out
+    return StudyFigures(**figures).line()
 
 
-def _mean_suite(scores: list[Record]) -> Record:
-    if len(scores) == 1:
-        return {"score": _short(scores[0]["score"]), "detail": _shortened(scores[0].get("detail", {}))}
-    return {"score": _mean([score["score"] for score in scores]), "detail": {}}
+def _finite(value: float | None) -> float:
+    if value is None or not math.isfinite(value):
+        raise UserError("a figure is not finite; lower the learning rate")
+    return value
 
 
-def _shortened(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _shortened(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_shortened(inner) for inner in value]
-    return _short(value)
+def _mean(values: Sequence[float]) -> float:
+    return _short(sum(values) / len(values))
 
 
-def _mean(values: list[float]) -> float:
-    return float(_short(sum(values) / len(values)))
-
-
-def _short(value: Any) -> Any:
+def _short(value: float) -> float:
     """Six digits are more than any figure here is good for, and keep the run files small."""
-    return float(f"{value:.6g}") if isinstance(value, float) else value
+    return float(f"{value:.6g}")

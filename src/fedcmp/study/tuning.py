@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcmp.files import write_whole
+from fedcmp.runs.study_records import Trial, Tuning
+from fedcmp.study.files import write_json
 from fedcmp.study.plan import PlannedRun, Settings, grid, planned_run
 from fedcmp.study.recipe import StudyRecipe
-
-Trial = dict[str, Any]  # settings, captions, hash, caption_loss, worst_family_loss, mean_loss (None: it diverged)
 
 
 @dataclass
@@ -35,8 +34,8 @@ class MethodTuning:
     def load(self) -> None:
         """Trials of an earlier, interrupted study."""
         if self.file.exists():
-            kept = json.loads(self.file.read_text(encoding="utf-8"))
-            self.trials = {trial["hash"]: trial for trial in kept["trials"]}
+            kept = Tuning.from_line(json.loads(self.file.read_text(encoding="utf-8")))
+            self.trials = {trial.hash: trial for trial in kept.trials}
 
     def pending(self) -> list[tuple[PlannedRun, Settings]]:
         """The trials of the present rung that are still to be done; none when tuning is over or nothing to choose."""
@@ -51,12 +50,8 @@ class MethodTuning:
     def note(self, run: PlannedRun, settings: Settings, record: dict[str, Any] | None) -> None:
         """Keep a trial's figures; no record: the method diverged under these settings."""
         final = record["final"] if record else {}
-        self.trials[run.hash] = {
-            "settings": settings,
-            "captions": run.recipe.data.num_pairs,
-            "hash": run.hash,
-            **{key: final.get(key) for key in ("caption_loss", "worst_family_loss", "mean_loss")},
-        }
+        losses = {key: final.get(key) for key in ("caption_loss", "worst_family_loss", "mean_loss")}
+        self.trials[run.hash] = Trial(settings=settings, captions=run.recipe.data.num_pairs, hash=run.hash, **losses)
         self._write()
 
     def chosen(self) -> Settings:
@@ -102,17 +97,16 @@ class MethodTuning:
         return out
 
     def _score(self, run: PlannedRun) -> float:
-        loss = self.trials[run.hash]["mean_loss"]
-        return math.inf if loss is None else float(loss)
+        loss = self.trials[run.hash].mean_loss
+        return math.inf if loss is None else loss
 
     def _write(self, chosen: Settings | None = None) -> None:
         tuning = self.study.tuning
-        content = {
-            "method": self.method,
-            "scenario": tuning.scenario,
-            "seed": tuning.seed,
-            "trials": list(self.trials.values()),
-            "chosen": chosen,
-        }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(self.file, (json.dumps(content, indent=1) + "\n").encode())
+        record = Tuning(
+            method=self.method,
+            scenario=tuning.scenario,
+            seed=tuning.seed,
+            trials=list(self.trials.values()),
+            chosen=chosen,
+        )
+        write_json(self.file, record.line())

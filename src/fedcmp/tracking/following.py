@@ -15,6 +15,7 @@ from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.runs.folder import RunFolder, check_folder
+from fedcmp.runs.reading import read_records
 from fedcmp.tracking.points import points
 from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker
 
@@ -44,7 +45,7 @@ class Follower:
         self._state: dict[str, Any] = _read_state(folder.path / STATE)
         identity = _identity(folder.path, self._state["id"])
         self._trackers: dict[str, Tracker] = {}
-        self._seen = 0  # lines of metrics.jsonl
+        self._seen = 0  # records of metrics.jsonl
         self._on_the_way: dict[str, int] = {}  # last step that a tracker was given and may not have yet
         try:
             for name in dict.fromkeys(trackers):
@@ -60,12 +61,12 @@ class Follower:
         Raises:
             UserError: a tracker failed, and the follower is not forgiving.
         """
-        lines = self._folder.lines()
+        records = read_records(self._folder.metrics)
         by_step: dict[int, dict[str, float]] = {}
-        for line in lines[self._seen :]:
-            for tag, step, value in points(line):
+        for record in records[self._seen :]:
+            for tag, step, value in points(record):
                 by_step.setdefault(step, {})[tag] = value
-        self._seen = len(lines)
+        self._seen = len(records)
         if not by_step:
             return
         for name in list(self._trackers):

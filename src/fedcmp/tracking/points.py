@@ -1,4 +1,4 @@
-"""One line of metrics.jsonl as points of curves: (tag, step, value). The step is the round, 0 before the first.
+"""One record of metrics.jsonl as points of curves: (tag, step, value). The step is the round, 0 before the first.
 
 train_loss/CLIENT, throughput/CLIENT (samples/s), alignment_error/CLIENT, weight/CLIENT, update_norm/CLIENT,
 learning_rate/CLIENT                                    a client's line
@@ -10,10 +10,12 @@ eval_suite/SUITE                                        an evaluation's; behind 
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-Line = Mapping[str, Any]
+from fedcmp.runs.records import AnyRecord, ClientRound, Evaluation, OpeningRound, ServerRound
+
+Value = float | None
 _CLIENT = {
     "loss": "train_loss",
     "alignment_error": "alignment_error",
@@ -22,7 +24,6 @@ _CLIENT = {
     "learning_rate": "learning_rate",
 }
 _EVALUATION = ("caption_loss", "worst_group_loss", "question_accuracy")
-_BY_NAME = {"group_losses": "eval_group_loss", "question_accuracy_by_kind": "eval_question"}
 _DIAGNOSTICS = {"divergence": "drift_d", "beta": "momentum_b"}
 
 
@@ -40,58 +41,54 @@ class Point(NamedTuple):
     value: float
 
 
-def points(line: Line) -> list[Point]:
-    """The points of one record; none where it has no figures, and none for a figure that was not finite.
+def points(record: AnyRecord) -> list[Point]:
+    """Return the points of one record; none where it has no figures, and none for a figure that was not finite."""
+    match record:
+        case ClientRound():
+            found = _of_client(record)
+        case ServerRound():
+            found = _of_round(record)
+        case OpeningRound():
+            found = iter([("round/bytes_opening", record.bytes_sent)])
+        case Evaluation():
+            found = _of_evaluation(record)
+        case _:
+            return []
+    return [
+        Point(tag, record.round, float(value)) for tag, value in found if value is not None and math.isfinite(value)
+    ]
 
-    Args:
-        line: a record of metrics.jsonl (docs/guide.md).
-    """
-    makers = {"client": _of_client, "round": _of_round, "opening": _of_opening, "evaluation": _of_evaluation}
-    maker = makers.get(str(line.get("kind")))
-    if maker is None:
-        return []
-    step = int(line["round"])
-    return [Point(tag, step, float(value)) for tag, value in maker(line) if _is_number(value)]
 
-
-def _of_client(line: Line) -> Iterator[tuple[str, Any]]:
-    who = _plain(str(line["client_name"]), int(line["client"]))
+def _of_client(record: ClientRound) -> Iterator[tuple[str, Value]]:
+    who = _plain(record.name, record.client)
     for key, group in _CLIENT.items():
-        yield f"{group}/{who}", line.get(key)
-    if line.get("seconds"):
-        yield f"throughput/{who}", line["num_examples"] / line["seconds"]
+        yield f"{group}/{who}", getattr(record, key)
+    if record.seconds:
+        yield f"throughput/{who}", record.num_examples / record.seconds
 
 
-def _of_round(line: Line) -> Iterator[tuple[str, Any]]:
-    yield "round/seconds", line.get("seconds")
-    yield "round/bytes_sent", line.get("bytes_sent")
-    for name, value in (line.get("diagnostics") or {}).items():
+def _of_round(record: ServerRound) -> Iterator[tuple[str, Value]]:
+    yield "round/seconds", record.seconds
+    yield "round/bytes_sent", record.bytes_sent
+    for name, value in record.diagnostics.items():
         what, _, layer = name.partition(".")
         yield f"{_DIAGNOSTICS.get(what, what)}/{_plain(layer or 'all', 0)}", value
 
 
-def _of_opening(line: Line) -> Iterator[tuple[str, Any]]:
-    yield "round/bytes_opening", line.get("bytes_sent")
-
-
-def _of_evaluation(line: Line) -> Iterator[tuple[str, Any]]:
-    model = line.get("model", "global")
+def _of_evaluation(record: Evaluation) -> Iterator[tuple[str, Value]]:
     # the initial projector is the first point of the global one's curve
-    suffix = {"blind": "/blind", "client": f"/client-{line.get('client')}"}.get(model, "")
+    suffix = {"blind": "/blind", "client": f"/client-{record.client}"}.get(record.model, "")
     for key in _EVALUATION:
-        yield f"eval/{key}{suffix}", line.get(key)
-    for key, group in _BY_NAME.items():
-        for number, (name, value) in enumerate((line.get(key) or {}).items()):
+        yield f"eval/{key}{suffix}", getattr(record, key)
+    by_name = {"eval_group_loss": record.group_losses, "eval_question": record.accuracy_by_kind}
+    for group, values in by_name.items():
+        for number, (name, value) in enumerate(values.items()):
             yield f"{group}/{_plain(name, number)}{suffix}", value
-    for name, score in (line.get("suites") or {}).items():
-        yield f"eval_suite/{name}{suffix}", score["score"]
+    for name, suite in record.suites.items():
+        yield f"eval_suite/{name}{suffix}", suite.score
 
 
 def _plain(name: str, number: int) -> str:
     """A name as every tracker takes it; one that had to be changed gets its number, so that no two become one."""
     plain = re.sub(r"[^A-Za-z0-9_.-]", "_", name)
     return plain if plain == name else f"{plain}-{number}"
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

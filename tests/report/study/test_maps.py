@@ -5,9 +5,14 @@ import pytest
 
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.maps import heterogeneity, heterogeneity_table, map_panels, scatter
-from fedcmp.report.study.records import Holding
+from fedcmp.runs.study_records import ScenarioFacts
 
 from .fakes import scenario_content, write_json, write_study
+
+
+def facts_of(*points):
+    x, y, client = (list(column) for column in zip(*points, strict=True))
+    return ScenarioFacts.from_line({"map": {"x": x, "y": y, "client": client}})
 
 
 def points_of(root, client):
@@ -16,7 +21,7 @@ def points_of(root, client):
 
 
 def test_every_point_is_drawn_in_its_clients_colour_and_place():
-    holding = Holding(1, points=((0.0, 0.0, 0), (10.0, 0.0, 0), (10.0, 5.0, 1)))
+    holding = facts_of((0.0, 0.0, 0), (10.0, 0.0, 0), (10.0, 5.0, 1))
     root = ElementTree.fromstring(scatter(holding, "Image"))
     assert points_of(root, 0) == [(10.0, 290.0), (290.0, 290.0)]
     assert points_of(root, 1) == [(290.0, 150.0)]
@@ -26,7 +31,7 @@ def test_every_point_is_drawn_in_its_clients_colour_and_place():
 
 
 def test_many_clients_are_not_numbered():
-    holding = Holding(1, points=tuple((float(k), float(k * k), k) for k in range(20)))
+    holding = facts_of(*((float(k), float(k * k), k) for k in range(20)))
     root = ElementTree.fromstring(scatter(holding, '<b> & "x"'))
     assert len(root.findall("path")) == 20
     assert root.findall("text") == []
@@ -34,7 +39,7 @@ def test_many_clients_are_not_numbered():
 
 
 def test_points_that_lie_on_one_spot_are_drawn():
-    root = ElementTree.fromstring(scatter(Holding(1, points=((2.0, 2.0, 0), (2.0, 2.0, 0))), "x"))
+    root = ElementTree.fromstring(scatter(facts_of((2.0, 2.0, 0), (2.0, 2.0, 0)), "x"))
     assert points_of(root, 0) == [(10.0, 290.0)] * 2
 
 

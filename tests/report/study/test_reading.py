@@ -19,7 +19,7 @@ def test_everything_of_a_study_is_read(study_folder):
     study = load_study(study_folder)
     assert study.name == "study"
     assert list(study.scenarios) == ["text", "image", "iid", "image-20"]
-    assert study.scenarios["image"].seeds == (1, 2, 3, 4, 5)
+    assert study.scenarios["image"].seeds == [1, 2, 3, 4, 5]
     assert len(study.runs) == 4 * 9 * 5 + 5 * 5
     assert study.blind.noise["pope"] == 1.4
     assert [holding.seed for holding in study.holdings["iid"]] == [1, 2, 3, 4, 5]
@@ -78,7 +78,7 @@ def test_values_of_the_wrong_type_count_as_missing(small):
     content["rounds_evaluated"] = [{"round": 1, "caption_loss": 0.9, "suites": None}, 5]
     add_run(small, {**content, "settings": None, "captions": "many"})
     run = next(run for run in load_study(small).runs if (run.method, run.seed) == ("fedavg", 1))
-    assert run.final == {"mme": 900.0, "worst_family_loss": 0.7}
+    assert run.values == {"mme": 900.0, "worst_family_loss": 0.7}
     assert (run.captions, run.settings) == (None, {})
     assert run.points[-1].values == {"caption_loss": 0.9}
 
@@ -89,4 +89,4 @@ def test_a_diverged_loss_is_kept(small):
     content["final"]["caption_loss"] = math.nan
     path.write_text(json.dumps(content))
     run = next(run for run in load_study(small).runs if (run.method, run.seed) == ("fedavg", 1))
-    assert math.isnan(run.final["caption_loss"])
+    assert math.isnan(run.values["caption_loss"])

@@ -1,6 +1,6 @@
 from fedcmp.report.study import Results, load_study
-from fedcmp.report.study.records import Tuning
 from fedcmp.report.study.tuning import best_loss, tuning_table, write_settings
+from fedcmp.runs.study_records import Tuning
 
 from .fakes import write_json, write_study
 
@@ -28,9 +28,10 @@ def test_a_servers_rate_is_not_taken_for_a_clients():
 
 
 def test_the_loss_is_that_of_the_chosen_settings_at_the_most_captions():
-    trials = (({"mu": 1.0}, 4000, 0.5), ({"mu": 0.1}, 4000, 0.6), ({"mu": 0.1}, 8000, 0.55), ({"mu": 0.1}, None, None))
-    assert best_loss(Tuning("a", trials=trials, chosen={"mu": 0.1})) == 0.55
-    assert best_loss(Tuning("a", trials=trials, chosen={"mu": 7.0})) is None
+    tried = ((1.0, 4000, 0.5), (0.1, 4000, 0.6), (0.1, 8000, 0.55), (0.1, None, None))
+    trials = [{"settings": {"mu": mu}, "captions": count, "caption_loss": loss} for mu, count, loss in tried]
+    assert best_loss(Tuning.from_line({"trials": trials, "chosen": {"mu": 0.1}})) == 0.55
+    assert best_loss(Tuning.from_line({"trials": trials, "chosen": {"mu": 7.0}})) is None
 
 
 def test_an_unfinished_tuning_shows_what_there_is(tmp_path):

@@ -1,6 +1,5 @@
-"""From a model to a suite's score, with its noise, its chance level and whether the suite tells anything."""
+"""From a model to a suite's score, with its noise and its chance level."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +10,6 @@ from fedcmp.evaluation.suites.prepared import Suites
 from fedcmp.evaluation.suites.rules import jackknife
 from fedcmp.evaluation.suites.table import TABLE
 from fedcmp.model.vlm import VLM
-
-ERRORS_APART = 3.0  # how many standard errors make a difference
 
 
 @dataclass(frozen=True)
@@ -64,14 +61,3 @@ def score_answers(name: str, items: Sequence[Item], said: Sequence[str]) -> Suit
     return SuiteScore(
         name, score, rule.highest, rule.chance(), jackknife(rule, marks), len(rule.units), rule.detail(said)
     )
-
-
-def informative(centralized_score: float, blind_score: float, noise: float) -> bool:
-    """Whether a suite can tell methods apart: training on all data together clearly beats the blind LLM.
-
-    Args:
-        centralized_score: of the model that saw all the data.
-        blind_score: of the same LLM without pictures, or the chance level where that is higher.
-        noise: standard error of one score; that of the difference is taken as sqrt(2) times as large.
-    """
-    return centralized_score - blind_score > ERRORS_APART * math.sqrt(2) * noise

@@ -1,7 +1,7 @@
 """The report of a study: the paper's tables and figures with error bars, from the study's run files only.
 
     from fedcmp.report.study import write_study_report
-    write_study_report(Path("results/study"))          -> index.html, tables.md, tables.tex, numbers.json, PNGs
+    write_study_report(Path("runs/study"))             -> index.html, tables.md, tables.tex, numbers.json, PNGs
 
 What is read: `reading` (the folder), `records` (the files; there also how study.json names the arms of an ablation).
 What is said: `statistics` (error bars, tests, ranks), `comparing` (one scenario), `claims` (whether our method wins).

@@ -36,7 +36,7 @@ class Entry:
 
     def by_seed(self, key: str) -> dict[int, float]:
         """Seed -> final value, for the seeds at which it was measured."""
-        return {run.seed: run.final[key] for run in self.runs if key in run.final}
+        return {run.seed: run.values[key] for run in self.runs if key in run.values}
 
     def estimate(self, key: str) -> Estimate | None:
         """The mean over seeds, None where it was never measured."""
@@ -167,7 +167,8 @@ def _judge(study: Study, scenario: StudyScenario) -> dict[str, Judgement]:
         return {}
     known = study.blind.values.keys() & study.blind.noise.keys()
     for place in ordered([scenario.name, *study.scenarios]):
-        entry = Entry(StudyMethod(CENTRALIZED, CENTRALIZED, False), _runs(study, place, CENTRALIZED))
+        pooled = StudyMethod(name=CENTRALIZED, title=CENTRALIZED, federated=False)
+        entry = Entry(pooled, _runs(study, place, CENTRALIZED))
         found = {suite.key: entry.estimate(suite.key) for suite in SUITES}
         if any(found.values()):
             title = study.scenarios[place].title

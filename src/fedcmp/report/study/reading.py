@@ -19,10 +19,18 @@ from pathlib import Path
 from fedcmp.errors import UserError
 from fedcmp.report.benchmarks import Results as Benchmarked
 from fedcmp.report.benchmarks import read_results
-from fedcmp.report.records import number, text
-from fedcmp.report.study.records import Blind, Holding, StudyMethod, StudyRun, StudyScenario, Tuning
+from fedcmp.runs.records import number
+from fedcmp.runs.study_records import (
+    FORMAT,
+    Blind,
+    ScenarioFacts,
+    StudyMethod,
+    StudyPlan,
+    StudyRun,
+    StudyScenario,
+    Tuning,
+)
 
-FORMAT = 1
 _SEED_FILE = re.compile(r"seed-(\d+)\.json")
 
 
@@ -35,7 +43,7 @@ class Study:
     methods: Mapping[str, StudyMethod]
     runs: tuple[StudyRun, ...]
     blind: Blind | None = None
-    holdings: Mapping[str, tuple[Holding, ...]] = field(default_factory=dict)
+    holdings: Mapping[str, tuple[ScenarioFacts, ...]] = field(default_factory=dict)
     tuning: tuple[Tuning, ...] = ()
     benchmarks: Mapping[tuple[str, str, int], Benchmarked] = field(default_factory=dict)
 
@@ -57,25 +65,30 @@ def load_study(folder: Path) -> Study:
         raise UserError(f"{folder}: no such folder; name the folder that holds study.json")
     if not (folder / "study.json").is_file():
         raise UserError(f"{folder}: no study in it (a study's folder holds study.json); name another folder")
-    plan = _read(folder / "study.json")
-    scenarios = {name: StudyScenario.from_entry(name, entry) for name, entry in _entries(plan, "scenarios")}
-    methods = {name: StudyMethod.from_entry(name, entry) for name, entry in _entries(plan, "methods")}
+    plan = StudyPlan.from_line(_read(folder / "study.json"))
+    scenarios, methods = dict(plan.scenarios), dict(plan.methods)
     runs = tuple(_runs(folder / "runs"))
     for run in runs:
-        scenarios.setdefault(run.scenario, StudyScenario(run.scenario, run.scenario))
-        methods.setdefault(run.method, StudyMethod(run.method, run.method, run.federated))
+        scenarios.setdefault(run.scenario, StudyScenario.named(run.scenario))
+        methods.setdefault(run.method, StudyMethod.named(run.method, {"federated": run.federated}))
     blind = folder / "references" / "blind.json"
     return Study(
-        name=text(plan.get("name")) or folder.resolve().name,
+        name=plan.name or folder.resolve().name,
         scenarios=scenarios,
         methods=methods,
         runs=runs,
-        blind=Blind.from_file(_read(blind)) if blind.is_file() else None,
+        blind=Blind.from_line(_read(blind)) if blind.is_file() else None,
         holdings={
-            name: tuple(Holding.from_file(seed, _read(path)) for seed, path in _seed_files(folder / "scenarios" / name))
+            name: tuple(
+                ScenarioFacts.from_line({**_read(path), "seed": seed})
+                for seed, path in _seed_files(folder / "scenarios" / name)
+            )
             for name in scenarios
         },
-        tuning=tuple(Tuning.from_file(path.stem, _read(path)) for path in sorted((folder / "tuning").glob("*.json"))),
+        tuning=tuple(
+            Tuning.from_line({**_read(path), "method": path.stem})
+            for path in sorted((folder / "tuning").glob("*.json"))
+        ),
         benchmarks=dict(_benchmarks(folder / "benchmarks")),
     )
 
@@ -88,7 +101,7 @@ def _runs(folder: Path) -> Iterator[StudyRun]:
             for key, expected in (("scenario", scenario), ("method", method), ("seed", seed)):
                 if key in content and content[key] != expected:
                     raise UserError(f"{path}: {key} = {content[key]!r}, but its place says {expected!r}; move it")
-            yield StudyRun.from_file(scenario, method, seed, content)
+            yield StudyRun.from_line({**content, "scenario": scenario, "method": method, "seed": seed})
 
 
 def _benchmarks(folder: Path) -> Iterator[tuple[tuple[str, str, int], Benchmarked]]:
@@ -102,12 +115,6 @@ def _seed_files(folder: Path) -> list[tuple[int, Path]]:
     """The files seed-S.json of a folder by seed; any other file is passed over, as one that is still being written."""
     found = [(match, path) for path in folder.glob("*.json") if (match := _SEED_FILE.fullmatch(path.name))]
     return sorted((int(match[1]), path) for match, path in found)
-
-
-def _entries(plan: Mapping[str, object], key: str) -> list[tuple[str, Mapping[str, object]]]:
-    table = plan.get(key)
-    entries = table.items() if isinstance(table, Mapping) else ()
-    return [(str(name), entry if isinstance(entry, Mapping) else {}) for name, entry in entries]
 
 
 def _read(path: Path) -> Mapping[str, object]:

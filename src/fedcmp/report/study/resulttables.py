@@ -32,7 +32,7 @@ _MOST_NAMED = 6
 _ABLATION_TITLES = {
     "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — the paper's table 3",
     "4": "Reliability weights: magnitude, quality, gamma — the paper's table 4",
-    "preset": "The preset fedcmp, part by part",
+    "preset": "shared-basis, part by part",
 }
 _PAPER_ARMS = ("CSC", "RWF", "OPM", "magnitude", "quality", "gamma")
 
@@ -210,7 +210,7 @@ def _notes(one: Comparison, arms: str) -> tuple[str, ...]:
     diverged = [
         entry.method.title
         for entry in one.entries
-        if any(not math.isfinite(value) for run in entry.runs for value in run.final.values())
+        if any(not math.isfinite(value) for run in entry.runs for value in run.values.values())
     ]
     if diverged:
         notes.append(f"Diverged or failed at one seed at least, so without a mean: {', '.join(diverged)}.")

@@ -25,7 +25,7 @@ def tuning_table(results: Results) -> Table | None:
                 (
                     Cell(title, colour=colour),
                     Cell(str(len(tuning.trials)), len(tuning.trials)),
-                    Cell(write_settings(tuning.chosen) or "–"),
+                    Cell(write_settings(tuning.chosen or {}) or "–"),
                     Cell(CAPTION_LOSS.write(loss), loss),
                     Cell(_tried(tuning)),
                     Cell(_where(tuning, results)),
@@ -47,9 +47,9 @@ def tuning_table(results: Results) -> Table | None:
 def best_loss(tuning: Tuning) -> float | None:
     """The loss of the trial with the settings chosen (of the largest one where there are several), None without one."""
     found = [
-        (captions or 0, loss)
-        for settings, captions, loss in tuning.trials
-        if loss is not None and _flat(settings) == _flat(tuning.chosen)
+        (trial.captions or 0, trial.caption_loss)
+        for trial in tuning.trials
+        if trial.caption_loss is not None and _flat(trial.settings) == _flat(tuning.chosen or {})
     ]
     return max(found, key=lambda trial: trial[0])[1] if found else None
 
@@ -73,7 +73,7 @@ def _flat(settings: Mapping[str, object]) -> dict[str, str]:
 
 def _tried(tuning: Tuning) -> str:
     """The values that each setting took, of those that took more than one."""
-    trials = [_flat(settings) for settings, _, _ in tuning.trials]
+    trials = [_flat(trial.settings) for trial in tuning.trials]
     taken: dict[str, set[str]] = {}
     for settings in trials:
         for key, value in settings.items():
@@ -95,7 +95,7 @@ def _number(value: str) -> tuple[float, str]:
 
 def _where(tuning: Tuning, results: Results) -> str:
     scenario = results.study.scenarios.get(tuning.scenario)
-    captions = sorted({captions for _, captions, _ in tuning.trials if captions is not None})
+    captions = sorted({trial.captions for trial in tuning.trials if trial.captions is not None})
     told = [
         scenario.title if scenario is not None else tuning.scenario,
         f"seed {tuning.seed}" if tuning.seed is not None else "",

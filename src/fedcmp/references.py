@@ -1,0 +1,17 @@
+"""The references: methods without a server, between which every federated method is expected to end.
+
+They are named here, where nothing is loaded, because a run's record must say whether its method is federated, and
+records are read without torch.
+"""
+
+LARGE_BATCH = "centralized-large-batch"  # centralized with K clients' worth of pairs a step
+NOT_FEDERATED: dict[str, str] = {
+    "local": "each client alone; judged is the mean over the clients' own projectors",
+    "centralized": "one learner over the union of the clients' pairs, a client's batch size: the upper reference",
+    LARGE_BATCH: "centralized with the clients' batches put together: the steps of one client",
+}
+
+
+def is_federated(method: str) -> bool:
+    """Return whether a server merges in this method: every name but those of the references."""
+    return method not in NOT_FEDERATED

@@ -1,0 +1,336 @@
+"""The records of a run: one model per kind of line in metrics.jsonl, and the entries of samples.json.
+
+Written, in this order (field names are the keys on disk):
+
+    RunRecord      "run"         first line: the method, whether it is federated, what was planned, versions
+    ClientData     "data"        per client, before the first round: what it holds
+    Evaluation     "evaluation"  round 0: model "blind", then "initial"
+    OpeningRound   "opening"     once, if the rule opens with a round that only measures
+    ClientRound    "client"      per round and client that took part
+    ServerRound    "round"       per round, after its client lines
+    Evaluation     "evaluation"  per evaluated round: one of model "global", or one of model "client" per client
+    Finished       "finished"    last line
+
+There are two ways to make a record. A writer calls the model: a wrong type, a missing or an unknown key is our mistake
+and raises. `line()` is what is then written: keys that were not given are left out; NaN and infinity, which JSON lacks,
+are null. A reader calls `from_line`: files are untrusted, so a key that is missing or of the wrong type becomes None or
+empty, an unknown key is passed over, and a number that is not finite is kept, because it says that a run diverged.
+
+Losses are in nats per caption token, accuracies in [0, 1], sizes in bytes of the encoded tensors.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict
+
+from fedcmp.references import is_federated
+
+_LARGEST = 10**100
+
+
+def number(value: object) -> float | None:
+    """Return a JSON number as a float (beyond 1e100 as infinite), None for anything else, booleans included."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if isinstance(value, float) and math.isnan(value):
+        return value
+    if abs(value) >= _LARGEST:
+        return math.inf if value > 0 else -math.inf
+    return float(value)
+
+
+def whole(value: object) -> int | None:
+    """Return a JSON number without a fraction as an int, None for anything else."""
+    given = number(value)
+    return int(given) if given is not None and math.isfinite(given) and given == int(given) else None
+
+
+def text(value: object, default: str = "") -> str:
+    """Return a JSON string, or the default for anything else."""
+    return value if isinstance(value, str) else default
+
+
+def table(value: object) -> Mapping[str, object]:
+    """Return a JSON object, or an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def numbers(value: object) -> dict[str, float]:
+    """Return the entries of a JSON object that are numbers, in their order."""
+    found = {str(key): number(entry) for key, entry in table(value).items()}
+    return {key: entry for key, entry in found.items() if entry is not None}
+
+
+def counts(value: object) -> dict[str, int]:
+    """Return the entries of a JSON object that are whole numbers, in their order."""
+    found = {str(key): whole(entry) for key, entry in table(value).items()}
+    return {key: entry for key, entry in found.items() if entry is not None}
+
+
+def texts(value: object) -> dict[str, str]:
+    """Return the entries of a JSON object as strings, empty where they are none."""
+    return {str(key): text(entry) for key, entry in table(value).items()}
+
+
+@dataclass(frozen=True)
+class Lenient:
+    """Say how a reader makes a field of whatever a file holds under its key, or of None where it holds nothing."""
+
+    read: Callable[[Any], Any]
+
+
+Number = Annotated[float | None, Lenient(number)]
+Whole = Annotated[int | None, Lenient(whole)]
+Count = Annotated[int, Lenient(lambda value: whole(value) or 0)]
+Text = Annotated[str, Lenient(text)]
+Numbers = Annotated[dict[str, float], Lenient(numbers)]
+Counts = Annotated[dict[str, int], Lenient(counts)]
+Texts = Annotated[dict[str, str], Lenient(texts)]
+# absent of those who have no questions: written as null, read as empty
+MaybeNumbers = Annotated[dict[str, float] | None, Lenient(numbers)]
+MaybeCounts = Annotated[dict[str, int] | None, Lenient(counts)]
+
+
+def finite(value: Any) -> Any:
+    """Return a JSON-able value with None for every float that is not finite."""
+    if isinstance(value, Mapping):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Record(BaseModel):
+    """What every record can do; see the module's text for its two ways to be made."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, object]) -> Self:
+        """Read a record from a file; never raises."""
+        known: dict[str, Any] = {}
+        for name, field in cls.model_fields.items():
+            for lenient in (entry for entry in field.metadata if isinstance(entry, Lenient)):
+                known[name] = lenient.read(line.get(name))
+        return cast(Self, cls.model_construct(_fields_set=known.keys() & line.keys(), **known))
+
+    def line(self) -> dict[str, Any]:
+        """Return what is written: the kind and all keys that were given, with null for what is not finite."""
+        kind = getattr(self, "kind", None)
+        content: dict[str, Any] = finite(self.model_dump(exclude_unset=True))
+        return content if kind is None else {"kind": kind} | content
+
+
+class RunRecord(Record):
+    """Which run this is; `rounds` and `clients` as planned."""
+
+    kind: Literal["run"] = "run"
+    method: Text
+    title: Text = ""
+    federated: bool
+    rounds: Whole
+    clients: Whole
+    seed: Whole
+    versions: Texts = {}
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, object]) -> Self:
+        """See Record; where the line does not say whether the method is federated, its name does."""
+        record = super().from_line(line)
+        federated = line.get("federated")
+        return record.model_copy(
+            update={"federated": federated if isinstance(federated, bool) else is_federated(record.method)}
+        )
+
+
+class ClientData(Record):
+    """What one client holds: pairs, pairs by group, pairs that could not be used by reason, captions put in wrong.
+
+    Missing pairs are those that a built scenario gives the client and that are not at hand.
+    """
+
+    kind: Literal["data"] = "data"
+    client: Count
+    client_name: Text
+    num_pairs: Count
+    bad_pairs: Counts
+    wrong_captions: Count
+    groups: Counts
+    missing_pairs: Count = 0
+
+    @property
+    def name(self) -> str:
+        """The client's name, or its number where it has none."""
+        return self.client_name or f"client-{self.client}"
+
+
+class ClientRound(Record):
+    """What one client did in one round.
+
+    `weight` is its share in the merge, `update_norm` the length of its change, `alignment_error` E_k in [0, 2],
+    `learning_rate` that of its first step; `refused` says why its update was not merged.
+    """
+
+    kind: Literal["client"] = "client"
+    round: Count
+    client: Count
+    client_name: Text
+    loss: Number = None
+    loss_first: Number = None
+    loss_last: Number = None
+    num_examples: Count
+    alignment_error: Number
+    update_norm: Number
+    learning_rate: Number
+    bytes_up: Count
+    bytes_down: Count
+    seconds: Number
+    weight: Number = None
+    refused: Text = ""
+
+    @property
+    def name(self) -> str:
+        """The client's name, or its number where it has none."""
+        return self.client_name or f"client-{self.client}"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes in both directions."""
+        return self.bytes_up + self.bytes_down
+
+
+class OpeningRound(Record):
+    """A round before the first that only measures: it has no losses and merges nothing."""
+
+    kind: Literal["opening"] = "opening"
+    round: Count
+    seconds: Number
+    bytes_sent: Whole
+
+
+class ServerRound(Record):
+    """What the server noted about one round.
+
+    `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers.
+    """
+
+    kind: Literal["round"] = "round"
+    round: Count
+    seconds: Number
+    bytes_sent: Whole
+    diagnostics: Numbers
+
+    @property
+    def num_bytes(self) -> int | None:
+        """Bytes in both directions, None where they were not noted."""
+        return self.bytes_sent
+
+
+class SuiteFigures(Record):
+    """One suite's score, the best possible one, that of a guess, its standard error over the suite's units, details."""
+
+    suite: Text = ""
+    score: Number
+    highest: Number
+    chance: Number
+    noise: Number
+    units: Count
+    detail: Annotated[dict[str, Any], Lenient(lambda value: dict(table(value)))]
+
+
+def _suites(value: object) -> dict[str, SuiteFigures]:
+    return {str(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
+
+
+class Evaluation(Record):
+    """One model measured on one split after one round.
+
+    `model` is "global", "client" (of local-only runs: `client` says whose), "blind" (the LLM without images) or
+    "initial" (the projector before any training). Groups are content families or clients.
+    """
+
+    kind: Literal["evaluation"] = "evaluation"
+    model: Annotated[str, Lenient(lambda value: text(value, "global"))]
+    round: Count
+    client: Whole
+    split: Annotated[str, Lenient(lambda value: text(value, "test"))]
+    caption_loss: Number
+    worst_group: Text
+    worst_group_loss: Number
+    group_losses: Numbers
+    question_accuracy: Number = None
+    question_accuracy_by_kind: MaybeNumbers = None
+    questions_by_kind: MaybeCounts = None
+    suites: Annotated[dict[str, SuiteFigures], Lenient(_suites)] = {}
+    seconds: Number
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, object]) -> Self:
+        """See Record; a worst group that the line leaves out is found among its groups."""
+        record = super().from_line(line)
+        if record.worst_group_loss is not None or not record.group_losses:
+            return record
+        worst = max(record.group_losses, key=record.group_losses.__getitem__)
+        return record.model_copy(update={"worst_group": worst, "worst_group_loss": record.group_losses[worst]})
+
+    @property
+    def accuracy_by_kind(self) -> Mapping[str, float]:
+        """Accuracy per kind of question; empty where none was asked."""
+        return self.question_accuracy_by_kind or {}
+
+
+class Finished(Record):
+    """The end of a run: seconds of training, all workers together."""
+
+    kind: Literal["finished"] = "finished"
+    seconds: Number
+
+
+class Sample(Record):
+    """An entry of samples.json: one image of the held-out set with its true caption and what each model wrote.
+
+    `image` is a path within the run's folder, `position` the pair's place among the held-out ones; `captions` maps who
+    wrote to what was written.
+    """
+
+    position: Count
+    key: Annotated[str, Lenient(lambda value: str(value) if isinstance(value, str | int) else "")]
+    group: Text
+    reference: Text
+    image: Text
+    captions: Texts = {}
+
+    @classmethod
+    def from_line(cls, line: Mapping[str, object]) -> Self:
+        """See Record; without a key, the image's path tells the entries apart."""
+        record = super().from_line(line)
+        return record if record.key else record.model_copy(update={"key": record.image})
+
+
+AnyRecord = RunRecord | ClientData | ClientRound | OpeningRound | ServerRound | Evaluation | Finished
+KINDS: dict[str, type[AnyRecord]] = {
+    "run": RunRecord,
+    "data": ClientData,
+    "client": ClientRound,
+    "opening": OpeningRound,
+    "round": ServerRound,
+    "evaluation": Evaluation,
+    "finished": Finished,
+}
+
+# of which pairs figures are; one's own data have no splits, only what each client holds out; those first are preferred
+SPLITS = ("test", "held out", "validation")
+
+
+def say_split(split: str) -> str:
+    """Name the pairs of a split in a caption."""
+    return "held-out pairs" if split == "held out" else f"{split} split"
+
+
+def read_line(line: object) -> AnyRecord | None:
+    """Read one line of metrics.jsonl; None for one of an unknown kind, or that is no JSON object."""
+    kind = KINDS.get(text(line.get("kind"))) if isinstance(line, Mapping) else None
+    return kind.from_line(line) if kind is not None and isinstance(line, Mapping) else None
