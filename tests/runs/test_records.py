@@ -36,6 +36,7 @@ CLIENT |= {"loss_last": 1.25, "num_examples": 80, "alignment_error": 0.75, "upda
 CLIENT |= {"bytes_up": 10, "bytes_down": 32, "seconds": 4.0, "weight": 0.25, "refused": "holds 12 NaN"}
 OPENING = {"kind": "opening", "round": 1, "seconds": 1.0, "bytes_sent": 64}
 ROUND = {"kind": "round", "round": 2, "seconds": 9.5, "bytes_sent": 84, "diagnostics": {"beta.linear_1.weight": 0.5}}
+ROUND |= {"missing": ["south"]}
 SUITE = {"suite": "pope", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
 SUITE |= {"detail": {"random": {"f1": 0.5}, "kinds": [1, 2]}}
 EVALUATION = {"kind": "evaluation", "model": "global", "round": 2, "client": None, "split": "test", "caption_loss": 1.0}
@@ -48,6 +49,7 @@ OPTIONAL = {
     "run": {"title", "versions"},
     "data": {"missing_pairs"},
     "client": {"loss", "loss_first", "loss_last", "weight", "refused"},
+    "round": {"missing"},
     "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites"},
 }
 each_line = pytest.mark.parametrize("line", LINES, ids=lambda line: line["kind"])

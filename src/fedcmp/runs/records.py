@@ -75,6 +75,11 @@ def texts(value: object) -> dict[str, str]:
     return {str(key): text(entry) for key, entry in table(value).items()}
 
 
+def names(value: object) -> list[str]:
+    """Return the entries of a JSON list that are strings, in their order."""
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
 @dataclass(frozen=True)
 class Lenient:
     """Say how a reader makes a field of whatever a file holds under its key, or of None where it holds nothing."""
@@ -89,6 +94,7 @@ Text = Annotated[str, Lenient(text)]
 Numbers = Annotated[dict[str, float], Lenient(numbers)]
 Counts = Annotated[dict[str, int], Lenient(counts)]
 Texts = Annotated[dict[str, str], Lenient(texts)]
+Names = Annotated[list[str], Lenient(names)]
 # absent of those who have no questions: written as null, read as empty
 MaybeNumbers = Annotated[dict[str, float] | None, Lenient(numbers)]
 MaybeCounts = Annotated[dict[str, int] | None, Lenient(counts)]
@@ -214,7 +220,8 @@ class OpeningRound(Record):
 class ServerRound(Record):
     """What the server noted about one round.
 
-    `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers.
+    `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers, and the names
+    of clients that were asked and did not reply.
     """
 
     kind: Literal["round"] = "round"
@@ -222,6 +229,7 @@ class ServerRound(Record):
     seconds: Number
     bytes_sent: Whole
     diagnostics: Numbers
+    missing: Names = []
 
     @property
     def num_bytes(self) -> int | None:
