@@ -8,6 +8,7 @@ from fedcmp.cli import progress
 from fedcmp.cli.progress import Display, print_table
 from fedcmp.config import parse_recipe
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.records import Evaluation
 
 
 def recipe(folder, *methods):
@@ -93,7 +94,7 @@ def test_a_method_that_had_ended_before_a_resume_is_not_waited_for(clock, capsys
 def test_the_pooled_learner_is_no_client(clock, capsys, tmp_path):
     with Display(recipe(tmp_path, "centralized")) as display:
         display.client_done("centralized", 1, -1, 1, 2.0)
-        display.round_done("centralized", 1, 4, {"caption_loss": 1.0})
+        display.round_done("centralized", 1, 4, Evaluation.from_line({"caption_loss": 1.0}))
         display.round_done("centralized", 2, 4, None)
     assert capsys.readouterr().err.splitlines() == ["centralized: round 1/4  pooled  loss 2.000"]
 

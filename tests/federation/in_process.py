@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fedcmp.federation.client_folder import ClientFolder
 from fedcmp.federation.learner import Work
+from fedcmp.runs.records import Evaluation
 from fedcmp.simulation.engine import Engine
 from fedcmp.wire.messages import Assignment, Reply
 
@@ -58,13 +59,13 @@ class Unruly:
 class Unmeasured:
     """An evaluator that measures nothing."""
 
-    def references(self, initial: object) -> list[dict[str, object]]:
+    def references(self, initial: object) -> list[Evaluation]:
         del initial
         return []
 
-    def evaluations(self, states: object, round_number: int, *, last: bool) -> list[dict[str, object]]:
+    def evaluations(self, states: object, round_number: int, *, last: bool) -> list[Evaluation]:
         del states, last
-        return [{"kind": "evaluation", "round": round_number}]
+        return [Evaluation.from_line({"round": round_number})]
 
     def samples(self, states: object) -> None:
         del states

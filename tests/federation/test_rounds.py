@@ -39,7 +39,7 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, **
     else:
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting")
     transport = Unruly(engine, place / "clients", **unruly)
-    rounds = Rounds(method, recipe, side, transport, Unmeasured(), folder, first_lines=[], events=events or Events())
+    rounds = Rounds(method, recipe, side, transport, Unmeasured(), folder, first_records=[], events=events or Events())
     rounds.run(resume=resume, references=False)
     return folder, transport
 

@@ -5,6 +5,7 @@ import torch
 
 from fedcmp.errors import UserError
 from fedcmp.runs.folder import Checkpoint, RunFolder
+from fedcmp.runs.records import Finished, ServerRound
 
 
 def checkpoint(number, value=0.0):
@@ -34,12 +35,16 @@ def test_several_learners_keep_their_names(tmp_path):
     assert torch.equal(back.projectors["client-1"]["w"], torch.ones(2))
 
 
+def server_round(number):
+    return ServerRound(round=number, seconds=1.0, bytes_sent=0, diagnostics={})
+
+
 def test_resuming_cuts_what_a_killed_round_had_written(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("")
-    run.log([{"kind": "round", "round": 1}])
+    run.log([server_round(1)])
     run.save(checkpoint(1))
-    run.log([{"kind": "round", "round": 2}])
+    run.log([server_round(2)])
     with run.metrics.open("a") as file:
         file.write('{"kind": "rou')
     assert len(run.lines()) == 2  # a torn last line is no record
@@ -50,7 +55,7 @@ def test_resuming_cuts_what_a_killed_round_had_written(tmp_path):
 def test_a_run_killed_in_its_first_round_starts_anew(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("")
-    run.log([{"kind": "data", "client": 0}])
+    run.log([Finished(seconds=1.0)])
     assert run.resume() is None
     assert run.lines() == []
 
@@ -87,7 +92,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 def test_damaged_records_are_named(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("")
-    run.log([{"kind": "round", "text": "a\u2028b"}, {"kind": "round"}])
+    missing = ServerRound(round=1, seconds=1.0, bytes_sent=0, diagnostics={}, missing=["a\u2028b"])
+    run.log([missing, server_round(2)])
     whole = run.metrics.read_bytes()
     run.metrics.write_bytes(whole + b'{"kind": "rou')  # a kill
     assert len(run.lines()) == 2
@@ -99,7 +105,7 @@ def test_damaged_records_are_named(tmp_path):
 def test_records_that_a_checkpoint_knows_of_must_be_there(tmp_path):
     run = RunFolder(tmp_path)
     run.begin("")
-    run.log([{"kind": "round", "round": 1}])
+    run.log([server_round(1)])
     run.save(checkpoint(1))
     run.metrics.write_bytes(b"")
     with pytest.raises(UserError, match=r"metrics\.jsonl: holds less than round 1 had written"):

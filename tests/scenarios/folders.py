@@ -1,4 +1,4 @@
-"""Folders of embeddings whose right division is known."""
+"""Folders of embeddings whose right partition is known."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Synthetic pairs whose right division is known."""
+"""Synthetic pairs whose right partition is known."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""From embeddings to clients and rounds: laws of every division, and the options' errors."""
+"""From embeddings to clients and rounds: laws of every partition, and the options' errors."""
 
 import json
 

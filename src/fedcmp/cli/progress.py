@@ -4,7 +4,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -14,6 +14,7 @@ from rich.text import Text
 from fedcmp.config import Recipe
 from fedcmp.federation.rounds import Events
 from fedcmp.report.tables import Table
+from fedcmp.runs.records import Evaluation
 from fedcmp.simulation.train import method_folders
 
 _PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
@@ -98,11 +99,11 @@ class Display(Events):
                 left = f"{_ALL}: {left}" if left else ""
             self._say(method, f"{method}: {note}{_apart(left)}", last=done == total)
 
-    def round_done(self, method: str, round_number: int, rounds: int, evaluation: dict[str, Any] | None) -> None:
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """Show the held-out loss after a round."""
         if evaluation is not None:
             with self._lock:
-                note = f"round {round_number}/{rounds}  held-out loss {evaluation['caption_loss']:.3f}"
+                note = f"round {round_number}/{rounds}  held-out loss {evaluation.caption_loss:.3f}"
                 self._progress.update(self._tasks[method], note=note)
 
     def _task(self, name: str, total: int) -> TaskID:

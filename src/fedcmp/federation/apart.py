@@ -11,6 +11,7 @@ from fedcmp.config import Recipe
 from fedcmp.errors import UserError
 from fedcmp.federation.server import Line, client_line
 from fedcmp.preparation.batches import pooled_client
+from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import forms
@@ -85,7 +86,7 @@ class Apart:
         self._lines[reply.client] = client_line(reply, name)
         return ""
 
-    def close(self) -> list[Line]:
+    def close(self) -> list[AnyRecord]:
         """Close the round; see ServerSide.close.
 
         Raises:
@@ -94,10 +95,9 @@ class Apart:
         missing = [client for client in self._clients if client not in self._lines]
         if missing:
             raise UserError(f"{self._method}, round {self._number}: no reply from learner {missing[0]}; use --resume")
-        lines = [self._lines[client] for client in self._clients]
-        seconds = sum(line["seconds"] for line in lines)
-        round_line = {"kind": "round", "round": self._number, "seconds": seconds, "bytes_sent": 0, "diagnostics": {}}
-        return [*lines, round_line]
+        clients = [ClientRound(**self._lines[client]) for client in self._clients]
+        seconds = sum(self._lines[client]["seconds"] for client in self._clients)
+        return [*clients, ServerRound(round=self._number, seconds=seconds, bytes_sent=0, diagnostics={})]
 
     def memory(self) -> Tensors:
         """Return nothing: there is no server that could remember."""

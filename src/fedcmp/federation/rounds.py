@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from fedcmp.config import Recipe
-from fedcmp.federation.server import Line
 from fedcmp.runs.folder import Checkpoint, RunFolder
+from fedcmp.runs.records import AnyRecord, Evaluation, Finished
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 
@@ -37,10 +37,10 @@ class Transport(Protocol):
 class Evaluator(Protocol):
     """How good the trained tensors are, and what they let the model say."""
 
-    def references(self, initial: Tensors) -> list[Line]:
+    def references(self, initial: Tensors) -> list[Evaluation]:
         """Evaluation records of the blind LLM and of the initial tensors."""
 
-    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Line]:
+    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Evaluation]:
         """Evaluation records after a round: who ("global", "client-0", ...) -> its tensors."""
 
     def samples(self, states: Mapping[str, Tensors]) -> None:
@@ -65,7 +65,7 @@ class Side(Protocol):
     def receive(self, reply: Reply) -> str:
         """Take one reply; say why where it is ignored."""
 
-    def close(self) -> list[Line]:
+    def close(self) -> list[AnyRecord]:
         """Close the round and return its records."""
 
     def memory(self) -> Tensors:
@@ -87,7 +87,7 @@ class Events:
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """A client finished its part."""
 
-    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Line | None) -> None:
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """A round was merged, judged and saved."""
 
 
@@ -101,7 +101,7 @@ class Rounds:
         transport: carries assignments and replies.
         evaluator: measures what was learned.
         folder: where the run is kept.
-        first_lines: records that come first in metrics.jsonl.
+        first_records: what comes first in metrics.jsonl.
         events: receives progress.
     """
 
@@ -114,12 +114,12 @@ class Rounds:
         evaluator: Evaluator,
         folder: RunFolder,
         *,
-        first_lines: list[Line],
+        first_records: list[AnyRecord],
         events: Events,
     ) -> None:
         self.method, self.side = method, side
         self._recipe, self._transport, self._evaluator, self._folder = recipe, transport, evaluator, folder
-        self._first_lines, self._events = first_lines, events
+        self._first_records, self._events = first_records, events
 
     def run(self, *, resume: bool, references: bool = True) -> None:
         """Run all rounds from the last complete one on, then write the samples.
@@ -135,34 +135,34 @@ class Rounds:
             return
         checkpoint = self._folder.resume() if resume else None
         if checkpoint is None:
-            judged = self._evaluator.references(next(iter(self.side.states.values()))) if references else []
-            self._folder.log([*self._first_lines, *judged])
+            evaluated = self._evaluator.references(next(iter(self.side.states.values()))) if references else []
+            self._folder.log([*self._first_records, *evaluated])
         else:
             self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
         rounds = self._recipe.federation.rounds
         for number in range((checkpoint.round if checkpoint else 0) + 1, rounds + 1):
-            lines = self._round(number)
+            records = self._round(number)
             evaluation = None
             if number % self._recipe.evaluation.every == 0 or number == rounds:
                 evaluations = self._evaluator.evaluations(self.side.states, number, last=number == rounds)
-                lines += evaluations
+                records += evaluations
                 evaluation = evaluations[0]
-            self._folder.log(lines)
+            self._folder.log(records)
             known = {"method": self.method} | self.side.known()
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
             self._events.round_done(self.method, number, rounds, evaluation)
         self._evaluator.samples(self.side.states)
-        self._folder.log([{"kind": "finished", "seconds": self._seconds()}])
+        self._folder.log([Finished(seconds=self._seconds())])
 
-    def _round(self, number: int) -> list[Line]:
+    def _round(self, number: int) -> list[AnyRecord]:
         """One round, the opening one before it where the rule wants it."""
-        lines: list[Line] = []
+        records: list[AnyRecord] = []
         clients = self.side.clients_of(number)
         if self.side.needs_opening:
-            lines += self._exchange(number, clients, measure_only=True)
-        return lines + self._exchange(number, clients, measure_only=False)
+            records += self._exchange(number, clients, measure_only=True)
+        return records + self._exchange(number, clients, measure_only=False)
 
-    def _exchange(self, number: int, clients: list[int], *, measure_only: bool) -> list[Line]:
+    def _exchange(self, number: int, clients: list[int], *, measure_only: bool) -> list[AnyRecord]:
         seconds = self._recipe.federation.deadline
         until = None if seconds is None else time.monotonic() + seconds
         assignments = self.side.open(number, clients, measure_only=measure_only)

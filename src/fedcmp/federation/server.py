@@ -19,12 +19,13 @@ from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.participation import participants
+from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
 from fedcmp.wire.files import park_message, read_message
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import decode, encode, forms, moved
 
-Line = dict[str, Any]
+Line = dict[str, Any]  # a client's record while its round is open
 
 
 @dataclass
@@ -145,7 +146,7 @@ class ServerSide:
             now.waiting.add(reply.client)
         return ""
 
-    def close(self) -> list[Line]:
+    def close(self) -> list[AnyRecord]:
         """Close the round with the replies that have arrived.
 
         Returns:
@@ -170,13 +171,18 @@ class ServerSide:
                 self._kept[client] = now.number
         self._open = None
         shutil.rmtree(self._waiting, ignore_errors=True)
-        line: Line = {"kind": "round", "round": now.number, "seconds": now.seconds, "bytes_sent": now.bytes_sent}
         if now.assignment.measure_only:  # it has no losses and no client weights
-            return [line | {"kind": "opening"}]
-        line["diagnostics"] = self.aggregator.last_diagnostics
-        if missing:
-            line["missing"] = [self._names[client] for client in missing]
-        return [*(now.lines[client] for client in sorted(now.lines)), line]
+            return [OpeningRound(round=now.number, seconds=now.seconds, bytes_sent=now.bytes_sent)]
+        clients = [ClientRound(**now.lines[client]) for client in sorted(now.lines)]
+        told: Line = {"missing": [self._names[client] for client in missing]} if missing else {}
+        last = ServerRound(
+            round=now.number,
+            seconds=now.seconds,
+            bytes_sent=now.bytes_sent,
+            diagnostics=self.aggregator.last_diagnostics,
+            **told,
+        )
+        return [*clients, last]
 
     def memory(self) -> Tensors:
         """Return what the rule remembers, for a checkpoint."""

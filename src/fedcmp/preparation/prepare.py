@@ -25,9 +25,9 @@ from fedcmp.errors import UserError, counted
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
-from fedcmp.preparation.assigned import Assigned, assigned_pairs, check_built
-from fedcmp.preparation.division import Usable, divide, hold_out, in_turn, readable
+from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built
 from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
+from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.sources import (
     HELD_OUT,
@@ -54,7 +54,7 @@ class Helpers(Protocol):
 
 
 def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helpers | None = None) -> Prepared:
-    """Open, check, tokenise, divide; write the result to `folder` for the workers and for a resumed run.
+    """Open, check, tokenise, partition; write the result to `folder` for the workers and for a resumed run.
 
     Args:
         recipe: the run.
@@ -85,16 +85,16 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
 
     read = Usable(collections, features)
     _check_vocabulary(recipe, text.tokenizer, read.captions)
-    assigned: Assigned | None = None
+    built: BuiltPartition | None = None
     if recipe.scenario.kind == "manifest":
-        assigned = assigned_pairs(recipe, collections[0].source, read.keys)
-        names, holdings = assigned.names, assigned.holdings
+        built = built_partition(recipe, collections[0].source, read.keys)
+        names, holdings = built.names, built.holdings
     else:
-        holdings = divide(recipe, collections, read, encoder, progress)
+        holdings = partition_pairs(recipe, collections, read, encoder, progress)
         names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
     groups = [group or "all" for group in read.groups]
     if held_out is None:
-        holdings, judged = (holdings, assigned.held_out) if assigned else hold_out(recipe, holdings, names)
+        holdings, judged = (holdings, built.held_out) if built else hold_out(recipe, holdings, names)
         judged = [readable(held, read, chain(features, [len(c.source) for c in collections])) for held in judged]
         if not any(read.groups):
             for name, held in zip(names, judged, strict=True):
@@ -115,7 +115,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
 
     shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
     swapped = swap_captions(holdings, shares, seed=recipe.run.seed)
-    manifest = Manifest(names, holdings, swapped, assigned.parts if assigned else None)
+    manifest = Manifest(names, holdings, swapped, built.parts if built else None)
     _check_parts(recipe, manifest)
     tokens = _tokens(recipe, text, read.captions)
     judged_tokens = _tokens(recipe, text, [judged_read.captions[p] for p in positions])
@@ -134,7 +134,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         "train": {"rows": read.rows, "groups": groups},
         "evaluation": {"rows": judged_rows, "groups": judged_groups, "names": judged_names},
         "questions": [asdict(question) for question in questions],
-        "data": _data_lines(recipe, manifest, read, groups, assigned.missing if assigned else None),
+        "data": _data_lines(recipe, manifest, read, groups, built.missing if built else None),
     }
     if _write(folder, setup, manifest, tokens, judged_tokens):
         chosen = choose(judged_groups[: recipe.evaluation.captions], recipe.evaluation.samples)
@@ -214,7 +214,7 @@ def _write(folder: Path, setup: dict[str, Any], manifest: Manifest, tokens: Toke
     path = folder / "setup.json"
     if path.exists():
         if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(setup)):
-            raise UserError(f"{path}: the data or their division changed since the run began; start with --overwrite")
+            raise UserError(f"{path}: the data or their partition changed since the run began; start with --overwrite")
         return False
     folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "manifest.json", json.dumps(manifest.content()).encode())

@@ -3,8 +3,8 @@
 from typing import Any
 
 from fedcmp.config import Recipe
-from fedcmp.preparation.division import Usable, clusters, divide, embeddings, hold_out, style_of
 from fedcmp.preparation.loading import load_encoder
+from fedcmp.preparation.partition import Usable, clusters, embeddings, hold_out, partition_pairs, style_of
 from fedcmp.preparation.sources import Progress, frozen_features, training_collections
 from fedcmp.scenarios.describing.heterogeneity import METRICS, heterogeneity, owner_of
 from fedcmp.scenarios.describing.maps import map_of_sample
@@ -12,10 +12,10 @@ from fedcmp.scenarios.partition import swap_captions
 
 
 def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[str, Any]:
-    """Divide a recipe's pairs as a run of it would, and measure how the clients' pairs differ.
+    """Partition a recipe's pairs as a run of it would, and measure how the clients' pairs differ.
 
     Args:
-        recipe: the run; its seed is that of the division, of the samples and of the map.
+        recipe: the run; its seed is that of the partition, of the samples and of the map.
         progress: called with what is being done, how much of it, out of how much.
 
     Returns:
@@ -30,7 +30,7 @@ def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[
     encoder = load_encoder(recipe)
     collections = training_collections(recipe, tell)
     read = Usable(collections, [frozen_features(recipe, c, encoder, tell) for c in collections])
-    holdings = divide(recipe, collections, read, encoder, tell)
+    holdings = partition_pairs(recipe, collections, read, encoder, tell)
     names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
     world = recipe.data.format == "world"
     if not world and recipe.scenario.kind != "manifest":  # a built scenario has its held-out pairs already

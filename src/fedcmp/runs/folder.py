@@ -10,9 +10,9 @@ killed round had written after that is cut off on resuming.
 """
 
 import json
-import math
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
+from fedcmp.runs.records import Record
 
 Tensors = dict[str, Tensor]
 
@@ -72,10 +73,10 @@ class RunFolder:
         """Whether `begin` was done."""
         return self.metrics.exists()
 
-    def log(self, lines: list[dict[str, Any]]) -> None:
+    def log(self, records: Sequence[Record]) -> None:
         """Append records; on disk when this returns."""
         with self.metrics.open("ab") as file:
-            file.write("".join(json.dumps(_finite(line), allow_nan=False) + "\n" for line in lines).encode())
+            file.write("".join(json.dumps(record.line(), allow_nan=False) + "\n" for record in records).encode())
             file.flush()
             os.fsync(file.fileno())
 
@@ -184,13 +185,6 @@ class RunFolder:
 
     def _complete(self) -> list[Path]:
         return sorted(self.checkpoints.glob("round-*")) if self.checkpoints.exists() else []
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null stands for them."""
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_tensors(path: Path, tensors: Tensors) -> None:

@@ -1,1 +1,6 @@
-"""Who holds what: pairs divided among clients, frozen in a manifest."""
+"""Who holds what.
+
+A *partition* says which client holds which pairs; a client's *holdings* are its pairs. A *manifest* is the file of a
+run's partition. `fedcmp scenario build` *builds* a partition of ids on disk, a built scenario, and a client's *share*
+is its part of one.
+"""

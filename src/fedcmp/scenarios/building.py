@@ -38,7 +38,7 @@ Indices = NDArray[np.int64]
 Say = Callable[[str], None]
 _PIECE = 8192  # rows that are read together
 _DEAL = 0x6465616C  # keeps the order in which a cluster is dealt out apart from the order of training
-_GROUPS_A_CLIENT = 4  # clusters that a Dirichlet division deals out, if it is not said
+_GROUPS_A_CLIENT = 4  # clusters that a Dirichlet partition deals out, if it is not said
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The manifest: which client trains on which pairs, and with which captions, fixed before a run begins."""
+"""The manifest, the file of a run's partition: which client trains on which pairs, and with which captions."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Manifest:
-    """Who holds what.
+    """A run's partition.
 
     Attributes:
         names: of the K clients.

@@ -1,4 +1,4 @@
-"""Dividing one collection of pairs among K clients: evenly, by meaning, or by a label; and wrong captions.
+"""Ways to partition one collection of pairs among K clients: evenly, by meaning, or by a label; and wrong captions.
 
 Shapes: N pairs, E embedding width, K clients.
 """

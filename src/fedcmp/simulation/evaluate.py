@@ -9,12 +9,13 @@ from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.evaluation.questions import question_metrics
 from fedcmp.preparation.loading import Prepared
 from fedcmp.preparation.samples import sample_positions, write_samples
+from fedcmp.runs.records import Evaluation
 from fedcmp.simulation.engine import Job
 from fedcmp.simulation.pool import Pool
 from fedcmp.wire.naming import Tensors
 
 EVALUATION_CHUNK = 256
-Line = dict[str, Any]
+Figures = dict[str, Any]  # fields of an Evaluation
 
 
 class PoolEvaluator:
@@ -44,24 +45,22 @@ class PoolEvaluator:
         self._method, self._recipe, self._data, self._pool = method, recipe, data, pool
         self._folder, self._prepared, self._suites = folder, prepared, suites
 
-    def references(self, initial: Tensors) -> list[Line]:
+    def references(self, initial: Tensors) -> list[Evaluation]:
         """Evaluation records of the blind LLM and of the initial tensors."""
-        unlearned: Line = {"round": 0, "client": None}
         return [
-            unlearned | self._figures(None, blind=True) | {"model": "blind"},
-            unlearned | self._figures(initial) | {"model": "initial"},
+            Evaluation(round=0, client=None, model="blind", **self._figures(None, blind=True)),
+            Evaluation(round=0, client=None, model="initial", **self._figures(initial)),
         ]
 
-    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Line]:
+    def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Evaluation]:
         """Evaluation records after a round, one per model."""
-        lines = []
+        records = []
         for who, state in states.items():
             client = None if who == "global" else int(who.removeprefix("client-"))
             model = "global" if client is None else "client"
             figures = self._figures(state, suites=self._suites if last else ())
-            numbered: Line = {"round": round_number}
-            lines.append(numbered | figures | {"model": model, "client": client})
-        return lines
+            records.append(Evaluation(round=round_number, client=client, model=model, **figures))
+        return records
 
     def samples(self, states: Mapping[str, Tensors]) -> None:
         """Let every model caption the held-out images that the report shows, and write them to the run's folder."""
@@ -76,7 +75,7 @@ class PoolEvaluator:
         captions = [{who: texts[i] for who, texts in said.items()} for i in range(len(positions))]
         write_samples(self._prepared, self._folder, captions)
 
-    def _figures(self, state: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Line:
+    def _figures(self, state: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Figures:
         return held_out_figures(self._pool, self._recipe, self._data, state, blind=blind, suites=suites)
 
 

@@ -4,12 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcmp.config import Recipe
-from fedcmp.config.methods import NOT_FEDERATED
 from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds, Side
 from fedcmp.federation.server import ServerSide
 from fedcmp.preparation.loading import Prepared
+from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.records import ClientData, RunRecord
+from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
 from fedcmp.simulation.transport import PoolTransport
@@ -49,7 +51,7 @@ def method_run(
             events.client_done(method, reply.round, reply.client, clients, reply.figures["loss"])
 
     side: Side
-    if method in NOT_FEDERATED:
+    if not is_federated(method):
         side = Apart(method, recipe, names, initial, heard)
     else:
         waiting = folder.path / "waiting"
@@ -61,6 +63,17 @@ def method_run(
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
-        first_lines=data.data_lines,
+        first_records=[_run_record(method, recipe, names), *(ClientData(**line) for line in data.data_lines)],
         events=events,
+    )
+
+
+def _run_record(method: str, recipe: Recipe, names: Sequence[str]) -> RunRecord:
+    return RunRecord(
+        method=method,
+        federated=is_federated(method),
+        rounds=recipe.federation.rounds,
+        clients=len(names),
+        seed=recipe.run.seed,
+        versions=versions(),
     )

@@ -5,8 +5,8 @@ from typing import Self
 
 from fedcmp.config import Recipe
 from fedcmp.federation.rounds import Events
-from fedcmp.federation.server import Line
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.records import Evaluation
 from fedcmp.tracking.following import Follower
 
 
@@ -52,7 +52,7 @@ class Tracked(Events):
         """Pass it on."""
         self._events.client_done(method, round_number, client, clients, loss)
 
-    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Line | None) -> None:
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """Send the round's points, then pass it on."""
         if method in self._followers:
             self._followers[method].update()

@@ -4,15 +4,12 @@ A recipe with one method keeps its run in runs/NAME; with several, each has a fo
 runs/NAME/prepared. Methods share the workers: while one waits for its slowest client, another trains.
 """
 
-import importlib.metadata
-import platform
 import shutil
 import threading
 from pathlib import Path
 
 import torch
 
-from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
@@ -27,6 +24,7 @@ from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import Progress, cache_folder
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.place import check_place
+from fedcmp.runs.versions import versions
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
@@ -195,7 +193,4 @@ def _recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:
         if method is None
         else recipe.model_copy(update={"run": recipe.run.model_copy(update={"methods": [method]})})
     )
-    libraries = ("torch", "transformers", "safetensors", "numpy", "scikit-learn")
-    versions = {name: importlib.metadata.version(name) for name in libraries}
-    versions |= {"fedcmp": __version__, "python": platform.python_version(), "manifest": data.manifest.hash()}
-    return dump_recipe(own, versions=versions)
+    return dump_recipe(own, versions=versions() | {"manifest": data.manifest.hash()})

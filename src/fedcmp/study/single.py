@@ -1,9 +1,6 @@
 """One run of a study from its recipe to its record, in this process: prepare (or find prepared), train, judge."""
 
-import contextlib
-import importlib.metadata
 import math
-import platform
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -13,7 +10,6 @@ from typing import Any
 import torch
 from filelock import FileLock
 
-from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
 from fedcmp.evaluation.suites.frozen import FROZEN
@@ -26,6 +22,7 @@ from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.reading import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, OpeningRound, ServerRound
 from fedcmp.runs.study_records import StudyFigures
+from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import held_out_figures
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
@@ -106,15 +103,6 @@ def prepared_pairs(recipe: Recipe, pairs_hash: str) -> tuple[Path, Prepared]:
             shutil.rmtree(place, ignore_errors=True)
             prepare(recipe, place, lambda _what, _done, _total: None)
     return place, load_prepared(recipe, place)
-
-
-def versions() -> dict[str, str]:
-    """What computed a record."""
-    known = {"fedcmp": __version__, "python": platform.python_version()}
-    for name in ("torch", "transformers", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            known[name] = importlib.metadata.version(name)
-    return known
 
 
 def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record:

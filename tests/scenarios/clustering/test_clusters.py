@@ -64,7 +64,7 @@ def test_the_best_of_all_labellings_is_found(seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(1, 60), st.integers(1, 8), st.integers(2, 6), st.integers(0, 50), st.integers(1, 60))
-def test_laws_of_any_division(count, clients, width, seed, distinct):
+def test_laws_of_any_partition(count, clients, width, seed, distinct):
     """Copies included: as few as one distinct pair."""
     images, texts = random_pairs(min(distinct, count), width, seed)
     images, texts = (np.resize(half, (count, width)) for half in (images, texts))

@@ -34,7 +34,7 @@ _SAMPLE = 0x7374617274  # keeps the draw of the sample apart from other draws of
 
 @dataclass(frozen=True)
 class Clusters:
-    """A division by similarity.
+    """A partition by similarity.
 
     Attributes:
         labels: (N,) the cluster of each pair, 0 to K - 1; no cluster is empty.
@@ -76,7 +76,7 @@ def spherical_clusters(vectors: NDArray[np.floating], clients: int, *, seed: int
 def cross_clusters(
     images: NDArray[np.floating], texts: NDArray[np.floating], clients: int, *, seed: int, restarts: int = RESTARTS
 ) -> Clusters:
-    """Divide pairs by cross similarity, in float64.
+    """Partition pairs by cross similarity, in float64.
 
     Args:
         images: (N, E) unit vectors of the pictures.

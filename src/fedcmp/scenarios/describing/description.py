@@ -1,4 +1,4 @@
-"""What scenarios look like: sizes, maps, how sharply they divide, pictures and words of each client; plain facts.
+"""What scenarios look like: sizes, maps, how sharply they partition, pictures and words of each client; plain facts.
 
 All scenarios that are described together were cut from the same embeddings and are shown by the same pairs: a seeded
 sample of those that at least one of them holds. There is one layout a metric, coloured by each scenario's clients.
@@ -38,7 +38,7 @@ MOST_CLIENTS = 24  # of a scenario whose pictures and words are shown
 _SPARE = 4  # further pairs a client, for pictures that cannot be read
 _CAPTIONS = 10_000  # read for the words, at least
 _TOLD = 500  # captions between two reports of progress
-_DRAW = 0x73686F77  # keeps the sample's draws apart from those of the division, which may have the same seed
+_DRAW = 0x73686F77  # keeps the sample's draws apart from those of the partition, which may have the same seed
 Owners = NDArray[np.int32]
 Progress = Callable[[str, int, int], None]
 

@@ -1,6 +1,6 @@
-"""Who holds what, worked out from a recipe: usable pairs, the scenario's division, what is held out.
+"""The partition that a recipe asks for: usable pairs, which client holds which, what is held out.
 
-A division by meaning is kept in the cache, for a study divides the same pairs again and again:
+A partition by meaning is kept in the cache, for a study partitions the same pairs again and again:
 
     embeddings/NAME.safetensors                                  image, text (N, E)
     embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
@@ -30,7 +30,7 @@ from fedcmp.errors import UserError, counted
 from fedcmp.files import write_whole
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
-from fedcmp.preparation.assigned import assigned_pairs
+from fedcmp.preparation.built_partition import built_partition
 from fedcmp.preparation.sources import Collection, Progress, cache_folder
 from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.manifest import Indices
@@ -39,7 +39,7 @@ from fedcmp.world.words import STYLES
 
 _EMBED_BATCH = 128
 CAPTION_REVISION = 2  # raised whenever captions are embedded otherwise
-DIVISION_REVISION = 2  # raised whenever a scenario divides the same embeddings otherwise
+PARTITION_REVISION = 2  # raised whenever a scenario partitions the same embeddings otherwise
 MEANINGS = {"image": ("image",), "text": ("text",), "joint": ("image", "text"), "cross": ("image", "text")}
 
 
@@ -69,16 +69,16 @@ class Usable:
             start += len(source)
 
 
-def divide(
+def partition_pairs(
     recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
 ) -> list[Indices]:
-    """Per client, the positions of the pairs that it holds, as the recipe's scenario says."""
+    """Partition the pairs as the recipe's scenario says; return each client's holdings, positions among the usable."""
     scenario, seed = recipe.scenario, recipe.run.seed
     if scenario.kind == "given":
         owner = np.array(read.owner)
         return [np.flatnonzero(owner == number) for number in range(len(collections))]
     if scenario.kind == "manifest":
-        return assigned_pairs(recipe, collections[0].source, read.keys).holdings
+        return built_partition(recipe, collections[0].source, read.keys).holdings
     if scenario.kind == "iid":
         return even_shares(len(read.rows), scenario.clients, seed=seed)
     if scenario.kind == "family":
@@ -96,7 +96,7 @@ def style_of(caption: str) -> str:
 
 @dataclass(frozen=True)
 class Clusters:
-    """A division by meaning.
+    """A partition by meaning.
 
     Attributes:
         labels: (N,) the client of each usable pair.
@@ -110,9 +110,9 @@ class Clusters:
 def clusters(
     recipe: Recipe, collection: Collection, read: Usable, encoder: VisionEncoder, progress: Progress
 ) -> Clusters:
-    """The division of one collection by scenario image, text, joint or cross, from the cache if it is there."""
+    """Return the partition of one collection by image, text, joint or cross, from the cache if it is there."""
     kind, count, seed = recipe.scenario.kind, recipe.scenario.clients, recipe.run.seed
-    name = f"{_name(collection, read.rows, encoder)}-{kind}-{count}-{seed}-revision-{DIVISION_REVISION}"
+    name = f"{_name(collection, read.rows, encoder)}-{kind}-{count}-{seed}-revision-{PARTITION_REVISION}"
     path = _folder(recipe) / f"{name}.safetensors"
     kept = _kept(path)
     if kept is None:

@@ -8,9 +8,9 @@ from PIL import Image
 
 from fedcmp.config import parse_recipe
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.preparation import division
-from fedcmp.preparation.division import Usable, clusters, divide, embeddings, style_of
+from fedcmp.preparation import partition
 from fedcmp.preparation.loading import load_encoder
+from fedcmp.preparation.partition import Usable, clusters, embeddings, partition_pairs, style_of
 from fedcmp.preparation.sources import Collection, frozen_features, training_collections
 from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.partition import by_meaning
@@ -25,7 +25,7 @@ def silent(_what, _done, _total):
 
 
 class Opened:
-    """What `divide` needs of a recipe with its own embeddings' folder."""
+    """What `partition_pairs` needs of a recipe with its own embeddings' folder."""
 
     def __init__(self, cache, scenes):
         self.cache = cache
@@ -43,8 +43,8 @@ class Opened:
         }
         return parse_recipe(content, "test")
 
-    def divide(self, **scenario):
-        return divide(self.recipe(**scenario), self.collections, self.read, self.encoder, silent)
+    def partition(self, **scenario):
+        return partition_pairs(self.recipe(**scenario), self.collections, self.read, self.encoder, silent)
 
     def files(self):
         return sorted(path.name for path in (self.cache / "embeddings").glob("*.safetensors"))
@@ -64,7 +64,7 @@ def no_work(monkeypatch):
             raise AssertionError("worked out again")
 
         for name in ("by_meaning", "cross_clusters", "_embedded"):
-            monkeypatch.setattr(division, name, fail)
+            monkeypatch.setattr(partition, name, fail)
 
     return forbid
 
@@ -82,7 +82,7 @@ def test_the_kept_embeddings_are_the_encoders(opened):
 
 @pytest.mark.parametrize("kind", ["image", "text", "joint", "cross"])
 def test_a_division_is_that_of_the_scenario_and_comes_back_from_the_cache(opened, no_work, kind):
-    first = opened.divide(kind=kind, seed=3)
+    first = opened.partition(kind=kind, seed=3)
     got = embeddings(opened.recipe(), opened.collections, opened.read, opened.encoder, silent)
     parts = {"image": ["image"], "text": ["text"]}.get(kind, ["image", "text"])
     if kind == "cross":
@@ -91,12 +91,12 @@ def test_a_division_is_that_of_the_scenario_and_comes_back_from_the_cache(opened
     else:
         expected = by_meaning([got[part] for part in parts], 4, seed=3)
     no_work()
-    for mine, again, right in zip(first, opened.divide(kind=kind, seed=3), expected, strict=True):
+    for mine, again, right in zip(first, opened.partition(kind=kind, seed=3), expected, strict=True):
         assert mine.tolist() == again.tolist() == right.tolist()
     assert sorted(np.concatenate(first).tolist()) == list(range(PAIRS))
 
 
-def test_the_objective_of_cross_is_kept_with_the_division(opened, no_work):
+def test_the_objective_of_cross_is_kept_with_the_partition(opened, no_work):
     arguments = opened.recipe(kind="cross"), opened.collections[0], opened.read, opened.encoder, silent
     first = clusters(*arguments)
     assert len(first.trace) > 1
@@ -106,9 +106,9 @@ def test_the_objective_of_cross_is_kept_with_the_division(opened, no_work):
     assert again.labels.tolist() == first.labels.tolist()
 
 
-def test_every_kind_number_of_clients_and_seed_has_its_own_division(opened):
+def test_every_kind_number_of_clients_and_seed_has_its_own_partition(opened):
     for kind, clients, seed in itertools.product(("image", "cross"), (2, 3), (0, 1)):
-        holdings = opened.divide(kind=kind, clients=clients, seed=seed)
+        holdings = opened.partition(kind=kind, clients=clients, seed=seed)
         assert len(holdings) == clients
     assert len(opened.files()) == 1 + 8
     assert len({name[:50] for name in opened.files()}) == 1  # beside the embeddings, under the same name
@@ -128,11 +128,11 @@ def test_other_usable_pairs_have_other_embeddings(opened):
 
 
 def test_a_damaged_file_is_written_anew(opened):
-    first = opened.divide(kind="text")
+    first = opened.partition(kind="text")
     for name in opened.files():
         path = opened.cache / "embeddings" / name
         path.write_bytes(path.read_bytes()[:100])
-    again = opened.divide(kind="text")
+    again = opened.partition(kind="text")
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
 
 

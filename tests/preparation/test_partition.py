@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedcmp.config import parse_recipe
-from fedcmp.preparation.division import hold_out, in_turn
+from fedcmp.preparation.partition import hold_out, in_turn
 
 
 def recipe(**evaluation):

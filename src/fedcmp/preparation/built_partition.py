@@ -1,6 +1,6 @@
-"""A built scenario put to use: its ids looked up among the pairs that are at hand.
+"""The partition that a built scenario gives: its ids looked up among the pairs that are at hand.
 
-Ids may be missing (links die: CC12M has lost 38 % of its pictures): they are left out and told. Rounds and clients
+Ids may be missing (links die: CC12M has lost 38 % of its pictures): they are left out and counted. Rounds and clients
 stay as they were built.
 """
 
@@ -19,8 +19,8 @@ logger = logging.getLogger("fedcmp.scenario")
 
 
 @dataclass(frozen=True)
-class Assigned:
-    """What the clients hold of the pairs at hand.
+class BuiltPartition:
+    """What the clients of a built scenario hold of the pairs at hand.
 
     Attributes:
         names: of the clients.
@@ -68,7 +68,7 @@ def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:
     return built
 
 
-def assigned_pairs(recipe: Recipe, source: PairSource, keys: list[str]) -> Assigned:
+def built_partition(recipe: Recipe, source: PairSource, keys: list[str]) -> BuiltPartition:
     """Look a built scenario's ids up.
 
     Args:
@@ -94,7 +94,7 @@ def assigned_pairs(recipe: Recipe, source: PairSource, keys: list[str]) -> Assig
                     f"{folder}: {client.name} keeps no pairs for evaluation: build the scenario again with --held-out "
                     "0.01, or restore the pairs"
                 )
-    return Assigned([client.name for client in built.clients], parts, held_out, missing)
+    return BuiltPartition([client.name for client in built.clients], parts, held_out, missing)
 
 
 def _found(ids: tuple[str, ...], position: dict[str, int]) -> Indices:
