@@ -17,10 +17,11 @@ from pathlib import Path
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 
+from lmms_answers import compare_answers
+
 from fedcmp.config import parse_recipe
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.evaluation.lmms.environment import probe
-from fedcmp.evaluation.lmms.parity import compare_answers
 from fedcmp.evaluation.lmms.suite import Settings
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 from fedcmp.evaluation.suites import prepare_suites

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from fedcmp.scenarios.clustering.vectors import PARTS_OF, MemoryVectors
+
 
 def unit(points):
     return points / np.linalg.norm(points, axis=1, keepdims=True)
@@ -35,3 +37,12 @@ def numbers(holdings, count):
     for client, mine in enumerate(holdings):
         labels[mine] = client
     return labels
+
+
+def memory_vectors(images, texts, similarity, *, dtype=np.float64):
+    """Vectors of pairs whose (N, E) embeddings are in memory."""
+    known = {"image": images, "text": texts}
+    parts = [known[part] for part in PARTS_OF[similarity]]
+    joined = np.concatenate(parts, 1).astype(dtype) if len(parts) > 1 else parts[0]
+    scaled = joined / np.sqrt(2).astype(dtype) if similarity == "joint" else joined
+    return MemoryVectors(scaled, halves=similarity == "cross", dtype=dtype)

@@ -101,11 +101,6 @@ class BadPairs:
     def __len__(self) -> int:
         return len(self.rejected)
 
-    @property
-    def fraction(self) -> float:
-        """Bad pairs met so far over all pairs."""
-        return len(self.rejected) / self.total
-
     def add(self, bad: Rejected) -> None:
         """Count one bad pair, name it in the log file and on the logger, and stop if there are now too many.
 

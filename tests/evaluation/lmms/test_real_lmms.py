@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.lmms_answers import compare_answers
 from fedcmp.config import parse_recipe
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.evaluation.lmms.child.launch import PIECE
 from fedcmp.evaluation.lmms.environment import VARIABLE, probe
 from fedcmp.evaluation.lmms.judge import Judge
-from fedcmp.evaluation.lmms.parity import compare_answers
 from fedcmp.evaluation.lmms.suite import Settings
 from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 from fedcmp.evaluation.suites import prepare_suites

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score
 
 from fedcmp.scenarios.clustering.climbing import climb, own_similarity
-from fedcmp.scenarios.clustering.vectors import MemoryVectors, memory_vectors
-from tests.scenarios.mixtures import groups_of, unit
+from fedcmp.scenarios.clustering.vectors import MemoryVectors
+from tests.scenarios.mixtures import groups_of, memory_vectors, unit
 
 
 def plain(own, partner, centroids, halves, steps=200):

@@ -27,7 +27,6 @@ MME_ENDING = " Please answer yes or no."
 ROTATION = 1_000_000
 LETTERS = "ABCD"
 _PLACES = {"pope": "POPE/data", "mme": "MME/data", "mmbench": "MMBench/en"}
-WRITTEN = tuple(_PLACES)
 
 Rows = list[tuple[int, dict[str, Any]]]  # an item's number, its row without the picture
 

@@ -126,12 +126,3 @@ class FolderVectors(Vectors):
         if self._scale != 1.0:
             out *= np.float32(self._scale)
         return out
-
-
-def memory_vectors(images: Floats, texts: Floats, similarity: Similarity, *, dtype: Any = np.float64) -> MemoryVectors:
-    """Vectors of pairs whose (N, E) embeddings are in memory."""
-    known = {"image": images, "text": texts}
-    parts = [known[part] for part in PARTS_OF[similarity]]
-    joined = np.concatenate(parts, 1).astype(dtype) if len(parts) > 1 else parts[0]
-    scaled = joined / np.sqrt(2).astype(dtype) if similarity == "joint" else joined
-    return MemoryVectors(scaled, halves=similarity == "cross", dtype=dtype)

@@ -1,8 +1,8 @@
 """Whether lmms-eval, asking the exported model, gets the answers that our own suites get from ours, item by item.
 
 Both on the same footing: every answer is one word, and both read the one most probable token after the prompt. Ours
-asks for it with the visual tokens in front (suites/answers.py), lmms-eval generates it greedily (`max_new_tokens` 1)
-from the prompt that the exported chat template writes.
+asks for it with the visual tokens in front (fedcmp.evaluation.suites.answers), lmms-eval generates it greedily
+(`max_new_tokens` 1) from the prompt that the exported chat template writes.
 """
 
 import json
