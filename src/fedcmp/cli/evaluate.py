@@ -129,8 +129,8 @@ def _judge_again(run: Path, option: list[str] | None) -> None:
 
 
 def _write_reports(run: Path) -> None:
-    from fedcmp.report.reading import METRICS
     from fedcmp.report.writing import write_report
+    from fedcmp.runs.reading import METRICS
 
     if (run / METRICS).is_file() or any(run.glob(f"*/{METRICS}")):
         typer.echo(f"report: {write_report(run)}")

@@ -287,8 +287,8 @@ def world_benchmarks_command(
 
 def _print_table(folder: Path) -> None:
     from fedcmp.cli.progress import print_table
-    from fedcmp.report.reading import load_runs
     from fedcmp.report.summary import summary_table
+    from fedcmp.runs.reading import load_runs
 
     print_table(summary_table(load_runs(folder)))
 

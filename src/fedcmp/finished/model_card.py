@@ -12,8 +12,8 @@ from typing import Any
 import tomli_w
 
 from fedcmp.report.benchmarks import BENCHMARKS, RESULTS, read_results
-from fedcmp.report.reading import Run, load_runs
-from fedcmp.report.records import Evaluation, say_split
+from fedcmp.runs.reading import Run, load_runs
+from fedcmp.runs.records import Evaluation, say_split
 
 _HIDDEN = {"run": ("folder", "cache", "workers"), "data": ("pairs", "images", "clients")}
 _PLACES = {

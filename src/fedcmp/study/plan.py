@@ -34,7 +34,7 @@ _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is
     },
     "training": {"micro_batch": None},
 }
-_NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight")  # keys of [run]
+_NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight", "save_seconds")  # keys of [run]
 
 
 @dataclass(frozen=True)
