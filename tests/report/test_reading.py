@@ -12,7 +12,7 @@ from .fakes import PROJECTOR_BYTES, write_lines, write_run
 
 
 def test_a_comparison_holds_its_runs_by_folder_name(demo):
-    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "shared-basis", "local"]
+    assert [run.method for run in load_runs(demo)] == ["centralized", "fedavg", "local", "shared-basis"]
 
 
 def test_a_run_knows_what_it_was_asked_and_what_it_used(demo):

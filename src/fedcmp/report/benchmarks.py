@@ -152,14 +152,13 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     return replace(table, notes=(f"Asked before the training had ended: {', '.join(old)}. Ask again.", *table.notes))
 
 
-def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_errors: bool = False) -> Table | None:
+def table_of(lines: Sequence[Line], scenario: str, *, caption: str) -> Table | None:
     """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
 
     Args:
         lines: the methods; those without a result are left out.
         scenario: "image", "cross", "joint" or "text"; for any other the paper's headline table is shown.
         caption: of the table.
-        standard_errors: ± is the standard error of the mean over seeds instead of the standard deviation.
     """
     asked = [line for line in lines if any(line.figure(metric.key) for metric in BENCHMARKS)]
     if not asked:
@@ -169,7 +168,7 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_err
         Row(
             (
                 Cell(line.title, colour=line.colour),
-                *(_cell(line, metric, best[metric.key], standard_errors) for metric in BENCHMARKS),
+                *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS),
             ),
             reference=not line.federated,
         )
@@ -185,10 +184,7 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_err
     notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
     figures = [figure for line in asked for m in BENCHMARKS if (figure := line.figure(m.key))]
     if any(figure.spread is not None for figure in figures):
-        which = "standard error of the mean" if standard_errors else "standard deviation"
-        notes.append(
-            f"± is the {which} over seeds, or the standard deviation over the clients' own models of one seed."
-        )
+        notes.append("± is the standard deviation over seeds, or over the clients' own models of one seed.")
     if any(figure.count == 1 for figure in figures):
         notes.append("Without ± there was one seed only: how much another would differ is not known.")
     return Table(columns, tuple(rows), caption, tuple(notes), apart=True, stacked=True)
@@ -199,13 +195,11 @@ def _best(lines: Sequence[Line], metric: Metric) -> float | None:
     return max(means) if len(means) > 1 else None  # none where all are alike
 
 
-def _cell(line: Line, metric: Metric, best: float | None, standard_errors: bool) -> Cell:
+def _cell(line: Line, metric: Metric, best: float | None) -> Cell:
     figure = line.figure(metric.key)
     if figure is None:
         return Cell("–")
     spread = figure.spread
-    if spread is not None and standard_errors and figure.over == "seeds":
-        spread /= math.sqrt(figure.count)
     bold = line.federated and figure.mean == best
     return Cell(
         metric.write(figure.mean), figure.mean, "" if spread is None else f"± {metric.write(spread)}", bold=bold

@@ -67,7 +67,9 @@ def _parts_table(
             cells.append(_part_cell(None if mark is None else Figure(mark), metric, full, mark))
         rows.append(Row(tuple(cells)))
     notes = ("The tick on a bar is the blind LLM, which sees no picture.",) if blind else ()
-    return Table(tuple(columns), tuple(rows), caption, notes)
+    over = {figure.over for _, figures in by_method for figure in figures.values() if figure.spread is not None}
+    clients = "± is the standard deviation over seeds, or over the clients' own models of one seed."
+    return Table(tuple(columns), tuple(rows), caption, notes).with_spread_note(clients if "clients" in over else "")
 
 
 def _best(figures: Sequence[Figure | None], metric: Metric) -> str | None:

@@ -3,10 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, Method, ordered, reference_line, write_number
+from fedcmp.report.rendering import Pointer
 from fedcmp.report.summary import BLIND, Comparison
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
@@ -17,14 +17,6 @@ _FORMATS = {
     "parquet": "parquet files",
     "webdataset": "WebDataset tars",
 }
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """A remark with the section of the page that shows more."""
-
-    text: str
-    section: str
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:

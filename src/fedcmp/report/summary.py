@@ -181,7 +181,10 @@ def spread_notes(methods: Sequence[Method]) -> tuple[str, ...]:
         )
     for method, figure in figures:
         if figure.over == "clients":
-            notes.append(f"{method.label}: mean over {figure.count} clients' own models, ± over those clients.")
+            notes.append(
+                f"{method.label}: mean over {figure.count} clients' own models, ± is the standard deviation over "
+                "those clients."
+            )
     if any(run.measures("validation") and not run.measures("test") for method in methods for run in method.counted):
         notes.append("Figures are of the validation split where a run has no test figures.")
     return tuple(notes)

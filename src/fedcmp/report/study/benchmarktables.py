@@ -16,7 +16,6 @@ def benchmark_tables(results: Results) -> list[ResultTable]:
             _lines(results, one),
             one.scenario.name,
             caption=f"{one.scenario.title}: the paper's benchmarks",
-            standard_errors=True,  # as in the study's other tables
         )
         if table is not None:
             found.append(ResultTable(f"benchmarks-{one.scenario.name}", title, "benchmarks", table))

@@ -1,9 +1,7 @@
-from xml.etree import ElementTree
-
 import pytest
 
 from fedcmp.report import load_runs
-from fedcmp.report.figures import curve_chart, curve_panels, loss_panel
+from fedcmp.report.curves import curve_chart, curve_panels, loss_panel
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, Method
 from fedcmp.report.summary import Comparison
 
@@ -11,9 +9,13 @@ from .fakes import BLIND_LOSS, write_run
 
 
 def test_the_losses_are_shown_best_first_with_the_blind_llm_between(demo_comparison):
-    root = ElementTree.fromstring(loss_panel(demo_comparison).html())
-    names = [text.text for text in root.find("div[@class='wide']").iter("text") if text.get("text-anchor") == "end"]
-    assert names == ["centralized", "shared-basis", "fedavg", "blind", "local"]
+    assert [dot.label for dot in loss_panel(demo_comparison).chart.dots] == [
+        "centralized",
+        "shared-basis",
+        "fedavg",
+        "blind",
+        "local",
+    ]
 
 
 def test_every_method_has_its_curve_and_its_colour(demo_comparison):
