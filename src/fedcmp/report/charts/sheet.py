@@ -7,7 +7,7 @@ text is untrusted: matplotlib's XML writer and ours escape it. No date, version 
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from io import BytesIO, StringIO
 from typing import Any, Protocol
 from xml.etree import ElementTree
@@ -148,7 +148,7 @@ class Sheet:
         element.tag = element.tag.rpartition("}")[2]
         given = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
         name = given.pop("id", "") if element.tag == "g" else ""
-        if "." in name:
+        if "." in name and not name.startswith("matplotlib"):
             given["class"] = name.partition(".")[0]
         if name in self._tips:
             uses = [inner for inner in element.iter() if inner.tag.endswith("}use")]
@@ -163,9 +163,12 @@ class Sheet:
         if given.get("transform", "").startswith("rotate(-0 "):
             del given["transform"]
         if "style" in given:
-            parts = [part.strip() for part in given["style"].split(";")]
-            kept = (part for part in parts if part and not part.startswith("font-family"))
-            given["style"] = ";".join(_variable(part) for part in kept)
+            given["style"] = ";".join(_styles(given["style"]))
+        uses = [child for child in element if child.tag.endswith("use")]
+        if uses:  # markers of one look: it is said once, of their group
+            given["style"] = ";".join(_styles(uses[0].attrib["style"]))
+            for use in uses:
+                del use.attrib["style"]
         element.attrib = given
         element.tail = None
         if element.tag not in ("text", "title"):
@@ -185,9 +188,12 @@ def _short(numbers: str) -> str:
     return _NUMBER.sub(lambda found: f"{float(found.group()):.1f}".removesuffix(".0"), numbers)
 
 
-def _variable(part: str) -> str:
-    name, _, value = part.partition(":")
-    return f"{name}:{CSS_VARIABLES.get(value.strip(), value.strip())}"
+def _styles(given: str) -> Iterator[str]:
+    """The parts of a style with variables for colours, without those that the page's style sheet has for every chart."""
+    for part in given.split(";"):
+        name, _, value = (piece.strip() for piece in part.partition(":"))
+        if name and name != "font-family" and (name, value) != ("font-size", f"{FONT:.0f}px"):
+            yield f"{name}:{CSS_VARIABLES.get(value, value)}"
 
 
 def chart_svg(chart: Chart, key: str, width: float) -> Markup:
