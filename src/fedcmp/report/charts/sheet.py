@@ -189,7 +189,7 @@ def _short(numbers: str) -> str:
 
 
 def _styles(given: str) -> Iterator[str]:
-    """The parts of a style with variables for colours, without those that the page's style sheet has for every chart."""
+    """Return a style's parts, variables for colours, without those that the style sheet has for every chart."""
     for part in given.split(";"):
         name, _, value = (piece.strip() for piece in part.partition(":"))
         if name and name != "font-family" and (name, value) != ("font-size", f"{FONT:.0f}px"):
