@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedcmp.report import load_runs
-from fedcmp.report.benchmarks import Benchmarked, Line, Results, benchmarks_table, read_results, table_of
+from fedcmp.report.benchmarks import Benchmarked, BenchmarkRow, Results, benchmarks_table, read_results, table_of
 from fedcmp.report.page import render_page
 from fedcmp.report.paper import paper_table_of, paper_tables
 from fedcmp.report.summary import Comparison
@@ -87,7 +87,9 @@ def test_a_run_that_has_gone_on_since_is_told(folder):
 
 def test_figures_of_another_scenario_are_named_as_such():
     runs = [Results(({"pope": Benchmarked("pope", score)},)) for score in (60.0, 70.0)]
-    (own, *_), (other, *paper) = (table_of([Line("x", runs)], name, caption="x").rows for name in ("image", "text"))
+    (own, *_), (other, *paper) = (
+        table_of([BenchmarkRow("x", runs)], name, caption="x").rows for name in ("image", "text")
+    )
     assert own.cells[5].plain == other.cells[5].plain == "65.0 ± 7.1"
     assert [row.cells[0].text for row in paper][-1] == "Fed-CMP, the paper's figures, image clusters"
 

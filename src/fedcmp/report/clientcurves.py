@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from fedcmp.report.charts.lines import Level, Line, LineChart
 from fedcmp.report.charts.scale import cut_range, lower_part
-from fedcmp.report.methods import Method, write_number
+from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_panel
 from fedcmp.report.reading import Run
@@ -50,8 +50,8 @@ def weight_panels(comparison: Comparison) -> list[Panel]:
     return _small_multiples(comparison, comparison.federated, _WEIGHT)
 
 
-def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure: _Measure) -> list[Panel]:
-    charts: list[tuple[Method, LineChart]] = []
+def _small_multiples(comparison: Comparison, methods: Sequence[MethodEntry], measure: _Measure) -> list[Panel]:
+    charts: list[tuple[MethodEntry, LineChart]] = []
     for method in methods:
         lines = _client_lines(method.counted[0], measure)
         if method.name == "centralized":  # its one learner is none of the clients

@@ -4,7 +4,7 @@ import math
 
 from fedcmp.report.charts.dots import Dot, DotChart
 from fedcmp.report.charts.lines import Level, Line, LineChart
-from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_figure
+from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_value
 from fedcmp.report.panels import HALF, WIDE, Panel, cut_note
 from fedcmp.report.records import say_split
 from fedcmp.report.summary import BLIND, Comparison
@@ -15,7 +15,7 @@ def loss_panel(comparison: Comparison) -> Panel | None:
     palette = comparison.palette
     dots = []
     for method in comparison.methods:
-        figure = method.figure(CAPTION_LOSS)
+        figure = method.value(CAPTION_LOSS)
         if figure is not None and math.isfinite(figure.mean):
             dots.append(
                 Dot(
@@ -29,7 +29,7 @@ def loss_panel(comparison: Comparison) -> Panel | None:
                     free=method.name == "local",
                 )
             )
-    blind = reference_figure(comparison.methods, BLIND, CAPTION_LOSS)
+    blind = reference_value(comparison.methods, BLIND, CAPTION_LOSS)
     if blind is not None and math.isfinite(blind.mean):
         dots.append(Dot("blind", blind.mean, blind.spread, palette.reference, "plus", frame=True))
     if not dots:
@@ -86,13 +86,13 @@ def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart
                     free=method.name == "local" and metric.lower_is_better,
                 )
             )
-        figure = method.figure(metric)
+        figure = method.value(metric)
         if method.name == "centralized" and figure is not None and math.isfinite(figure.mean):
             end = figure.mean * metric.scale
             levels.append(Level(end, colour, "" if points else f"{method.label} {write(end)}"))
     if not lines:
         return None
-    blind = reference_figure(comparison.methods, BLIND, metric)
+    blind = reference_value(comparison.methods, BLIND, metric)
     if blind is not None and math.isfinite(blind.mean):
         level = blind.mean * metric.scale
         levels.append(Level(level, palette.reference, f"blind {write(level)}"))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from fedcmp.report.charts.lines import Line, LineChart
 from fedcmp.report.charts.scale import padded_range
-from fedcmp.report.methods import Method, ordered
+from fedcmp.report.methods import MethodEntry, ordered
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_panel
 from fedcmp.report.summary import Comparison
@@ -98,7 +98,7 @@ def diagnostics(comparison: Comparison) -> Diagnostics | None:
 
 
 def _of_method(
-    comparison: Comparison, index: int, method: Method, numbers: Sequence[_Told], layers: Sequence[str]
+    comparison: Comparison, index: int, method: MethodEntry, numbers: Sequence[_Told], layers: Sequence[str]
 ) -> MethodNumbers:
     same = [number for number in numbers if number.constant]
     rounds = sorted({round_ for number in same for points in number.series.values() for round_, _ in points})
@@ -118,7 +118,7 @@ def _of_method(
     )
 
 
-def _numbers(method: Method) -> list[_Told]:
+def _numbers(method: MethodEntry) -> list[_Told]:
     found: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for line in method.counted[0].server_rounds:
         for name, value in line.diagnostics.items():
@@ -137,7 +137,7 @@ def _drawn(told: _Told) -> bool:
     return not told.constant and len(told.series) <= _MOST_LAYERS
 
 
-def _panel(key: str, method: Method, told: _Told, layers: Sequence[str]) -> Panel:
+def _panel(key: str, method: MethodEntry, told: _Told, layers: Sequence[str]) -> Panel:
     lines = tuple(
         Line(layer, client_colour(index), client_marker(index), told.series[layer])
         for index, layer in enumerate(layers)
