@@ -119,7 +119,7 @@ def run_lines(method: str, *, seed: int, rounds: int, clients: int) -> list[dict
             lines.append(evaluation("global", round_, now, draw))
         sent = 2 * clients * PROJECTOR_BYTES if method not in ("local", "centralized") else 0
         diagnostics = {}
-        if method == "fedcmp":
+        if method == "shared-basis":
             diagnostics = {
                 "beta.linear_1.weight": 0.5 + 0.02 * round_,
                 "beta.linear_2.weight": 0.55 + 0.03 * round_,

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fedcmp.report import load_runs
-from fedcmp.report.benchmarks import Benchmarked, Line, Results, benchmarks_table, read_results, table_of
+from fedcmp.report.benchmarks import Benchmarked, BenchmarkRow, Results, benchmarks_table, read_results, table_of
 from fedcmp.report.page import render_page
 from fedcmp.report.paper import paper_table_of, paper_tables
 from fedcmp.report.summary import Comparison
@@ -27,9 +27,9 @@ def folder(tmp_path):
             write_run(tmp_path / f"{method}-{seed}", method, seed=seed, rounds=2, clients=2, samples=False)
     for seed in (0, 1):
         result(tmp_path / f"fedavg-{seed}" / "benchmarks", "pope", 60 + 10 * seed)
-        result(tmp_path / f"fedcmp-{seed}" / "benchmarks", "pope", 80.0)
+        result(tmp_path / f"shared-basis-{seed}" / "benchmarks", "pope", 80.0)
     judge = {"model": "judge-a", "prompt_sha256": "0123456789abcdef"}
-    result(tmp_path / "fedcmp-0" / "benchmarks", "mm-vet", 30.0, limit=4, asked=4, judge=judge)
+    result(tmp_path / "shared-basis-0" / "benchmarks", "mm-vet", 30.0, limit=4, asked=4, judge=judge)
     for client in (0, 1):
         result(tmp_path / "local-0" / "benchmarks" / f"client-{client}", "pope", 40.0 + client)
     return tmp_path
@@ -64,7 +64,7 @@ def test_what_has_to_be_said_is_said(folder):
 
 
 def test_a_limit_that_cut_nothing_is_no_trial(folder):
-    result(folder / "fedcmp-0" / "benchmarks", "mm-vet", 30.0, limit=500)
+    result(folder / "shared-basis-0" / "benchmarks", "mm-vet", 30.0, limit=500)
     assert "a trial" not in " ".join(benchmarks_table(Comparison.of(load_runs(folder))).notes)
 
 
@@ -72,22 +72,25 @@ def test_empty_answers_are_told_and_none_is_best_where_all_are_alike(folder):
     for method in ("fedavg", "shared-basis"):
         result(folder / f"{method}-0" / "benchmarks", "mme", 0.0, empty=len(method), asked=9)
     table = benchmarks_table(Comparison.of(load_runs(folder)))
-    assert "Empty answers, which count as wrong ones, of the model with most of them: MME 6 of 9." in table.notes
+    assert "Empty answers, which count as wrong ones, of the model with most of them: MME 12 of 9." in table.notes
     assert not any(row.cells[6].bold for row in table.rows)
 
 
 def test_a_run_that_has_gone_on_since_is_told(folder):
-    result(folder / "fedcmp-1" / "benchmarks", "pope", 80.0, round=1)
+    result(folder / "shared-basis-1" / "benchmarks", "pope", 80.0, round=1)
     notes = benchmarks_table(Comparison.of(load_runs(folder))).notes
-    assert notes[0] == "Asked before the training had ended: fedcmp after round 1 of the 2 that are trained. Ask again."
+    assert (
+        notes[0]
+        == "Asked before the training had ended: shared-basis after round 1 of the 2 that are trained. Ask again."
+    )
 
 
 def test_figures_of_another_scenario_are_named_as_such():
     runs = [Results(({"pope": Benchmarked("pope", score)},)) for score in (60.0, 70.0)]
     (own, *_), (other, *paper) = (
-        table_of([Line("x", runs)], name, caption="x", standard_errors=True).rows for name in ("image", "text")
+        table_of([BenchmarkRow("x", runs)], name, caption="x").rows for name in ("image", "text")
     )
-    assert own.cells[5].plain == other.cells[5].plain == "65.0 ± 5.0"  # 7.07 / sqrt 2
+    assert own.cells[5].plain == other.cells[5].plain == "65.0 ± 7.1"
     assert [row.cells[0].text for row in paper][-1] == "Fed-CMP, the paper's figures, image clusters"
 
 

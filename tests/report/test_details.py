@@ -2,7 +2,7 @@ import pytest
 
 from fedcmp.report import load_runs
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
-from fedcmp.report.methods import Figure
+from fedcmp.report.methods import MeanSpread
 from fedcmp.report.summary import Comparison
 
 from .fakes import GROUPS, KINDS, write_run
@@ -102,4 +102,4 @@ def test_a_diverged_group_shows_no_bar(tmp_path):
     table = groups_table(Comparison.of(load_runs(tmp_path)))
     cell = next(row.cells[1] for row in table.rows if row.cells[0].text == "chart")
     assert (cell.text, cell.bar) == ("diverged", None)
-    assert Figure.of([1.0], "seeds").mean == 1.0
+    assert MeanSpread.of([1.0], "seeds").mean == 1.0

@@ -6,12 +6,12 @@ import pytest
 from fedcmp.report.methods import (
     ACCURACY,
     CAPTION_LOSS,
-    Figure,
-    Method,
+    MeanSpread,
+    MethodEntry,
     curve_split,
     gather,
     recipe_differences,
-    reference_figure,
+    reference_value,
     write_number,
 )
 from fedcmp.report.reading import Run
@@ -39,47 +39,47 @@ def run_of(method, losses, *, seed=0, recipe=None, split="test", finished=True, 
 
 
 def test_a_figure_is_mean_and_sample_standard_deviation():
-    figure = Figure.of([0.70, 0.74, 0.78], "seeds")
+    figure = MeanSpread.of([0.70, 0.74, 0.78], "seeds")
     assert figure.mean == pytest.approx(0.74)
     assert figure.spread == pytest.approx(math.sqrt((0.04**2 + 0.04**2) / 2))
-    assert Figure.of([0.7], "seeds").spread is None
+    assert MeanSpread.of([0.7], "seeds").spread is None
 
 
 def test_a_diverged_value_makes_the_figure_diverged_and_last():
-    figure = Figure.of([0.7, math.nan], "seeds")
+    figure = MeanSpread.of([0.7, math.nan], "seeds")
     assert math.isnan(figure.mean)
     assert figure.rank == math.inf
 
 
 def test_the_final_figure_is_of_the_last_round():
-    assert Method("m", "m", (run_of("m", [1.0, 0.8]),)).figure(CAPTION_LOSS) == Figure(0.8)
+    assert MethodEntry("m", "m", (run_of("m", [1.0, 0.8]),)).value(CAPTION_LOSS) == MeanSpread(0.8)
 
 
 def test_clients_own_models_are_averaged_with_their_spread():
-    figure = Method("local", "local", (run_of("local", [(1.0, 1.4), (0.9, 1.1)]),)).figure(CAPTION_LOSS)
-    assert figure == Figure(1.0, pytest.approx(statistics.stdev([0.9, 1.1])), 2, "clients")
+    figure = MethodEntry("local", "local", (run_of("local", [(1.0, 1.4), (0.9, 1.1)]),)).value(CAPTION_LOSS)
+    assert figure == MeanSpread(1.0, pytest.approx(statistics.stdev([0.9, 1.1])), 2, "clients")
 
 
 def test_over_seeds_the_spread_is_that_of_the_seeds_means():
     runs = (run_of("local", [(0.9, 1.1)], seed=0), run_of("local", [(1.1, 1.3)], seed=1))
-    figure = Method("local", "local", runs).figure(CAPTION_LOSS)
-    assert figure == Figure(pytest.approx(1.1), pytest.approx(statistics.stdev([1.0, 1.2])), 2, "seeds")
+    figure = MethodEntry("local", "local", runs).value(CAPTION_LOSS)
+    assert figure == MeanSpread(pytest.approx(1.1), pytest.approx(statistics.stdev([1.0, 1.2])), 2, "seeds")
 
 
 def test_finished_runs_alone_count_once_there_is_one():
     runs = (run_of("m", [0.9], seed=0), run_of("m", [5.0], seed=1, finished=False))
-    assert Method("m", "m", runs).figure(CAPTION_LOSS) == Figure(0.9)
+    assert MethodEntry("m", "m", runs).value(CAPTION_LOSS) == MeanSpread(0.9)
 
 
 def test_a_curve_goes_as_far_as_all_seeds():
     runs = (run_of("m", [1.0, 0.8, 0.7], seed=0), run_of("m", [1.2, 0.9], seed=1))
-    points = Method("m", "m", runs).curve(CAPTION_LOSS, "test")
+    points = MethodEntry("m", "m", runs).curve(CAPTION_LOSS, "test")
     assert [(point.round, point.mean) for point in points] == [(1, pytest.approx(1.1)), (2, pytest.approx(0.85))]
     assert points[0].spread == pytest.approx(statistics.stdev([1.0, 1.2]))
 
 
 def test_a_curve_leaves_out_what_was_not_measured():
-    method = Method("m", "m", (run_of("m", [1.0, math.nan, 0.7]),))
+    method = MethodEntry("m", "m", (run_of("m", [1.0, math.nan, 0.7]),))
     assert [point.round for point in method.curve(CAPTION_LOSS, "test")] == [1, 3]
     assert method.curve(ACCURACY, "test") == []
 
@@ -115,9 +115,9 @@ def test_recipe_differences_leave_out_what_only_names_or_describes():
 
 def test_the_split_with_more_rounds_makes_the_curves():
     test, validation = run_of("m", [1.0]), run_of("m", [1.0, 0.9], split="validation")
-    assert curve_split([Method("m", "m", (test,))]) == "test"
-    assert curve_split([Method("m", "m", (test, validation))]) == "validation"
-    assert curve_split([Method("m", "m", (run_of("m", [1.0], split="held out"),))]) == "held out"
+    assert curve_split([MethodEntry("m", "m", (test,))]) == "test"
+    assert curve_split([MethodEntry("m", "m", (test, validation))]) == "validation"
+    assert curve_split([MethodEntry("m", "m", (run_of("m", [1.0], split="held out"),))]) == "held out"
 
 
 def test_a_reference_counts_once_a_seed_however_many_runs_measured_it():
@@ -127,8 +127,8 @@ def test_a_reference_counts_once_a_seed_however_many_runs_measured_it():
         return Run(**{**run.__dict__, "evaluations": (*run.evaluations, line)})
 
     runs = [with_blind(name, seed, 0.92 + seed * 0.02) for name in ("a", "b") for seed in (0, 1)]
-    figure = reference_figure(gather(runs), "blind", CAPTION_LOSS)
-    assert figure == Figure(pytest.approx(0.93), pytest.approx(statistics.stdev([0.92, 0.94])), 2)
+    figure = reference_value(gather(runs), "blind", CAPTION_LOSS)
+    assert figure == MeanSpread(pytest.approx(0.93), pytest.approx(statistics.stdev([0.92, 0.94])), 2)
 
 
 @pytest.mark.parametrize(

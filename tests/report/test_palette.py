@@ -5,9 +5,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from fedcmp.report.palette import CLIENT_COLOURS, METHOD_COLOURS, REFERENCE_COLOUR, Palette, client_colour
+from fedcmp.report.palette import CLIENT_COLOURS, CSS_COLOURS, METHOD_COLOURS, REFERENCE_COLOUR, Palette, client_colour
 
-STYLE = resources.files("fedcmp.report").joinpath("page.css").read_text(encoding="utf-8")
+STYLE = resources.files("fedcmp.report").joinpath("templates", "page.css").read_text(encoding="utf-8")
 # Machado, Oliveira and Fernandes 2009, severity 1, on linear RGB
 DEUTERANOPIA = [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]]
 PROTANOPIA = [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]]
@@ -35,6 +35,7 @@ def test_the_style_sheet_holds_the_same_colours():
     assert [light[f"m{slot}"] for slot in range(len(METHOD_COLOURS))] == list(METHOD_COLOURS)
     assert [light[f"c{slot}"] for slot in range(len(CLIENT_COLOURS))] == list(CLIENT_COLOURS)
     assert light["reference"] == REFERENCE_COLOUR
+    assert {f"var(--{name})": value for name, value in light.items() if f"var(--{name})" in CSS_COLOURS} == CSS_COLOURS
     assert light.keys() == dark.keys()
 
 
@@ -66,7 +67,7 @@ def test_a_method_keeps_its_colour_whatever_stands_beside_it():
         Palette.of(["ties", "fedavg", "shared-basis", "a", "b", "local", "centralized"]),
     )
     assert few.colour("shared-basis") == many.colour("shared-basis") == "var(--m2)"
-    assert many.light("shared-basis") == METHOD_COLOURS[2]
+    assert CSS_COLOURS[many.colour("shared-basis")] == METHOD_COLOURS[2]
 
 
 def test_colours_repeat_only_with_another_marker():

@@ -40,7 +40,7 @@ def test_an_unfinished_run_is_warned_of(tmp_path):
         change=lambda line: line if (line.get("round") or 0) <= 4 and line["kind"] != "finished" else None,
     )
     (told,) = warnings(Comparison.of(load_runs(tmp_path)))
-    assert told.startswith("fedcmp has not finished: round 4 of 10.")
+    assert told.startswith("shared-basis has not finished: round 4 of 10.")
 
 
 def test_a_diverged_run_is_warned_of(tmp_path):
@@ -59,8 +59,8 @@ def test_finished_runs_bring_no_warning(demo_comparison):
 
 def test_pointers_lead_to_what_stands_out(demo_comparison):
     found = {pointer.section: pointer.text for pointer in pointers(demo_comparison)}
-    assert found["groups"].startswith("chart is the hardest group for fedcmp")
-    assert found["questions"].startswith("fedcmp beats the blind LLM on every kind of question")
+    assert found["groups"].startswith("chart is the hardest group for shared-basis")
+    assert found["questions"].startswith("shared-basis beats the blind LLM on every kind of question")
     assert found["data"] == "2 pairs could not be used and were skipped."
 
 
@@ -75,5 +75,5 @@ def test_kinds_at_the_blind_level_and_heavy_clients_are_pointed_out(tmp_path):
 
     write_run(tmp_path / "shared-basis", "shared-basis", rounds=2, samples=False, change=edit)
     found = {pointer.section: pointer.text for pointer in pointers(Comparison.of(load_runs(tmp_path)))}
-    assert found["questions"].startswith("fedcmp answers count no better than the blind LLM")
-    assert found["weights"].startswith("fedcmp gives client-1 the most weight (60 % on average)")
+    assert found["questions"].startswith("shared-basis answers count no better than the blind LLM")
+    assert found["weights"].startswith("shared-basis gives client-1 the most weight (60 % on average)")

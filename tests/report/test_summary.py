@@ -54,7 +54,7 @@ def test_the_best_federated_value_of_each_metric_is_bold(demo):
 def test_local_shows_its_clients_spread_and_says_so(demo):
     table = summary_table(load_runs(demo))
     assert column(table, "Caption loss")[3].detail.startswith("± ")
-    assert "local: mean over 5 clients' own models, ± over those clients." in table.notes
+    assert "local: mean over 5 clients' own models, ± is the standard deviation over those clients." in table.notes
     assert any("no spread over seeds" in note for note in table.notes)
 
 

@@ -42,7 +42,7 @@ def test_the_demo_names_the_best_method_and_the_distance_closed(demo_comparison)
     said = "".join(phrase.text for phrase in verdict(demo_comparison))
     best, fedavg = (demo_comparison.loss(demo_comparison.named(name)) for name in ("shared-basis", "fedavg"))
     share = demo_comparison.closed_from_fedavg(demo_comparison.named("shared-basis"))
-    assert said.startswith(f"fedcmp is the best federated method: caption loss {best:.3f} nats per token")
+    assert said.startswith(f"shared-basis is the best federated method: caption loss {best:.3f} nats per token")
     assert f"{fedavg - best:.3f} below fedavg ({fedavg:.3f})" in said
     assert f"closes {100 * share:.0f} % of fedavg's distance to pooled data" in said
 

@@ -86,7 +86,7 @@ def test_markdown_holds_the_pages_tables(demo):
         "## What differs between the recipes",
         "## Citation",
     ]
-    assert "**fedcmp** is the best federated method: caption loss **" in text
+    assert "**shared-basis** is the best federated method: caption loss **" in text
     assert "arXiv 2603.26786" in text
 
 

@@ -84,7 +84,7 @@ def test_figures_are_of_the_split_that_was_measured(tmp_path, measured):
     first = min(map(SPLITS.index, measured))
     assert run.split == SPLITS[first]
     assert run.reference("blind").caption_loss == 2.5 + first
-    assert Comparison.of([run]).methods[0].figure(CAPTION_LOSS).mean == 1.5 + first
+    assert Comparison.of([run]).methods[0].value(CAPTION_LOSS).mean == 1.5 + first
 
 
 def test_unknown_kinds_and_keys_and_stray_values_are_passed_over(tmp_path):

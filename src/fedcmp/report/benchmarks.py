@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from fedcmp.report.methods import Figure, Metric, ordered, write_number
+from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
 from fedcmp.report.records import number, text, whole
 from fedcmp.report.summary import REFERENCE_TITLES, Comparison
@@ -90,7 +90,7 @@ class Results:
 
 
 @dataclass(frozen=True)
-class Line:
+class BenchmarkRow:
     """A row of the table: a method's results, one `Results` a seed."""
 
     title: str
@@ -98,14 +98,14 @@ class Line:
     federated: bool = True
     colour: str = ""
 
-    def figure(self, name: str) -> Figure | None:
+    def value(self, name: str) -> MeanSpread | None:
         """Mean over seeds, of each the mean over its models; with one seed of many models, the spread over those."""
         by_run = [scores for run in self.runs if (scores := run.scores(name))]
         if not by_run:
             return None
         if len(by_run) == 1:
-            return Figure.of(by_run[0], "clients" if len(by_run[0]) > 1 else "seeds")
-        return Figure.of([statistics.fmean(scores) for scores in by_run], "seeds")
+            return MeanSpread.of(by_run[0], "clients" if len(by_run[0]) > 1 else "seeds")
+        return MeanSpread.of([statistics.fmean(scores) for scores in by_run], "seeds")
 
 
 def read_results(folder: Path) -> Results:
@@ -127,7 +127,7 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     """The benchmarks of a report's runs beside the paper's figures for their scenario; None where none was asked."""
     palette = comparison.palette
     lines = [
-        Line(
+        BenchmarkRow(
             REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
             [read_results(run.folder / RESULTS) for run in method.runs],
             method.federated,
@@ -152,16 +152,15 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     return replace(table, notes=(f"Asked before the training had ended: {', '.join(old)}. Ask again.", *table.notes))
 
 
-def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_errors: bool = False) -> Table | None:
+def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> Table | None:
     """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
 
     Args:
         lines: the methods; those without a result are left out.
         scenario: "image", "cross", "joint" or "text"; for any other the paper's headline table is shown.
         caption: of the table.
-        standard_errors: ± is the standard error of the mean over seeds instead of the standard deviation.
     """
-    asked = [line for line in lines if any(line.figure(metric.key) for metric in BENCHMARKS)]
+    asked = [line for line in lines if any(line.value(metric.key) for metric in BENCHMARKS)]
     if not asked:
         return None
     best = {metric.key: _best(asked, metric) for metric in BENCHMARKS}
@@ -169,7 +168,7 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_err
         Row(
             (
                 Cell(line.title, colour=line.colour),
-                *(_cell(line, metric, best[metric.key], standard_errors) for metric in BENCHMARKS),
+                *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS),
             ),
             reference=not line.federated,
         )
@@ -183,29 +182,24 @@ def table_of(lines: Sequence[Line], scenario: str, *, caption: str, standard_err
     columns = (Column("Method", numeric=False), *(Column(metric.title, metric.unit) for metric in BENCHMARKS))
     results = [result for line in asked for run in line.runs for result in run.all()]
     notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
-    figures = [figure for line in asked for m in BENCHMARKS if (figure := line.figure(m.key))]
+    figures = [figure for line in asked for m in BENCHMARKS if (figure := line.value(m.key))]
     if any(figure.spread is not None for figure in figures):
-        which = "standard error of the mean" if standard_errors else "standard deviation"
-        notes.append(
-            f"± is the {which} over seeds, or the standard deviation over the clients' own models of one seed."
-        )
+        notes.append("± is the standard deviation over seeds, or over the clients' own models of one seed.")
     if any(figure.count == 1 for figure in figures):
         notes.append("Without ± there was one seed only: how much another would differ is not known.")
     return Table(columns, tuple(rows), caption, tuple(notes), apart=True, stacked=True)
 
 
-def _best(lines: Sequence[Line], metric: Metric) -> float | None:
-    means = {figure.mean for line in lines if line.federated and (figure := line.figure(metric.key))}
+def _best(lines: Sequence[BenchmarkRow], metric: Metric) -> float | None:
+    means = {figure.mean for line in lines if line.federated and (figure := line.value(metric.key))}
     return max(means) if len(means) > 1 else None  # none where all are alike
 
 
-def _cell(line: Line, metric: Metric, best: float | None, standard_errors: bool) -> Cell:
-    figure = line.figure(metric.key)
+def _cell(line: BenchmarkRow, metric: Metric, best: float | None) -> Cell:
+    figure = line.value(metric.key)
     if figure is None:
         return Cell("–")
     spread = figure.spread
-    if spread is not None and standard_errors and figure.over == "seeds":
-        spread /= math.sqrt(figure.count)
     bold = line.federated and figure.mean == best
     return Cell(
         metric.write(figure.mean), figure.mean, "" if spread is None else f"± {metric.write(spread)}", bold=bold

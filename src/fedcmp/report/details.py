@@ -7,7 +7,7 @@ from typing import Literal
 from fedcmp.report.methods import (
     ACCURACY,
     WORST_GROUP,
-    Figure,
+    MeanSpread,
     Metric,
     labelled_runs,
     ordered,
@@ -40,7 +40,7 @@ def _parts_table(
     first: str,
     caption: str,
 ) -> Table | None:
-    by_method = [(method, method.part_figures(attribute)) for method in comparison.methods]
+    by_method = [(method, method.part_values(attribute)) for method in comparison.methods]
     by_method = [(method, figures) for method, figures in by_method if figures]
     if not by_method:
         return None
@@ -64,13 +64,15 @@ def _parts_table(
             bold = method.federated and figure is not None and metric.write(figure.mean) == best
             cells.append(_part_cell(figure, metric, full, mark, bold=bold))
         if blind:
-            cells.append(_part_cell(None if mark is None else Figure(mark), metric, full, mark))
+            cells.append(_part_cell(None if mark is None else MeanSpread(mark), metric, full, mark))
         rows.append(Row(tuple(cells)))
     notes = ("The tick on a bar is the blind LLM, which sees no picture.",) if blind else ()
-    return Table(tuple(columns), tuple(rows), caption, notes)
+    over = {figure.over for _, figures in by_method for figure in figures.values() if figure.spread is not None}
+    clients = "± is the standard deviation over seeds, or over the clients' own models of one seed."
+    return Table(tuple(columns), tuple(rows), caption, notes).with_spread_note(clients if "clients" in over else "")
 
 
-def _best(figures: Sequence[Figure | None], metric: Metric) -> str | None:
+def _best(figures: Sequence[MeanSpread | None], metric: Metric) -> str | None:
     """The best federated value as it is written, so that equal ones share the bold; None where all are equal."""
     known = [figure.mean for figure in figures if figure is not None and math.isfinite(figure.mean)]
     if len({metric.write(mean) for mean in known}) < 2:
@@ -78,7 +80,9 @@ def _best(figures: Sequence[Figure | None], metric: Metric) -> str | None:
     return metric.write(min(known) if metric.lower_is_better else max(known))
 
 
-def _part_cell(figure: Figure | None, metric: Metric, full: float, mark: float | None, *, bold: bool = False) -> Cell:
+def _part_cell(
+    figure: MeanSpread | None, metric: Metric, full: float, mark: float | None, *, bold: bool = False
+) -> Cell:
     if figure is None:
         return Cell("–")
     if not math.isfinite(figure.mean):

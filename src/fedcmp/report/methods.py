@@ -54,7 +54,7 @@ def write_number(value: float | None, decimals: int, *, sign: bool = False) -> s
 
 
 @dataclass(frozen=True)
-class Figure:
+class MeanSpread:
     """A mean, its sample standard deviation (None for a single value), how many values and of what."""
 
     mean: float
@@ -63,7 +63,7 @@ class Figure:
     over: Literal["seeds", "clients"] = "seeds"
 
     @classmethod
-    def of(cls, values: Sequence[float], over: Literal["seeds", "clients"]) -> "Figure":
+    def of(cls, values: Sequence[float], over: Literal["seeds", "clients"]) -> "MeanSpread":
         """Summarise one value or more."""
         if not all(math.isfinite(value) for value in values):
             return cls(math.nan, None, len(values), over)
@@ -85,7 +85,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodEntry:
     """All runs of one way to learn, one a seed, under the label that every table and figure uses."""
 
     label: str
@@ -116,16 +116,16 @@ class Method:
                 found.append(measures[max(measures)])
         return found
 
-    def figure(self, metric: Metric) -> Figure | None:
+    def value(self, metric: Metric) -> MeanSpread | None:
         """The method's last value of a metric, None where nothing was measured."""
-        return _figure([[getattr(line, metric.key) for line in lines] for lines in self.last_measures()])
+        return _summarise([[getattr(line, metric.key) for line in lines] for lines in self.last_measures()])
 
-    def part_figures(self, attribute: Literal["group_losses", "accuracy_by_kind"]) -> dict[str, Figure]:
+    def part_values(self, attribute: Literal["group_losses", "accuracy_by_kind"]) -> dict[str, MeanSpread]:
         """The method's last values by group, or by question kind."""
         measures = self.last_measures()
         names = ordered(name for lines in measures for line in lines for name in getattr(line, attribute))
         found = {
-            name: _figure([[getattr(line, attribute).get(name) for line in lines] for lines in measures])
+            name: _summarise([[getattr(line, attribute).get(name) for line in lines] for lines in measures])
             for name in names
         }
         return {name: figure for name, figure in found.items() if figure is not None}
@@ -141,20 +141,20 @@ class Method:
         shared = [round_ for round_ in by_run[0] if all(round_ in measures for measures in by_run)]
         points = []
         for round_ in shared:
-            figure = _figure([[getattr(line, metric.key) for line in measures[round_]] for measures in by_run])
+            figure = _summarise([[getattr(line, metric.key) for line in measures[round_]] for measures in by_run])
             if figure is not None and math.isfinite(figure.mean):
                 points.append(CurvePoint(round_, figure.mean, figure.spread if figure.over == "seeds" else None))
         return points
 
 
-def _figure(by_run: Iterable[Iterable[float | None]]) -> Figure | None:
+def _summarise(by_run: Iterable[Iterable[float | None]]) -> MeanSpread | None:
     groups = [[value for value in values if value is not None] for values in by_run]
     groups = [values for values in groups if values]
     if not groups:
         return None
     if len(groups) == 1:
-        return Figure.of(groups[0], "clients" if len(groups[0]) > 1 else "seeds")
-    return Figure.of([statistics.fmean(values) for values in groups], "seeds")
+        return MeanSpread.of(groups[0], "clients" if len(groups[0]) > 1 else "seeds")
+    return MeanSpread.of([statistics.fmean(values) for values in groups], "seeds")
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -162,7 +162,7 @@ def ordered(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def gather(runs: Sequence[Run]) -> list[Method]:
+def gather(runs: Sequence[Run]) -> list[MethodEntry]:
     """Group runs into methods: federated ones by caption loss, best first, then the references.
 
     Runs of one method are its seeds. Where a seed comes twice, the method was run with different options: each setting
@@ -171,16 +171,16 @@ def gather(runs: Sequence[Run]) -> list[Method]:
     by_name: dict[str, list[Run]] = {}
     for run in runs:
         by_name.setdefault(run.method, []).append(run)
-    methods: list[Method] = []
+    methods: list[MethodEntry] = []
     for name, group in by_name.items():
         if _one_a_seed(group):
-            methods.append(Method(name, name, tuple(group)))
+            methods.append(MethodEntry(name, name, tuple(group)))
         else:
             methods.extend(_split(name, group))
     place = {"centralized": 1, "centralized-large-batch": 2, "local": 3}
 
-    def key(method: Method) -> tuple[int, float, str]:
-        loss = method.figure(CAPTION_LOSS)
+    def key(method: MethodEntry) -> tuple[int, float, str]:
+        loss = method.value(CAPTION_LOSS)
         return place.get(method.name, 0), loss.rank if loss else math.inf, method.label
 
     return sorted(methods, key=key)
@@ -190,7 +190,7 @@ def _one_a_seed(runs: Sequence[Run]) -> bool:
     return len({run.seed for run in runs}) == len(runs)
 
 
-def _split(name: str, runs: Sequence[Run]) -> list[Method]:
+def _split(name: str, runs: Sequence[Run]) -> list[MethodEntry]:
     settings = [{key: value for key, value in settings_of(run).items() if key not in _NAMES_THE_RUN} for run in runs]
     keys = [key for key in ordered(key for setting in settings for key in setting) if _differ(key, settings)]
     variants: dict[tuple[str, ...], list[Run]] = {}
@@ -199,8 +199,8 @@ def _split(name: str, runs: Sequence[Run]) -> list[Method]:
     if not keys or len(keys) > 2 or not all(_one_a_seed(group) for group in variants.values()):
         distinct = len({run.folder.name for run in runs}) == len(runs)
         depth = 1 if distinct else 2
-        return [Method(f"{name} ({'/'.join(run.folder.parts[-depth:])})", name, (run,)) for run in runs]
-    return [Method(f"{name} ({', '.join(variant)})", name, tuple(group)) for variant, group in variants.items()]
+        return [MethodEntry(f"{name} ({'/'.join(run.folder.parts[-depth:])})", name, (run,)) for run in runs]
+    return [MethodEntry(f"{name} ({', '.join(variant)})", name, tuple(group)) for variant, group in variants.items()]
 
 
 def _differ(key: str, settings: Sequence[Mapping[str, str]]) -> bool:
@@ -222,7 +222,7 @@ def settings_of(run: Run) -> dict[str, str]:
     return flat
 
 
-def labelled_runs(methods: Sequence[Method]) -> list[tuple[str, Run]]:
+def labelled_runs(methods: Sequence[MethodEntry]) -> list[tuple[str, Run]]:
     """Return every run under its method's label, with its seed where the method has several."""
     return [
         (f"{method.label}, seed {run.seed}" if len(method.runs) > 1 else method.label, run)
@@ -242,28 +242,28 @@ def recipe_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
     }
 
 
-def curve_split(methods: Sequence[Method]) -> str:
+def curve_split(methods: Sequence[MethodEntry]) -> str:
     """The split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
     rounds = {split: sum(len(run.measures(split)) for method in methods for run in method.runs) for split in SPLITS}
     return max(SPLITS, key=lambda split: rounds[split])
 
 
-def reference_figure(methods: Sequence[Method], model: str, metric: Metric) -> Figure | None:
+def reference_value(methods: Sequence[MethodEntry], model: str, metric: Metric) -> MeanSpread | None:
     """A figure of a model that does not learn: over seeds, of which each counts once however many runs measured it."""
     by_seed: dict[int | None, float] = {}
     for line, seed in _references(methods, model):
         value = getattr(line, metric.key)
         if value is not None:
             by_seed.setdefault(seed, value)
-    return Figure.of(list(by_seed.values()), "seeds") if by_seed else None
+    return MeanSpread.of(list(by_seed.values()), "seeds") if by_seed else None
 
 
-def reference_line(methods: Sequence[Method], model: str) -> Evaluation | None:
+def reference_line(methods: Sequence[MethodEntry], model: str) -> Evaluation | None:
     """The first evaluation of a model that does not learn, for its figures by group and by question kind."""
     return next((line for line, _ in _references(methods, model)), None)
 
 
-def _references(methods: Sequence[Method], model: str) -> list[tuple[Evaluation, int | None]]:
+def _references(methods: Sequence[MethodEntry], model: str) -> list[tuple[Evaluation, int | None]]:
     found = []
     for method in methods:
         for run in method.runs:

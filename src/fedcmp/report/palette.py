@@ -1,18 +1,28 @@
 """Colours and markers: one per method, the same in every figure of every report; another set for clients.
 
 Methods take the Okabe-Ito palette (made for colour-blind readers), clients Paul Tol's muted one. The page names its
-colours by CSS variables, which style.css sets once for light and once for dark; the PNGs use the light values. Marker
+colours by CSS variables, which page.css sets once for light and once for dark; the PNGs use the light values. Marker
 shapes repeat the distinction for print without colour.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# slot -> light value; slot 0 is ink, for the upper reference. style.css holds the same list, and a test compares them.
+# slot -> light value; slot 0 is ink, for the upper reference. page.css holds the same list, and a test compares them.
 METHOD_COLOURS = ("#1b1f23", "#0072b2", "#d55e00", "#009e73", "#b8578a", "#e69f00", "#56b4e9", "#a39a00")
 CLIENT_COLOURS = ("#cc6677", "#332288", "#999933", "#117733", "#33a1c9", "#882255", "#44aa99", "#b07d2b")
-MARKERS = ("circle", "square", "triangle", "diamond", "cross", "plus")
+GLYPHS = dict(zip(("circle", "square", "triangle", "diamond", "cross", "plus"), "●■▲◆✕✚", strict=True))
+MARKERS = tuple(GLYPHS)
 REFERENCE_COLOUR = "#6a737d"
+_OTHERS = {"ink": "#1c2024", "soft": "#57606a", "grid": "#e7eaed", "ground": "#ffffff", "bundle": "#b9c0c7"}
+# CSS variable -> its light value, and back: every value is there once
+CSS_COLOURS = {
+    **{f"var(--m{slot})": colour for slot, colour in enumerate(METHOD_COLOURS)},
+    **{f"var(--c{slot})": colour for slot, colour in enumerate(CLIENT_COLOURS)},
+    **{f"var(--{name})": colour for name, colour in _OTHERS.items()},
+    "var(--reference)": REFERENCE_COLOUR,
+}
+CSS_VARIABLES = {colour: name for name, colour in CSS_COLOURS.items()}
 
 _OWN_SLOTS = {"centralized": 0, "fedavg": 1, "shared-basis": 2, "local": 4, "fedcmp": 5}
 _FREE_SLOTS = (3, 6, 7, 5, 1, 2, 4)
@@ -48,10 +58,6 @@ class Palette:
     def colour(self, label: str) -> str:
         """The CSS colour of a method."""
         return f"var(--m{self.slots[label]})"
-
-    def light(self, label: str) -> str:
-        """The colour of a method in a PNG."""
-        return METHOD_COLOURS[self.slots[label]]
 
     def marker(self, label: str) -> str:
         """The marker of a method; methods that must share a colour get different ones."""

@@ -1,10 +1,13 @@
-"""A figure of the page: a drawing with its caption. Large ones come wide and narrow, so that text keeps its size."""
+"""A figure of the page: a chart with its caption. Large ones come wide and narrow, so that text keeps its size."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from html import escape
 
-from fedcmp.report.linechart import LineChart, line_chart, marker_svg
-from fedcmp.report.tables import swatch
+from markupsafe import Markup
+
+from fedcmp.report.charts.lines import LineChart
+from fedcmp.report.charts.sheet import Chart, chart_svg
+from fedcmp.report.palette import GLYPHS
 
 WIDE, HALF, NARROW, SMALL = 1120.0, 548.0, 358.0, 300.0  # CSS pixels at scale 1; NARROW fits a phone of 390
 _AT_LINE = 13  # letters that a name may have to stand at its line's end in a small chart
@@ -12,59 +15,44 @@ _AT_LINE = 13  # letters that a name may have to stand at its line's end in a sm
 
 @dataclass(frozen=True)
 class Panel:
-    """Title and subtitle (plain text), drawing (markup), note (plain text), colour of a swatch, symbol ("d_t")."""
+    """Title, subtitle and note (plain texts), a chart, the colour of a swatch, a symbol ("d_t").
 
+    `key` is a name that no other panel of the page has. A `width` of SMALL is drawn once, a larger one for the page's
+    width and once more for a phone's. The `legend` has (glyph, colour, text) of lines that are not named in the chart.
+    """
+
+    key: str
     title: str
     subtitle: str
-    drawing: str
+    chart: Chart
+    width: float = SMALL
     note: str = ""
     colour: str = ""
     symbol: str = ""
+    legend: Sequence[tuple[str, str, str]] = ()
 
-    def html(self) -> str:
-        """Render the figure with its caption."""
-        note = f'<p class="note">{escape(self.note)}</p>' if self.note else ""
-        subtitle = f' <span class="sub">{escape(self.subtitle)}</span>' if self.subtitle else ""
-        symbol = f" {symbol_html(self.symbol)}" if self.symbol else ""
-        caption = f"<figcaption>{swatch(self.colour)}{escape(self.title)}{symbol}{subtitle}</figcaption>"
-        return f"<figure>{caption}{self.drawing}{note}</figure>"
-
-
-def symbol_html(symbol: str) -> str:
-    """Set a symbol, "letter_index", as in a formula."""
-    letter, _, index = symbol.partition("_")
-    return f"<i>{escape(letter)}{f'<sub>{escape(index)}</sub>' if index else ''}</i>"
+    def drawings(self) -> list[tuple[str, Markup]]:
+        """Draw the chart: (the style sheet's class, SVG), once or twice."""
+        if self.width == SMALL:
+            return [("one", chart_svg(self.chart, self.key, SMALL))]
+        narrow = self.chart
+        if isinstance(narrow, LineChart):
+            narrow = replace(narrow, least_height=300.0)
+        wide = chart_svg(self.chart, f"{self.key}-wide", self.width)
+        return [("wide", wide), ("narrow", chart_svg(narrow, f"{self.key}-narrow", NARROW))]
 
 
-def two_sizes(wide: str, narrow: str) -> str:
-    """Put a wide and a narrow drawing of the same thing where the style sheet shows the one that fits."""
-    return f'<div class="wide">{wide}</div><div class="narrow">{narrow}</div>'
-
-
-def large_chart(chart: LineChart, width: float, height: float) -> str:
-    """Draw a chart for the page's width and once more for a phone's."""
-    wide = line_chart(replace(chart, key=f"{chart.key}-wide"), width, height)
-    return two_sizes(wide, line_chart(replace(chart, key=f"{chart.key}-narrow"), NARROW, 300.0))
-
-
-def small_chart(chart: LineChart) -> str:
-    """Draw one of a row of small charts: names without values, at the lines if all fit there, else in a legend."""
+def small_panel(key: str, title: str, subtitle: str, chart: LineChart, *, colour: str = "", symbol: str = "") -> Panel:
+    """Return a small line chart: names without values, at the lines if all fit there, else in a legend."""
     named = [line for line in chart.lines if line.named]
     fits = all(len(line.label) <= _AT_LINE for line in named)
-    bare = replace(chart, values_in_labels=False, label_length=_AT_LINE, names_at_lines=fits)
-    drawing = f'<div class="one">{line_chart(bare, SMALL, 190.0)}</div>'
-    if fits:
-        return drawing
-    entries = "".join(
-        f'<li><svg viewBox="0 0 12 12" aria-hidden="true">{marker_svg(line.marker, 6, 6, line.colour)}</svg>'
-        f"{escape(line.label)}{chart.arrow(line)}</li>"
-        for line in named
-    )
-    return f'<div>{drawing}<ul class="legend">{entries}</ul></div>'
+    bare = replace(chart, values_in_labels=False, label_length=_AT_LINE, names_at_lines=fits, least_height=190.0)
+    legend = [(GLYPHS[line.marker], line.colour, f"{line.label}{chart.arrow(line)}") for line in named]
+    return Panel(key, title, subtitle, bare, colour=colour, symbol=symbol, legend=() if fits else legend)
 
 
 def cut_note(chart: LineChart) -> str:
-    """Say which lines run out of a cut picture, or nothing."""
+    """Say which lines run out of a cut chart, or nothing."""
     names = chart.cut
     if not names:
         return ""

@@ -3,10 +3,10 @@
 import math
 import statistics
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, Method, ordered, reference_line, write_number
+from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_number
+from fedcmp.report.rendering import Pointer
 from fedcmp.report.summary import BLIND, Comparison
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
@@ -17,14 +17,6 @@ _FORMATS = {
     "parquet": "parquet files",
     "webdataset": "WebDataset tars",
 }
-
-
-@dataclass(frozen=True)
-class Pointer:
-    """A remark with the section of the page that shows more."""
-
-    text: str
-    section: str
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -82,7 +74,7 @@ def warnings(comparison: Comparison) -> list[str]:
                     f"{method.label}{seed} has not finished: round {run.round_reached}{of}. It is still going or was "
                     f"interrupted.{caution}"
                 )
-        figure = method.figure(CAPTION_LOSS)
+        figure = method.value(CAPTION_LOSS)
         if figure is not None and not math.isfinite(figure.mean):
             told.append(f"{method.label} diverged: its caption loss is not a finite number.")
     return told
@@ -97,8 +89,8 @@ def pointers(comparison: Comparison) -> list[Pointer]:
     return [pointer for pointer in told if pointer is not None]
 
 
-def _hardest_group(best: Method) -> Pointer | None:
-    losses = {name: figure.mean for name, figure in best.part_figures("group_losses").items()}
+def _hardest_group(best: MethodEntry) -> Pointer | None:
+    losses = {name: figure.mean for name, figure in best.part_values("group_losses").items()}
     if len(losses) < 2 or not all(map(math.isfinite, losses.values())):
         return None
     worst, easiest = max(losses, key=lambda name: losses[name]), min(losses, key=lambda name: losses[name])
@@ -106,9 +98,9 @@ def _hardest_group(best: Method) -> Pointer | None:
     return Pointer(f"{text}{losses[easiest]:.3f}.", "groups")
 
 
-def _blind_kinds(comparison: Comparison, best: Method) -> Pointer | None:
+def _blind_kinds(comparison: Comparison, best: MethodEntry) -> Pointer | None:
     line = reference_line(comparison.methods, BLIND)
-    found = best.part_figures("accuracy_by_kind")
+    found = best.part_values("accuracy_by_kind")
     if line is None or not found:
         return None
     level = {
@@ -129,7 +121,7 @@ def _blind_kinds(comparison: Comparison, best: Method) -> Pointer | None:
     )
 
 
-def _heavy_client(best: Method) -> Pointer | None:
+def _heavy_client(best: MethodEntry) -> Pointer | None:
     shares: dict[str, list[float]] = {}
     for record in best.counted[0].client_rounds:
         if record.weight is not None and math.isfinite(record.weight):

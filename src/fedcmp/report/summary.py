@@ -15,12 +15,12 @@ from fedcmp.report.methods import (
     METRICS,
     SEED_NOISE,
     WORST_GROUP,
-    Figure,
-    Method,
+    MeanSpread,
+    MethodEntry,
     Metric,
     gather,
-    reference_figure,
     reference_line,
+    reference_value,
     write_number,
 )
 from fedcmp.report.palette import Palette
@@ -40,7 +40,7 @@ REFERENCE_TITLES = {
 class Comparison:
     """Methods and references, and what is said about them as a whole."""
 
-    methods: tuple[Method, ...]
+    methods: tuple[MethodEntry, ...]
 
     @classmethod
     def of(cls, runs: Sequence[Run]) -> "Comparison":
@@ -48,12 +48,12 @@ class Comparison:
         return cls(tuple(gather(runs)))
 
     @property
-    def federated(self) -> tuple[Method, ...]:
+    def federated(self) -> tuple[MethodEntry, ...]:
         """The methods that compete with each other, best caption loss first."""
         return tuple(method for method in self.methods if method.federated)
 
     @property
-    def best(self) -> Method | None:
+    def best(self) -> MethodEntry | None:
         """The federated method of the lowest caption loss; among finished ones, as soon as there is one."""
         measured = [method for method in self.federated if self.loss(method) is not None]
         finished = [method for method in measured if any(run.finished for run in method.runs)]
@@ -69,18 +69,18 @@ class Comparison:
         """The colours of the methods, the same for every figure."""
         return Palette.of([method.label for method in self.methods])
 
-    def named(self, name: str) -> Method | None:
+    def named(self, name: str) -> MethodEntry | None:
         """The method of that name (its best setting where there are several), None where it was not run."""
         return next((method for method in self.methods if method.name == name), None)
 
-    def loss(self, method: Method | None) -> float | None:
+    def loss(self, method: MethodEntry | None) -> float | None:
         """A method's final caption loss, None where it was not measured or is not finite."""
-        figure = method.figure(CAPTION_LOSS) if method else None
+        figure = method.value(CAPTION_LOSS) if method else None
         return figure.mean if figure is not None and math.isfinite(figure.mean) else None
 
     def reference_loss(self, model: str) -> float | None:
         """The caption loss of a model that does not learn."""
-        figure = reference_figure(self.methods, model, CAPTION_LOSS)
+        figure = reference_value(self.methods, model, CAPTION_LOSS)
         return figure.mean if figure is not None and math.isfinite(figure.mean) else None
 
     def closed(self, loss: float | None, start: float | None) -> float | None:
@@ -90,13 +90,13 @@ class Comparison:
             return None
         return (start - loss) / (start - end)
 
-    def closed_from_fedavg(self, method: Method) -> float | None:
+    def closed_from_fedavg(self, method: MethodEntry) -> float | None:
         """The share of FedAvg's distance to centralized training that a federated method closes."""
         if not method.federated or method.name == "fedavg":
             return None
         return self.closed(self.loss(method), self.loss(self.named("fedavg")))
 
-    def closed_from_blind(self, method: Method) -> float | None:
+    def closed_from_blind(self, method: MethodEntry) -> float | None:
         """The share of the blind LLM's distance to centralized training that a method closes."""
         return None if method.name == "centralized" else self.closed(self.loss(method), self.reference_loss(BLIND))
 
@@ -139,7 +139,7 @@ def comparison_table(comparison: Comparison) -> Table:
         for metric in METRICS:
             detail = method.worst_group() if metric is WORST_GROUP else ""
             bold = method.federated and method is winners[metric.key]
-            cells.append(_figure_cell(metric, method.figure(metric), bold=bold, detail=detail))
+            cells.append(_value_cell(metric, method.value(metric), bold=bold, detail=detail))
         for share in (comparison.closed_from_fedavg(method), comparison.closed_from_blind(method)):
             cells.append(Cell(write_number(None if share is None else 100 * share, 0), share))
         sent, seconds = _mean(run.num_bytes for run in method.counted), _mean(run.seconds for run in method.counted)
@@ -149,21 +149,21 @@ def comparison_table(comparison: Comparison) -> Table:
         cells.append(_rounds_cell(method, told=uneven))
         rows.append(Row(tuple(cells), best=method is comparison.best, reference=not method.federated))
     for model in (BLIND, INITIAL):
-        figures = [reference_figure(methods, model, metric) for metric in METRICS]
+        figures = [reference_value(methods, model, metric) for metric in METRICS]
         if any(figure is not None for figure in figures):
             line = reference_line(methods, model)
             cells = [Cell(REFERENCE_TITLES[model], colour=palette.reference)]
             for metric, figure in zip(METRICS, figures, strict=True):
                 detail = line.worst_group if line is not None and metric is WORST_GROUP else ""
-                cells.append(_figure_cell(metric, figure, detail=detail))
+                cells.append(_value_cell(metric, figure, detail=detail))
             rows.append(Row((*cells, *(Cell("–") for _ in columns[len(cells) :])), reference=True))
     caption = "Methods by caption loss on held-out pairs"
     return Table(columns, tuple(rows), caption, spread_notes(methods)).without_empty_columns()
 
 
-def spread_notes(methods: Sequence[Method]) -> tuple[str, ...]:
+def spread_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
     """Say what the ± behind a figure is, or that there is none and what that means."""
-    figures = [(method, figure) for method in methods if (figure := method.figure(CAPTION_LOSS)) is not None]
+    figures = [(method, figure) for method in methods if (figure := method.value(CAPTION_LOSS)) is not None]
     counts = sorted({figure.count for _, figure in figures if figure.over == "seeds" and figure.spread is not None})
     notes = []
     if counts:
@@ -181,26 +181,29 @@ def spread_notes(methods: Sequence[Method]) -> tuple[str, ...]:
         )
     for method, figure in figures:
         if figure.over == "clients":
-            notes.append(f"{method.label}: mean over {figure.count} clients' own models, ± over those clients.")
+            notes.append(
+                f"{method.label}: mean over {figure.count} clients' own models, ± is the standard deviation over "
+                "those clients."
+            )
     if any(run.measures("validation") and not run.measures("test") for method in methods for run in method.counted):
         notes.append("Figures are of the validation split where a run has no test figures.")
     return tuple(notes)
 
 
-def _title(method: Method) -> str:
+def _title(method: MethodEntry) -> str:
     return REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label
 
 
-def _winner(methods: Sequence[Method], metric: Metric) -> Method | None:
+def _winner(methods: Sequence[MethodEntry], metric: Metric) -> MethodEntry | None:
     measured = [
         (figure.mean if metric.lower_is_better else -figure.mean, index)
         for index, method in enumerate(methods)
-        if (figure := method.figure(metric)) is not None and math.isfinite(figure.mean)
+        if (figure := method.value(metric)) is not None and math.isfinite(figure.mean)
     ]
     return methods[min(measured)[1]] if len(measured) > 1 else None
 
 
-def _figure_cell(metric: Metric, figure: Figure | None, *, bold: bool = False, detail: str = "") -> Cell:
+def _value_cell(metric: Metric, figure: MeanSpread | None, *, bold: bool = False, detail: str = "") -> Cell:
     if figure is None:
         return Cell("–")
     spread = "" if figure.spread is None else f"± {metric.write(figure.spread)}"
@@ -212,7 +215,7 @@ def _mean(values: Iterable[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _rounds_cell(method: Method, *, told: bool) -> Cell:
+def _rounds_cell(method: MethodEntry, *, told: bool) -> Cell:
     """How far a method came; a dash, and so no column, where all came equally far."""
     if not told:
         return Cell("–")
@@ -222,7 +225,7 @@ def _rounds_cell(method: Method, *, told: bool) -> Cell:
     return Cell(str(reached), reached, detail.strip(", "))
 
 
-def _byte_unit(methods: Sequence[Method]) -> tuple[str, float, int]:
+def _byte_unit(methods: Sequence[MethodEntry]) -> tuple[str, float, int]:
     largest = max((run.num_bytes or 0 for method in methods for run in method.runs), default=0)
     for unit, factor in (("GB", 1e9), ("MB", 1e6)):
         if largest >= factor:
@@ -230,6 +233,6 @@ def _byte_unit(methods: Sequence[Method]) -> tuple[str, float, int]:
     return "kB", 1e3, 1
 
 
-def _time_unit(methods: Sequence[Method]) -> tuple[str, float]:
+def _time_unit(methods: Sequence[MethodEntry]) -> tuple[str, float]:
     largest = max((run.seconds or 0 for method in methods for run in method.runs), default=0)
     return ("h", 3600.0) if largest >= 36000 else ("min", 60.0) if largest >= 600 else ("s", 1.0)

@@ -5,9 +5,10 @@ All text in a table is untrusted and escaped where it is rendered; a cell never 
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from html import escape
+
+from fedcmp.report.rendering import render_part
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
 
@@ -32,6 +33,11 @@ class Cell:
     second: bool = False
 
     @property
+    def sort_key(self) -> str:
+        """The value that the page's script sorts by, "" for none."""
+        return "" if self.value is None or not math.isfinite(self.value) else f"{self.value:.10g}"
+
+    @property
     def plain(self) -> str:
         """The text with its detail, without any dress."""
         return f"{self.text} {self.detail}".strip()
@@ -51,6 +57,11 @@ class Column:
     quiet: bool = False
 
     @property
+    def kind(self) -> str:
+        """The style sheet's classes of its cells."""
+        return ("number" if self.numeric else "text") + (" quiet" if self.quiet else "")
+
+    @property
     def header(self) -> str:
         """The title with its unit."""
         return f"{self.title} ({self.unit})" if self.unit else self.title
@@ -63,6 +74,11 @@ class Row:
     cells: tuple[Cell, ...]
     best: bool = False
     reference: bool = False
+
+    @property
+    def dress(self) -> str:
+        """The style sheet's classes of the row."""
+        return " ".join(name for name, on in (("best", self.best), ("reference", self.reference)) if on)
 
 
 @dataclass(frozen=True)
@@ -80,6 +96,25 @@ class Table:
     apart: bool = False
     stacked: bool = False
 
+    def with_spread_note(self, note: str = "") -> "Table":
+        """Add below the table what ± is, where a cell has one; `note` says it in other words than SPREAD."""
+        shown = any("±" in cell.detail for row in self.rows for cell in row.cells)
+        return replace(self, notes=(note or SPREAD, *self.notes)) if shown else self
+
+    @property
+    def bodies(self) -> list[tuple[Row, ...]]:
+        """The rows, those that are kept apart in a group of their own."""
+        together = tuple(row for row in self.rows if not (self.apart and row.reference))
+        apart = tuple(row for row in self.rows if self.apart and row.reference)
+        return [together, apart] if apart else [together]
+
+    @property
+    def detail_widths(self) -> list[int]:
+        """Letters of each column's longest detail; 0 where details stand under their numbers."""
+        if self.stacked:
+            return [0] * len(self.columns)
+        return [max((len(row.cells[at].detail) for row in self.rows), default=0) for at in range(len(self.columns))]
+
     @property
     def headers(self) -> list[str]:
         """Titles with units, for a terminal."""
@@ -95,6 +130,9 @@ class Table:
         keep = [at for at in range(len(self.columns)) if at == 0 or filled[at]]
         rows = tuple(Row(tuple(row.cells[index] for index in keep), row.best, row.reference) for row in self.rows)
         return replace(self, columns=tuple(self.columns[index] for index in keep), rows=rows)
+
+
+SPREAD = "± is the standard deviation over seeds."  # the one meaning that it has in every table
 
 
 def escape_markdown(text: str) -> str:
@@ -120,77 +158,5 @@ def table_to_markdown(table: Table) -> str:
 
 
 def table_to_html(table: Table, *, sortable: bool = True) -> str:
-    """Render a table in a box of its own that scrolls when it is wider than the page.
-
-    Args:
-        table: what to show.
-        sortable: put a button into every header (the page's script does the sorting).
-    """
-    heads = "".join(_head(column, sortable) for column in table.columns)
-    longest = [max((len(row.cells[at].detail) for row in table.rows), default=0) for at in range(len(table.columns))]
-    widths = [0] * len(longest) if table.stacked else longest
-    reference = tuple(row for row in table.rows if row.reference) if table.apart else ()
-    bodies = _body(tuple(row for row in table.rows if not (table.apart and row.reference)), table.columns, widths, "")
-    bodies += _body(reference, table.columns, widths, ' class="apart"') if reference else ""
-    stacked = ' class="stacked"' if table.stacked else ""
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
-    notes = "".join(f'<p class="note">{escape(note)}</p>' for note in table.notes)
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.caption or "Table")}">'
-        f"<table{stacked}>{caption}<thead><tr>{heads}</tr></thead>\n{bodies}</table></div>{notes}"
-    )
-
-
-def swatch(colour: str) -> str:
-    """Return a small square of a CSS colour, or nothing without one."""
-    return f'<span class="swatch" style="background:{escape(colour)}"></span>' if colour else ""
-
-
-def _head(column: Column, sortable: bool) -> str:
-    unit = f'<span class="unit">{escape(column.unit)}</span>' if column.unit else ""
-    named = ' class="named"' if column.colour else ""
-    label = f"<span{named}>{swatch(column.colour)}{escape(column.title)}</span>{unit}"
-    kind = ("number" if column.numeric else "text") + (" quiet" if column.quiet else "")
-    inside = f'<button type="button" class="sort">{label}</button>' if sortable else label
-    return f'<th scope="col" class="{kind}">{inside}</th>'
-
-
-def _body(rows: Sequence[Row], columns: Sequence[Column], widths: Sequence[int], dress: str) -> str:
-    written = "\n".join(_row(row, columns, widths) for row in rows)
-    return f"<tbody{dress}>\n{written}\n</tbody>"
-
-
-def _row(row: Row, columns: Sequence[Column], widths: Sequence[int]) -> str:
-    classes = " ".join(name for name, on in (("best", row.best), ("reference", row.reference)) if on)
-    first = f'<th scope="row">{_content(row.cells[0], columns[0], 0)}</th>'
-    rest = zip(row.cells[1:], columns[1:], widths[1:], strict=True)
-    cells = first + "".join(_data_cell(cell, column, width) for cell, column, width in rest)
-    return f'<tr class="{classes}">{cells}</tr>' if classes else f"<tr>{cells}</tr>"
-
-
-def _data_cell(cell: Cell, column: Column, width: int) -> str:
-    classes = ("number" if column.numeric else "text") + ("" if cell.shade is None else " shaded")
-    classes += " quiet" if column.quiet else ""
-    value = "" if cell.value is None or not math.isfinite(cell.value) else f' data-value="{cell.value:.10g}"'
-    style = "" if cell.shade is None else f' style="--amount:{min(max(cell.shade, 0.0), 1.0):.3f}"'
-    return f'<td class="{classes}"{value}{style}>{_content(cell, column, width)}</td>'
-
-
-def _content(cell: Cell, column: Column, width: int) -> str:
-    """The inside of a cell; a detail takes the width of its column's longest, so that the numbers stay aligned."""
-    mark = "strong" if cell.bold else "u" if cell.second else ""
-    text = f"<{mark}>{escape(cell.text)}</{mark}>" if mark else escape(cell.text)
-    text = swatch(cell.colour) + text
-    if column.numeric and width:
-        text += f' <span class="detail" style="min-width:{0.9 * width:.1f}ch">{escape(cell.detail)}</span>'
-    elif cell.detail:
-        text += f' <span class="detail">{escape(cell.detail)}</span>'
-    if cell.bar is not None:
-        fill = f'<i class="fill" style="width:{_percent(cell.bar)};background:{escape(column.colour)}"></i>'
-        tick = "" if cell.tick is None else f'<i class="tick" style="left:{_percent(cell.tick)}"></i>'
-        text += f'<span class="bar" aria-hidden="true">{fill}{tick}</span>'
-    return text
-
-
-def _percent(share: float) -> str:
-    return f"{100 * min(max(share, 0.0), 1.0):.1f}%"
+    """Render a table for a page; `sortable` puts a button into every header (the page's script does the sorting)."""
+    return render_part("table", table, sortable=sortable)

@@ -8,7 +8,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
-from fedcmp.report.methods import CAPTION_LOSS, SEED_NOISE, Method
+from fedcmp.report.methods import CAPTION_LOSS, SEED_NOISE, MethodEntry
 from fedcmp.report.summary import BLIND, Comparison
 
 
@@ -29,7 +29,7 @@ class Difference:
     seeds: int
 
     @classmethod
-    def between(cls, best: Method, rival: Method) -> "Difference":
+    def between(cls, best: MethodEntry, rival: MethodEntry) -> "Difference":
         """Compare seed by seed where both ran the same ones, else mean with mean."""
         ours, theirs = _losses_by_seed(best), _losses_by_seed(rival)
         gaps = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
@@ -48,10 +48,10 @@ class Difference:
         return f"{CAPTION_LOSS.write(self.mean)} (± {CAPTION_LOSS.write(self.spread)} over {self.seeds} shared seeds)"
 
 
-def _losses_by_seed(method: Method) -> dict[int | None, float]:
+def _losses_by_seed(method: MethodEntry) -> dict[int | None, float]:
     losses = {}
     for run in method.counted:
-        figure = Method(method.label, method.name, (run,)).figure(CAPTION_LOSS)
+        figure = MethodEntry(method.label, method.name, (run,)).value(CAPTION_LOSS)
         if figure is not None and math.isfinite(figure.mean):
             losses[run.seed] = figure.mean
     return losses
@@ -95,7 +95,7 @@ def _listed(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def _distances(comparison: Comparison, best: Method, loss: float) -> list[Phrase]:
+def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[Phrase]:
     from_fedavg, from_blind = comparison.closed_from_fedavg(best), comparison.closed_from_blind(best)
     pooled, blind = comparison.loss(comparison.named("centralized")), comparison.reference_loss(BLIND)
     told: list[list[Phrase]] = []

@@ -7,8 +7,8 @@ from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.page import render_page
-from fedcmp.report.png import PNG_NAMES, png_files
 from fedcmp.report.reading import Run, load_runs
 from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import Comparison, comparison_table
@@ -29,7 +29,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
         out: where to write; by default `folder`/report.
 
     Returns:
-        The path of index.html; tables.md and the PNGs lie beside it.
+        The path of index.html; tables.md and the PNGs are next to it.
 
     Raises:
         UserError: no run in the folder, a file that cannot be read, or a place that cannot be written.

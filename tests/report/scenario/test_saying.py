@@ -92,7 +92,7 @@ def test_missing_pictures_are_warned_of():
 
 
 def test_pointers_name_the_extremes():
-    texts = [text for text, _, _ in pointers(Shown.of(facts(scenario("a"), scenario("b", clients=5))))]
+    texts = [pointer.text for pointer in pointers(Shown.of(facts(scenario("a"), scenario("b", clients=5))))]
     assert texts == [
         "Largest client over smallest: 5.0 in b.",
         "How much more alike pictures of one client are than pictures of two: 0.300 in a.",

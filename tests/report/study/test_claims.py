@@ -51,7 +51,7 @@ def test_a_lead_within_two_errors_is_not_met(tmp_path):
     assert not found.met
     assert found.rival.method.name == "diloco"
     assert (found.beaten, found.rivals) == (2, 3)
-    assert "0.415 against 0.420 of DiLoCo; difference +0.0050 ± 0.0065, n = 4" in found.reason
+    assert "0.415 against 0.420 of DiLoCo; difference +0.0050 (standard error 0.0065), n = 4" in found.reason
 
 
 def test_every_rival_must_be_beaten_also_a_restless_one(tmp_path):
@@ -63,7 +63,7 @@ def test_every_rival_must_be_beaten_also_a_restless_one(tmp_path):
 def test_ours_behind_is_not_met_and_says_so(tmp_path):
     found = loss_claim(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})
     assert not found.met
-    assert "0.445 against 0.410 of FedAvg; difference −0.0350 ± 0.0050, n = 2" in found.reason
+    assert "0.445 against 0.410 of FedAvg; difference −0.0350 (standard error 0.0050), n = 2" in found.reason
 
 
 def test_one_seed_meets_nothing(tmp_path):
@@ -117,7 +117,8 @@ def test_mean_ranks_are_compared_seed_by_seed(tmp_path):
 
 
 def test_the_note_tells_how_often_chance_alone_reaches_two_errors(results):
-    note = claims_table(results).notes[0]
+    spread, note = claims_table(results).notes
+    assert spread == "± is the standard deviation over seeds."
     for seeds, told in ((2, "15 %"), (3, "9 %"), (5, "6 %")):
         assert f"{100 * scipy.stats.t.sf(2, seeds - 1):.0f} %" == told
         assert told in note

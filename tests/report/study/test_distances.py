@@ -2,6 +2,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from fedcmp.report.rendering import render_part
 from fedcmp.report.study.distances import distance_dots, distance_panel, distance_table, distances
 
 from .fakes import METHODS
@@ -35,8 +36,7 @@ def test_rows_stand_between_fedavg_and_centralized(results):
 
 def test_the_picture_cuts_its_lower_end(results):
     panel = distance_panel(results, results.comparisons[0])
-    root = ElementTree.fromstring(f"<root>{panel.html()}</root>")
-    texts = [text.text for text in root.iter("text")]
+    texts = [text.text for text in ElementTree.fromstring(render_part("panel", panel)).iter("text")]
     assert "−186 % ←" in texts
     assert "24 %" in texts
 

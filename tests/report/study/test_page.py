@@ -59,7 +59,7 @@ def test_the_sections_of_a_whole_study(reader):
 def test_the_first_screen_answers(page):
     texts = (
         "wins 4 of 4 scenarios",
-        "0.0220 ± 0.000",
+        "0.0220 (standard error 0.000",
         "<figure>",
         "Best federated",
         "Where to look next",

@@ -61,7 +61,7 @@ def test_one_seed_and_mixed_settings_are_said(tmp_path):
 
 
 def test_pointers_name_dull_suites_and_the_hardest_family(results):
-    told = [text for text, _, _ in pointers(results)]
+    told = [pointer.text for pointer in pointers(results)]
     assert told == [
         "Not informative in some scenario, and left out of the mean ranks there: MMVP.",
         "Image clusters: the hardest family for Fed-CMP is number (0.645 nats per token).",

@@ -76,7 +76,7 @@ def test_reference_rows_are_last_and_unranked(image):
     assert all(row.reference for row in image.rows[-4:])
     ranks = column(image, "Mean rank")
     assert [ranks[title].text for title in titles] == ["–"] * 4
-    assert column(image, "POPE")["blind"].plain == "50.0 ± 1.4"
+    assert column(image, "POPE")["blind"].plain == "50.0 (1.4)"
     assert column(image, "Caption loss")["chance"].text == "–"
 
 

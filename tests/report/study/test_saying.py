@@ -14,7 +14,7 @@ def test_ours_first_then_every_scenario(results):
     assert said[0].startswith("Fed-CMP wins 4 of 4 scenarios on all of caption loss, worst-family loss and mean rank")
     assert "caption loss in 4, worst-family loss in 4 and mean rank in 4 of 4." in said[0]
     assert [line.split(":")[0] for line in said[1:]] == [one.scenario.title for one in results.comparisons]
-    assert said[1].startswith("Image clusters: Fed-CMP, caption loss 0.395, 0.0220 ± 0.000")
+    assert said[1].startswith("Image clusters: Fed-CMP, caption loss 0.395, 0.0220 (standard error 0.000")
     assert "below DiLoCo (n = 5, p < 0.001)." in said[1]
 
 
@@ -22,7 +22,9 @@ def test_losing_is_said_as_plainly(tmp_path):
     said = told(verdict(study_of(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})))
     assert said[0].startswith("Fed-CMP wins 0 of 1 scenarios on all")
     assert "caption loss in 0, worst-family loss in 0 and mean rank in 0 of 1." in said[0]
-    assert said[1].startswith("Image clusters: FedAvg, caption loss 0.410, 0.0350 ± 0.0050 below Fed-CMP")
+    assert said[1].startswith(
+        "Image clusters: FedAvg, caption loss 0.410, 0.0350 (standard error 0.0050) below Fed-CMP"
+    )
 
 
 def test_a_win_on_two_seeds_says_that_it_is_little(tmp_path):
@@ -33,7 +35,7 @@ def test_a_win_on_two_seeds_says_that_it_is_little(tmp_path):
 
 def test_what_is_within_the_noise_is_not_told_apart(tmp_path):
     said = told(verdict(study_of(tmp_path, {"shared-basis": [0.40, 0.42, 0.41], "fedavg": [0.42, 0.41, 0.42]})))
-    assert "not told apart from FedAvg (difference 0.0067 ± 0.0088, n = 3, p = 0.529)." in said[1]
+    assert "not told apart from FedAvg (difference 0.0067 (standard error 0.0088), n = 3, p = 0.529)." in said[1]
 
 
 def test_one_seed_has_no_spread(tmp_path):

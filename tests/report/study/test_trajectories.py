@@ -3,6 +3,7 @@ from xml.etree import ElementTree
 import pytest
 
 from fedcmp.report.methods import CAPTION_LOSS
+from fedcmp.report.rendering import render_part
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.metrics import SUITES, WORST_FAMILY
 from fedcmp.report.study.trajectories import (
@@ -107,7 +108,8 @@ def test_a_method_has_the_same_colour_in_every_chart(results):
 
 def test_panels_are_well_formed_and_those_of_suites_small(results):
     large, small = trajectory_panels(results, results.comparisons[0])
-    ElementTree.fromstring(f"<root>{large.html()}{''.join(panel.html() for panel in small)}</root>")
+    for panel in (large, *small):
+        ElementTree.fromstring(render_part("panel", panel))
     assert [panel.title for panel in small] == ["Worst-family loss", *(suite.title for suite in SUITES)]
     assert "Grey: the other federated methods" in large.note
 

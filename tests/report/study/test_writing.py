@@ -7,7 +7,7 @@ import pytest
 
 from fedcmp.errors import UserError
 from fedcmp.report.study import write_study_report
-from fedcmp.report.study.figures import PNG_NAMES
+from fedcmp.report.study.files import PNG_NAMES
 from fedcmp.report.study.writing import render_study_latex, render_study_markdown
 
 from .fakes import write_study

@@ -2,57 +2,59 @@
 
 import base64
 from collections.abc import Mapping
-from html import escape
+from dataclasses import dataclass
 
 from fedcmp.report.methods import write_number
 from fedcmp.report.palette import client_colour
 from fedcmp.report.scenario.records import Client, Example, Scenario
 from fedcmp.report.scenario.tables import rounds_text
-from fedcmp.report.tables import swatch
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-_GRID = "display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,128px),1fr));gap:10px;margin-top:10px"
-_LINES = (
-    "margin:2px 0 0;font-size:13px;line-height:1.3;"
-    "display:-webkit-box;-webkit-line-clamp:4;-webkit-box-orient:vertical;overflow:hidden"
-)
 
 
-def client_cards(scenario: Scenario, thumbnails: Mapping[str, bytes]) -> str:
-    """Markup of the scenario's clients that have pictures or words; nothing if none has."""
-    cards = [
+@dataclass(frozen=True)
+class Image:
+    """A small image as a data URI, its caption, what is said of it; a drawing is enlarged without smoothing."""
+
+    uri: str
+    caption: str
+    told: str
+    drawn: bool
+
+
+@dataclass(frozen=True)
+class Card:
+    """One client: number, name, colour, sizes in words, (word, z) pairs and images."""
+
+    number: int
+    name: str
+    colour: str
+    sizes: str
+    words: list[tuple[str, str]]
+    images: list[Image]
+
+
+def client_cards(scenario: Scenario, thumbnails: Mapping[str, bytes]) -> list[Card]:
+    """Make a card for each of the scenario's clients that have images or words."""
+    return [
         _card(number, client, thumbnails)
         for number, client in enumerate(scenario.clients)
         if client.nearest or client.words
     ]
-    if not cards:
-        return ""
-    rest = len(scenario.clients) - len(cards)
-    note = f'<p class="note">{len(cards)} of {len(scenario.clients)} clients are shown.</p>' if rest else ""
-    return f'<div class="samples">{"".join(cards)}</div>{note}'
 
 
-def _card(number: int, client: Client, thumbnails: Mapping[str, bytes]) -> str:
-    sizes = f"{write_number(client.pairs, 0)} pairs, {rounds_text(client.rounds)}"
-    words = "".join(
-        f'<span class="group" title="z {write_number(z, 1)}">{escape(word)}</span> ' for word, z in client.words
-    )
-    told = words or '<span class="detail">no word tells it apart</span>'
-    shown = "".join(_example(one, thumbnails[one.picture]) for one in client.nearest if one.picture in thumbnails)
-    return (
-        f'<div class="sample" style="display:block"><p><strong>{swatch(client_colour(number))}{number} '
-        f'{escape(client.name)}</strong> <span class="detail">{sizes}</span></p>'
-        f'<p>{told}</p><div style="{_GRID}">{shown}</div></div>'
+def _card(number: int, client: Client, thumbnails: Mapping[str, bytes]) -> Card:
+    return Card(
+        number=number,
+        name=client.name,
+        colour=client_colour(number),
+        sizes=f"{write_number(client.pairs, 0)} pairs, {rounds_text(client.rounds)}",
+        words=[(word, write_number(z, 1)) for word, z in client.words],
+        images=[_image(one, thumbnails[one.picture]) for one in client.nearest if one.picture in thumbnails],
     )
 
 
-def _example(one: Example, content: bytes) -> str:
-    drawn = content.startswith(_PNG)  # small drawings are enlarged point by point, photographs smoothly
-    kind, how = ("png", "pixelated") if drawn else ("jpeg", "auto")
-    data = base64.b64encode(content).decode("ascii")
-    caption, told = escape(one.caption), escape(f"{one.id}, similarity {write_number(one.similarity, 3)}")
-    return (
-        f'<div><img src="data:image/{kind};base64,{data}" alt="{caption}" title="{told}" loading="lazy" '
-        f'style="width:100%;height:auto;aspect-ratio:1;image-rendering:{how}">'
-        f'<p class="sub" style="{_LINES}" title="{caption}">{caption}</p></div>'
-    )
+def _image(one: Example, content: bytes) -> Image:
+    drawn = content.startswith(_PNG)
+    uri = f"data:image/{'png' if drawn else 'jpeg'};base64,{base64.b64encode(content).decode('ascii')}"
+    return Image(uri, one.caption, f"{one.id}, similarity {write_number(one.similarity, 3)}", drawn)

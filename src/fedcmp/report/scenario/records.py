@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from fedcmp.report.charts.clouds import NOBODY as NOBODY
+
 METRICS = ("image", "text", "joint", "cross")
-NOBODY = -1  # who holds a pair that a scenario left out
 
 
 @dataclass(frozen=True)

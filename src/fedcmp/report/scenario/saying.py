@@ -1,6 +1,7 @@
 """What the page says in words: is each scenario sharpest in its own metric (the paper's appendix E.3), and more."""
 
 from fedcmp.report.methods import ordered, write_number
+from fedcmp.report.rendering import Pointer
 from fedcmp.report.scenario.records import METRICS, Scenario, Shown
 from fedcmp.report.verdict import Phrase
 
@@ -91,23 +92,21 @@ def warnings(shown: Shown) -> list[str]:
     return [f"No pictures and no words: {shown.missing}"] if shown.missing else []
 
 
-def pointers(shown: Shown) -> list[tuple[str, str, str]]:
-    """Where to look next: (text, section id, section's name)."""
+def pointers(shown: Shown) -> list[Pointer]:
+    """Say where to look next."""
     found = []
     spread = {one.name: _ratio(one) for one in shown.scenarios if len(one.clients) > 1}
     if spread:
         name = max(spread, key=lambda key: spread[key])
-        found.append(
-            (f"Largest client over smallest: {write_number(spread[name], 1)} in {name}.", "clients", "Clients")
-        )
+        found.append(Pointer(f"Largest client over smallest: {write_number(spread[name], 1)} in {name}.", "clients"))
     gaps = {one.name: gap for one in shown.scenarios if (gap := one.gap("image")) is not None}
     if gaps:
         most, least = max(gaps, key=lambda key: gaps[key]), min(gaps, key=lambda key: gaps[key])
         ends = ", ".join(f"{_number(gaps[name])} in {name}" for name in ordered([most, least]))
         text = f"How much more alike pictures of one client are than pictures of two: {ends}."
-        found.append((text, "heterogeneity", "How unlike the clients are"))
+        found.append(Pointer(text, "heterogeneity"))
     if any(layout is not None for layout in shown.maps.values()):
-        found.append(("Every scenario in all four metrics:", "maps", "Maps"))
+        found.append(Pointer("Every scenario in all four metrics:", "maps"))
     return found
 
 

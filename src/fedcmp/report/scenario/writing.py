@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedcmp.report.scenario.figures import PNG_NAMES, scenario_pngs
+from fedcmp.report.scenario.files import PNG_NAMES, scenario_pngs
 from fedcmp.report.scenario.page import render_scenario_page
 from fedcmp.report.scenario.records import Shown
 from fedcmp.report.scenario.saying import facts as told_facts

@@ -1,6 +1,6 @@
 """The paper's benchmarks of a study's runs: a table a scenario, in the form of the paper's own."""
 
-from fedcmp.report.benchmarks import Line, table_of
+from fedcmp.report.benchmarks import BenchmarkRow, table_of
 from fedcmp.report.paper import paper_tables
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.results import Results
@@ -16,7 +16,6 @@ def benchmark_tables(results: Results) -> list[ResultTable]:
             _lines(results, one),
             one.scenario.name,
             caption=f"{one.scenario.title}: the paper's benchmarks",
-            standard_errors=True,  # as in the study's other tables
         )
         if table is not None:
             found.append(ResultTable(f"benchmarks-{one.scenario.name}", title, "benchmarks", table))
@@ -29,12 +28,12 @@ def _heading(one: Comparison) -> str:
     return f"{one.scenario.title}: the paper's benchmarks, by lmms-eval — {form}"
 
 
-def _lines(results: Results, one: Comparison) -> list[Line]:
+def _lines(results: Results, one: Comparison) -> list[BenchmarkRow]:
     order, palette = list(results.study.methods), results.palette
     entries = sorted((*one.entries, *one.references), key=lambda entry: order.index(entry.method.name))
     asked = results.study.benchmarks
     return [
-        Line(
+        BenchmarkRow(
             entry.method.title,
             [r for run in entry.runs if (r := asked.get((one.scenario.name, run.method, run.seed))) is not None],
             entry.method.federated,

@@ -101,7 +101,11 @@ def claims_table(results: Results) -> Table | None:
         "condition most, and how many of the rivals are beaten so. With few seeds two standard errors come by chance "
         "now and then: against one equal rival in 15 % of all cases with 2 seeds, in 9 % with 3, in 6 % with 5.",
     )
-    return Table(columns, tuple(rows), "Who wins in each scenario", notes, stacked=True).without_empty_columns()
+    return (
+        Table(columns, tuple(rows), "Who wins in each scenario", notes, stacked=True)
+        .without_empty_columns()
+        .with_spread_note()
+    )
 
 
 def _loss(loss: Estimate | None) -> tuple[str, float | None, str]:

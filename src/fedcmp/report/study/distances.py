@@ -6,11 +6,13 @@
 FedAvg by more than two standard errors there is no distance to close, and nothing is shown.
 """
 
-from fedcmp.report.dotchart import Dot, dot_chart
+from dataclasses import replace
+
+from fedcmp.report.charts.dots import Dot, DotChart
 from fedcmp.report.methods import CAPTION_LOSS, Metric, write_number
-from fedcmp.report.panels import HALF, NARROW, Panel, two_sizes
+from fedcmp.report.panels import HALF, Panel
 from fedcmp.report.study.comparing import CENTRALIZED, FEDAVG, Comparison
-from fedcmp.report.study.metrics import write_estimate
+from fedcmp.report.study.metrics import spread, write_estimate
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, distance_closed
 from fedcmp.report.tables import Cell, Column, Row, Table
@@ -45,7 +47,7 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
                 Dot(
                     entry.method.title,
                     estimate.mean,
-                    estimate.error,
+                    spread(estimate),
                     palette.colour(name),
                     palette.marker(name),
                     strong=entry is one.winner,
@@ -62,36 +64,20 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
 
 
 def distance_panel(results: Results, one: Comparison) -> Panel | None:
-    """The picture of one scenario."""
+    """Return the figure of one scenario, None without a distance."""
     dots = distance_dots(results, one)
     if not dots:
         return None
-    scaled = [
-        Dot(
-            d.label,
-            100 * d.value,
-            None if d.spread is None else 100 * d.spread,
-            d.colour,
-            d.marker,
-            d.strong,
-            d.frame,
-            d.free,
-        )
-        for d in dots
-    ]
-    wide, narrow = (
-        dot_chart(
-            scaled,
-            title=f"Distance from FedAvg to centralized closed, {one.scenario.title}",
-            axis="% of the caption loss between FedAvg and centralized",
-            write=lambda value: write_number(value, 0) + " %",
-            width=width,
-            cut_low=True,
-            reach=1.15,
-        )
-        for width in (HALF, NARROW)
+    chart = DotChart(
+        f"Distance from FedAvg to centralized closed, {one.scenario.title}",
+        tuple(replace(dot, value=100 * dot.value, spread=dot.spread and 100 * dot.spread) for dot in dots),
+        "% of the caption loss between FedAvg and centralized",
+        lambda value: write_number(value, 0) + " %",
+        cut_low=True,
+        reach=1.15,
     )
-    return Panel(one.scenario.title, "distance closed, bars: ± standard error", two_sizes(wide, narrow))
+    key = f"distance{results.comparisons.index(one)}"
+    return Panel(key, one.scenario.title, "distance closed, bars: ± standard deviation over seeds", chart, HALF)
 
 
 def distance_table(results: Results) -> Table | None:
@@ -114,7 +100,7 @@ def distance_table(results: Results) -> Table | None:
         rows.append(Row(tuple(cells)))
     heads = (Column("Method", numeric=False), *(Column(one.scenario.title, "%") for one, _ in columns))
     notes = (
-        "Share of the caption loss between FedAvg (0 %) and centralized (100 %) that a method closes, ± standard error "
-        "of the ratio over common seeds.",
+        "Share of the caption loss between FedAvg (0 %) and centralized (100 %) that a method closes: the ratio "
+        "of two means over common seeds, its spread by linearisation.",
     )
-    return Table(heads, tuple(rows), "Distance from FedAvg to centralized closed", notes)
+    return Table(heads, tuple(rows), "Distance from FedAvg to centralized closed", notes).with_spread_note()

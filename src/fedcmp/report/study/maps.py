@@ -1,20 +1,17 @@
 """Who holds what: maps of the pairs by client (the paper's figures 3 and 5), and how unlike the clients are."""
 
 import math
-import statistics
 from collections.abc import Sequence
-from html import escape
 
+from fedcmp.report.charts.clouds import Cloud
 from fedcmp.report.methods import ordered, write_number
-from fedcmp.report.palette import CLIENT_COLOURS, client_colour
 from fedcmp.report.panels import Panel
+from fedcmp.report.study.metrics import spread
 from fedcmp.report.study.records import Holding, StudyScenario
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table
 
-SIDE = 300.0  # CSS pixels at scale 1
-_PAD = 10.0
 _ENDS = ("within", "between")  # of a similarity the table shows the gap between the two
 
 
@@ -34,42 +31,15 @@ def finite_points(holding: Holding) -> list[tuple[float, float, int]]:
 
 
 def map_panels(results: Results) -> list[Panel]:
-    """One map a scenario."""
-    return [
-        Panel(
-            scenario.title,
-            f"t-SNE of {holding.metric or 'the pairs'}, {len(finite_points(holding))} pairs, seed {holding.seed}",
-            f'<div class="one">{scatter(holding, scenario.title)}</div>',
-        )
-        for scenario, holding in mapped(results)
-    ]
-
-
-def scatter(holding: Holding, title: str) -> str:
-    """Draw the points as SVG, one path a client, each client's number at the median of its points."""
-    points = finite_points(holding)
-    xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
-    low_x, low_y = min(xs), min(ys)
-    span = max(max(xs) - low_x, max(ys) - low_y) or 1.0
-    step = (SIDE - 2 * _PAD) / span  # one scale for both axes: a t-SNE map has no units
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        return _PAD + (x - low_x) * step, SIDE - _PAD - (y - low_y) * step
-
-    clients = sorted({client for _, _, client in points})
-    parts, labels = [], []
-    for client in clients:
-        own = [place(x, y) for x, y, holder in points if holder == client]
-        dots = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in own)
-        told = f"<title>client {client}, {len(own)} of {len(points)} pairs</title>"
-        parts.append(f'<path class="dots" d="{dots}" style="stroke:{client_colour(client)}">{told}</path>')
-        if len(clients) <= len(CLIENT_COLOURS):
-            x, y = (statistics.median(axis) for axis in zip(*own, strict=True))
-            labels.append(f'<text class="name" x="{x:.1f}" y="{y + 5:.1f}" text-anchor="middle">{client}</text>')
-    alt = escape(f"Map of who holds what, {title}: {len(clients)} clients, {len(points)} pairs")
-    drawn = "".join(parts + labels)
-    box = f'viewBox="0 0 {SIDE:.0f} {SIDE:.0f}" style="--width:{SIDE:.0f}px"'
-    return f'<svg {box} role="img" aria-label="{alt}">{drawn}</svg>'
+    """Return one map per scenario."""
+    panels = []
+    for place, (scenario, holding) in enumerate(mapped(results)):
+        points = tuple(finite_points(holding))
+        names = {client: f"client {client}" for _, _, client in points}
+        chart = Cloud(f"Map of who holds what, {scenario.title}", points, names)
+        subtitle = f"t-SNE of {holding.metric or 'the pairs'}, {len(points)} pairs, seed {holding.seed}"
+        panels.append(Panel(f"map{place}", scenario.title, subtitle, chart))
+    return panels
 
 
 def heterogeneity_table(results: Results) -> Table | None:
@@ -99,16 +69,17 @@ def heterogeneity_table(results: Results) -> Table | None:
         *(Column(scenario.title) for scenario, _ in known),
         Column("Order of the paper's scenarios", numeric=False),
     )
-    notes = (f"Mean ± standard error over seeds. An order in bold is the paper's: {' > '.join(papers)}.",)
+    notes = (f"An order in bold is the paper's: {' > '.join(papers)}.",)
     table = Table(columns, tuple(rows), "How unlike the clients are", notes if len(papers) > 1 else (), stacked=True)
-    return table.without_empty_columns()
+    return table.without_empty_columns().with_spread_note()
 
 
 def _cell(estimate: Estimate | None) -> Cell:
     if estimate is None:
         return Cell("–")
-    error = "" if estimate.error is None else f"± {write_number(estimate.error, 3)}"
-    return Cell(write_number(estimate.mean, 3), estimate.mean, error)
+    deviation = spread(estimate)
+    detail = "" if deviation is None else f"± {write_number(deviation, 3)}"
+    return Cell(write_number(estimate.mean, 3), estimate.mean, detail)
 
 
 def heterogeneity(holdings: Sequence[Holding]) -> dict[str, Estimate]:

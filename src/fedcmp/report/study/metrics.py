@@ -1,5 +1,6 @@
 """What a study's tables show: the seven suites, the mean rank over them, and three losses on held-out pairs."""
 
+import math
 from dataclasses import replace
 
 from fedcmp.report.methods import CAPTION_LOSS, Metric, write_number
@@ -25,18 +26,23 @@ TABLE_METRICS = (*SUITES, MEAN_RANK, *LOSSES)
 CLAIMS = (CAPTION_LOSS, WORST_FAMILY, MEAN_RANK)
 
 
+def spread(estimate: Estimate) -> float | None:
+    """Return the standard deviation over seeds behind a mean's standard error; None for one seed."""
+    return None if estimate.error is None else estimate.error * math.sqrt(estimate.count)
+
+
 def write_estimate(metric: Metric, estimate: Estimate | None) -> tuple[str, str]:
-    """Write a mean and its error: ("0.395", "± 0.003"); a dash where nothing was measured, no error for one seed."""
+    """Write a mean and its standard deviation over seeds: ("0.395", "± 0.003"); a dash where nothing was measured."""
     if estimate is None:
         return "–", ""
-    error = "" if estimate.error is None else f"± {metric.write(estimate.error)}"
-    return metric.write(estimate.mean), error
+    deviation = spread(estimate)
+    return metric.write(estimate.mean), "" if deviation is None else f"± {metric.write(deviation)}"
 
 
 def write_difference(metric: Metric, mean: float, error: float | None = None, *, sign: bool = False) -> str:
-    """Write a difference, with its error if it has one, with a decimal more than the values that it parts."""
+    """Write a difference, its standard error named, with a decimal more than the values that it parts."""
     finer = replace(metric, decimals=metric.decimals + 1)
-    return finer.write(mean, sign=sign) + ("" if error is None else f" ± {finer.write(error)}")
+    return finer.write(mean, sign=sign) + ("" if error is None else f" (standard error {finer.write(error)})")
 
 
 def write_p(p: float | None) -> str:

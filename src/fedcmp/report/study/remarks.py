@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 
 from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number
+from fedcmp.report.rendering import Pointer
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import SUITES
 from fedcmp.report.study.records import StudyRun
@@ -99,9 +100,9 @@ def _mixed(results: Results) -> list[str]:
     return told
 
 
-def pointers(results: Results) -> list[tuple[str, str, str]]:
-    """Where to look next, as (text, section id, section's name)."""
-    told: list[tuple[str, str, str]] = []
+def pointers(results: Results) -> list[Pointer]:
+    """Say where to look next."""
+    told: list[Pointer] = []
     headline = results.headline
     if headline is None:
         return told
@@ -111,12 +112,12 @@ def pointers(results: Results) -> list[tuple[str, str, str]]:
     if dull:
         names = ", ".join(suite.title for suite in SUITES if suite.key in dull)
         text = f"Not informative in some scenario, and left out of the mean ranks there: {names}."
-        told.append((text, "tables", "Tables"))
+        told.append(Pointer(text, "tables"))
     told += _family(headline)
     return told
 
 
-def _family(headline: Comparison) -> list[tuple[str, str, str]]:
+def _family(headline: Comparison) -> list[Pointer]:
     if headline.winner is None:
         return []
     worst = ordered(run.worst_family for run in headline.winner.runs if run.worst_family)
@@ -127,4 +128,4 @@ def _family(headline: Comparison) -> list[tuple[str, str, str]]:
     text = (
         f"{headline.scenario.title}: the hardest family for {headline.winner.method.title} is {', '.join(worst)}{loss}."
     )
-    return [(text, "trajectories", "Trajectories")]
+    return [Pointer(text, "trajectories")]

@@ -18,11 +18,11 @@ from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table
 
 COMMON_NOTES = (
-    "Mean ± standard error over seeds; without ± there was one seed only. Best federated method in bold, second "
+    "Mean ± standard deviation over seeds; without ± there was one seed only. Best federated method in bold, second "
     "underlined, rows by caption loss. Losses in nats per caption token on held-out pairs, suites in per cent (MME: a "
     "sum).",
     "The last rows, set apart, frame the comparison and take no part in bold, ranks or tests. blind is the same LLM "
-    "without pictures (± over a suite's items), chance is a guess.",
+    "without images, its score with the standard error over a suite's items in brackets; chance is a guess.",
     "Mean rank: at each seed that all methods ran, over the informative suites, 1 is best. † marks a suite that is not "
     "informative: the centralized model does not beat the blind one by more than twice the noise of that difference.",
     "p: two-sided paired t-test of the caption loss against the best row over common seeds, Holm-corrected within the "
@@ -106,7 +106,8 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
     if not arms:
         rows += _reference_rows(one, palette, metrics)
     caption = f"{one.scenario.title}: {'arms' if arms else 'methods'} by suites and losses"
-    return Table(tuple(columns), tuple(rows), caption, _notes(one, arms), apart=True, stacked=True)
+    table = Table(tuple(columns), tuple(rows), caption, _notes(one, arms), apart=True, stacked=True)
+    return table.with_spread_note()
 
 
 def _measured(one: Comparison, metric: Metric) -> bool:
@@ -180,13 +181,18 @@ def _reference_rows(one: Comparison, palette: Palette, metrics: Sequence[Metric]
                 for metric in metrics
             ]
             if any(figures):
-                written = [write_estimate(metric, figure) for metric, figure in zip(metrics, figures, strict=True)]
                 cells = [Cell(name, colour=palette.reference)]
-                cells += [
-                    Cell(text, f.mean if f else None, more) for (text, more), f in zip(written, figures, strict=True)
-                ]
+                cells += [_reference_cell(metric, figure) for metric, figure in zip(metrics, figures, strict=True)]
                 rows.append(Row((*cells, Cell("–"), Cell("–")), reference=True))
     return rows
+
+
+def _reference_cell(metric: Metric, figure: Estimate | None) -> Cell:
+    """A score of a model that does not learn, the standard error over the suite's items in brackets."""
+    if figure is None:
+        return Cell("–")
+    error = "" if figure.error is None else f"({metric.write(figure.error)})"
+    return Cell(metric.write(figure.mean), figure.mean, error)
 
 
 def _notes(one: Comparison, arms: str) -> tuple[str, ...]:

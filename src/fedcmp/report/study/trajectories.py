@@ -1,19 +1,19 @@
-"""Figure 4 of the paper: every metric over the rounds, mean over seeds with its standard error as a band.
+"""Figure 4 of the paper: every metric over the rounds, mean over seeds with their standard deviation as a band.
 
 A few methods are drawn in colour, the same in all pictures; the other federated ones are a grey bundle behind them. How
 restless a curve is, is a number: the sum of what the metric lost from one evaluated round to the next (a rise of a
-loss, a drop of a score), per seed, then mean and standard error over seeds. A curve that only improves has 0.
+loss, a drop of a score), per seed, then mean and standard deviation over seeds. A curve that only improves has 0.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fedcmp.report.linechart import Level, Line, LineChart
+from fedcmp.report.charts.lines import Level, Line, LineChart
 from fedcmp.report.methods import CAPTION_LOSS, Metric
-from fedcmp.report.panels import WIDE, Panel, cut_note, large_chart, small_chart
+from fedcmp.report.panels import WIDE, Panel, cut_note, small_panel
 from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison, Entry
-from fedcmp.report.study.metrics import QUESTIONS, SUITES, WORST_FAMILY, write_estimate
+from fedcmp.report.study.metrics import QUESTIONS, SUITES, WORST_FAMILY, spread, write_estimate
 from fedcmp.report.study.records import StudyRun
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, oscillation
@@ -81,37 +81,37 @@ def trajectory_chart(results: Results, one: Comparison, metric: Metric) -> LineC
     blind = one.blind.values.get(metric.key) if one.blind is not None else None
     if blind is not None and math.isfinite(blind):
         levels.append(Level(blind, palette.reference, f"blind {write(blind)}"))
-    place = [other.scenario.name for other in results.comparisons].index(one.scenario.name)
-    key = f"curve{place}-{metric.key}"
-    return LineChart(key, f"{metric.title} over rounds, {one.scenario.title}", tuple(lines), write, tuple(levels))
+    title = f"{metric.title} over rounds, {one.scenario.title}"
+    return LineChart(title, tuple(lines), write, tuple(levels), least_height=380.0)
 
 
 def _band(points: Mapping[int, Estimate]) -> tuple[tuple[float, float, float], ...]:
-    return tuple((float(r), e.mean - e.error, e.mean + e.error) for r, e in points.items() if e.error is not None)
+    return tuple((float(r), e.mean - s, e.mean + s) for r, e in points.items() if (s := spread(e)) is not None)
 
 
 def _far(one: Comparison, entry: Entry, metric: Metric) -> bool:
-    """Whether a method ends above the blind LLM: it may run out of a cut picture."""
+    """Whether a method ends above the blind LLM: it may run out of a cut chart."""
     blind = one.blind.values.get(metric.key) if one.blind is not None else None
     estimate = entry.estimate(metric.key)
     return blind is not None and (estimate is None or not estimate.mean <= blind)
 
 
 def trajectory_panels(results: Results, one: Comparison) -> tuple[Panel | None, list[Panel]]:
-    """The caption loss as a large picture, and every other metric that was evaluated over rounds as a small one."""
+    """Return the caption loss as a large figure, and every other metric evaluated over rounds as a small one."""
+    place = results.comparisons.index(one)
     chart = trajectory_chart(results, one, CAPTION_LOSS)
     large = None
     if chart is not None:
         grey = any(not line.named for line in chart.lines)
         note = " ".join(text for text in (_GREY if grey else "", cut_note(chart)) if text)
-        subtitle = "nats per caption token, mean over seeds, band: ± standard error"
-        large = Panel(CAPTION_LOSS.title, subtitle, large_chart(chart, WIDE, 380.0), note)
+        subtitle = "nats per caption token, mean over seeds, band: ± standard deviation over seeds"
+        large = Panel(f"curve{place}", CAPTION_LOSS.title, subtitle, chart, WIDE, note)
     small = []
     for metric in CURVES[1:]:
         chart = trajectory_chart(results, one, metric)
         if chart is not None:
             bare = replace(chart, levels=tuple(replace(level, label="") for level in chart.levels))
-            small.append(Panel(metric.title, metric.unit, small_chart(bare)))
+            small.append(small_panel(f"curve{place}-{metric.key}", metric.title, metric.unit, bare))
     return large, small
 
 
@@ -138,7 +138,8 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
     columns += [Column(metric.title, "nats" if metric.unit == "nats/token" else metric.unit) for metric in metrics]
     notes = (
         "Sum of what the metric lost from one evaluated round to the next (losses: rises, suites: drops), mean ± "
-        "standard error over seeds; 0 for a curve that only improves. It depends on how many rounds were evaluated.",
+        "standard deviation over seeds; 0 for a curve that only improves. "
+        "It depends on how many rounds were evaluated.",
     )
     caption = f"Oscillation, {one.scenario.title}"
     return Table(tuple(columns), tuple(rows), caption, notes, apart=True, stacked=True)

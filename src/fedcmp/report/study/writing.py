@@ -7,7 +7,7 @@ from pathlib import Path
 from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
-from fedcmp.report.study.figures import PNG_NAMES, study_pngs
+from fedcmp.report.study.files import PNG_NAMES, study_pngs
 from fedcmp.report.study.latex import PREAMBLE, escape_latex, table_to_latex
 from fedcmp.report.study.maps import heterogeneity_table
 from fedcmp.report.study.numbers import study_numbers

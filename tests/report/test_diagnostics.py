@@ -2,7 +2,8 @@ import re
 from xml.etree import ElementTree
 
 from fedcmp.report import load_runs
-from fedcmp.report.aggregatorfigures import aggregator_section
+from fedcmp.report.diagnostics import diagnostics as gather
+from fedcmp.report.page import render_page
 from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
@@ -18,8 +19,9 @@ def section(folder, diagnostics, *, rounds=4, methods=("shared-basis",)):
 
     for method in methods:
         write_run(folder / method, method, rounds=rounds, change=change, samples=False)
-    html = aggregator_section(Comparison.of(load_runs(folder)))
-    return ElementTree.fromstring(f"<section>{html}</section>")
+    page = render_page(Comparison.of(load_runs(folder)), title="x")
+    body = page.partition('<section id="diagnostics">')[2].partition("</section>")[0]
+    return ElementTree.fromstring(f"<section>{body}</section>")
 
 
 def all_quantities(round_):
@@ -35,6 +37,10 @@ def captions(root):
     return ["".join(caption.itertext()) for caption in root.iter("figcaption")]
 
 
+def lines_of(root):
+    return [path for group in root.iter("g") if group.get("class") == "line" for path in group.iter("path")]
+
+
 def notes(root):
     return ["".join(note.itertext()) for note in root.iter("p")]
 
@@ -43,7 +49,7 @@ def test_a_quantity_has_its_own_plot_with_word_symbol_and_unit(tmp_path):
     root = section(tmp_path, all_quantities)
     assert captions(root) == ["Drift dt no unit", "Momentum bt no unit", "Step ratio no unit"]
     axes = [
-        tuple(text.text for text in figure.iter("text") if text.get("text-anchor") == "end")
+        tuple(text.text for text in figure.iter("text") if "text-anchor:end" in text.get("style"))
         for figure in root.iter("figure")
     ]
     assert len(set(axes)) == 3
@@ -54,9 +60,9 @@ def test_layers_have_their_full_names_and_one_colour_in_every_plot(tmp_path):
     figures = list(root.iter("figure"))
     assert len(figures) == 6
     for figure in figures:
-        assert ["".join(entry.itertext()) for entry in figure.iter("li")] == list(LAYERS)
-        lines = [line.get("style") for line in figure.iter("path") if line.get("class") == "line"]
-        assert lines == ["stroke:var(--c0)", "stroke:var(--c1)"]
+        assert ["".join(entry.itertext()).split(" ", 1)[1] for entry in figure.iter("li")] == list(LAYERS)
+        lines = [path.get("style") for path in lines_of(figure)]
+        assert [re.search("stroke:([^;]*)", line)[1] for line in lines] == ["var(--c0)", "var(--c1)"]
     assert "…" not in "".join(root.itertext())
 
 
@@ -82,7 +88,7 @@ def test_only_the_quantities_that_are_there_are_explained(tmp_path):
 def test_another_rules_numbers_keep_their_own_words(tmp_path):
     root = section(tmp_path, lambda round_: {"conflict_share": 0.1 * round_})
     assert captions(root) == ["Conflict share"]
-    assert ["".join(entry.itertext()) for entry in root.iter("li")] == ["whole projector"]
+    assert ["".join(entry.itertext()) for entry in root.iter("li")] == ["● whole projector"]
 
 
 def test_beyond_two_methods_the_rest_is_folded_and_says_what_it_holds(tmp_path):
@@ -107,7 +113,7 @@ def test_too_many_layers_to_tell_apart_are_not_drawn(tmp_path):
 
 def test_without_numbers_there_is_no_section(tmp_path):
     write_run(tmp_path, "fedavg", rounds=2, samples=False)
-    assert aggregator_section(Comparison.of(load_runs(tmp_path))) == ""
+    assert gather(Comparison.of(load_runs(tmp_path))) is None
 
 
 def test_early_rounds_are_in_the_picture_however_far_the_numbers_fall(tmp_path):
@@ -115,6 +121,6 @@ def test_early_rounds_are_in_the_picture_however_far_the_numbers_fall(tmp_path):
         return {f"divergence.{LAYERS[0]}": 10.0**-round_, f"divergence.{LAYERS[1]}": 0.0}
 
     root = section(tmp_path, falling, rounds=8)
-    drawn = [line.get("d") for line in root.iter("path") if line.get("class") == "line"]
+    drawn = [line.get("d") for line in lines_of(root)]
     assert len(drawn) == len(LAYERS)
     assert all(float(height) >= 0 for path in drawn for height in re.findall(r"[\d.]+[ ,](-?[\d.]+)", path))

@@ -7,13 +7,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fedcmp.report.linechart import Level, Line, LineChart
-from fedcmp.report.methods import Method, write_number
+from fedcmp.report.charts.lines import Level, Line, LineChart
+from fedcmp.report.charts.scale import cut_range, lower_part
+from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import client_colour, client_marker
-from fedcmp.report.panels import Panel, small_chart
+from fedcmp.report.panels import Panel, small_panel
 from fedcmp.report.reading import Run
 from fedcmp.report.records import ClientRound
-from fedcmp.report.scale import cut_range, lower_part
 from fedcmp.report.summary import Comparison
 
 _MOST_NAMED = 8
@@ -50,8 +50,8 @@ def weight_panels(comparison: Comparison) -> list[Panel]:
     return _small_multiples(comparison, comparison.federated, _WEIGHT)
 
 
-def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure: _Measure) -> list[Panel]:
-    charts: list[tuple[Method, LineChart]] = []
+def _small_multiples(comparison: Comparison, methods: Sequence[MethodEntry], measure: _Measure) -> list[Panel]:
+    charts: list[tuple[MethodEntry, LineChart]] = []
     for method in methods:
         lines = _client_lines(method.counted[0], measure)
         if method.name == "centralized":  # its one learner is none of the clients
@@ -61,18 +61,19 @@ def _small_multiples(comparison: Comparison, methods: Sequence[Method], measure:
             equal = measure.scale / len(lines)
             levels = (Level(equal, "var(--reference)"),) if measure is _WEIGHT else ()
             title = f"{measure.title} of {method.label}'s clients"
-            key = f"{measure.attribute}{len(charts)}"
-            charts.append((method, LineChart(key, title, lines, measure.write, levels)))
+            charts.append((method, LineChart(title, lines, measure.write, levels)))
     if not charts:
         return []
     values = [y for _, chart in charts for line in chart.lines for _, y in line.points]
     values += [level.value for _, chart in charts for level in chart.levels]
     shared = cut_range(values, lower_part(values, 0.9))
-    panels = []
+    panels: list[Panel] = []
     for method, chart in charts:
         subtitle = f"seed {method.counted[0].seed}" if len(method.runs) > 1 else ""
-        drawing = small_chart(replace(chart, y_range=shared))
-        panels.append(Panel(method.label, subtitle, drawing, colour=comparison.palette.colour(method.label)))
+        shown = replace(chart, y_range=shared)
+        colour = comparison.palette.colour(method.label)
+        key = f"{measure.attribute}{len(panels)}"
+        panels.append(small_panel(key, method.label, subtitle, shown, colour=colour))
     return panels
 
 

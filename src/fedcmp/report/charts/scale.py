@@ -1,36 +1,7 @@
-"""The arithmetic of a chart, apart from any drawing: ranges, ticks, places for labels."""
+"""The arithmetic of a chart, apart from any drawing: ranges that are cut where they must be, places for labels."""
 
 import math
 from collections.abc import Sequence
-
-_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
-
-
-def nice_ticks(low: float, high: float, most: int) -> list[float]:
-    """Return round numbers inside [low, high], as many as possible up to `most`.
-
-    Args:
-        low: lower end, finite.
-        high: upper end, finite, not below `low`.
-        most: at least 2.
-    """
-    if high <= low:
-        return [low]
-    power = 10.0 ** math.floor(math.log10((high - low) / most))
-    for step in (factor * power for factor in (*_STEPS, 20.0, 50.0)):
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
-        if last - first + 1 <= most:
-            return [index * step for index in range(first, last + 1)]
-    return [low, high]
-
-
-def tick_texts(ticks: Sequence[float]) -> list[str]:
-    """Write ticks with as many decimals as it takes to tell them apart, very large and very small ones by exponent."""
-    largest = max((abs(tick) for tick in ticks), default=0.0)
-    if largest >= 1e6 or 0 < largest < 1e-4:
-        return [f"{tick:.2g}".replace("-", "−") for tick in ticks]
-    decimals = next((d for d in range(6) if all(math.isclose(t, round(t, d), abs_tol=1e-9) for t in ticks)), 6)
-    return [f"{tick:.{decimals}f}".replace("-", "−") for tick in ticks]
 
 
 def padded_range(values: Sequence[float], share: float = 0.06) -> tuple[float, float]:

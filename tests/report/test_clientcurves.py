@@ -1,18 +1,16 @@
-import re
-
 from fedcmp.report import load_runs
-from fedcmp.report.clientfigures import client_panels, weight_panels
+from fedcmp.report.clientcurves import client_panels, weight_panels
 from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
 
 
-def ticks(panel):
-    return re.findall(r'class="tick"[^>]*text-anchor="end">([^<]*)<', panel.drawing)
-
-
 def labels(panel):
-    return re.findall(r'class="label"[^>]*>([^<]*)<', panel.drawing)
+    return [line.label for line in panel.chart.lines if line.named]
+
+
+def colours(panel):
+    return [line.colour for line in panel.chart.lines]
 
 
 def test_each_measure_has_a_panel_a_method_on_one_scale(demo_comparison):
@@ -20,22 +18,22 @@ def test_each_measure_has_a_panel_a_method_on_one_scale(demo_comparison):
     assert [title.split(" (")[0] for title, _ in found] == ["Training loss", "Alignment error", "Update norm"]
     for _, panels in found:
         assert [panel.title for panel in panels] == ["shared-basis", "fedavg", "centralized", "local"]
-        assert len({tuple(ticks(panel)) for panel in panels}) == 1
+        assert len({panel.chart.range for panel in panels}) == 1
 
 
 def test_clients_are_named_at_their_lines(demo_comparison):
     _, panels = client_panels(demo_comparison)[0]
     assert sorted(labels(panels[0])) == [f"client-{k}" for k in range(5)]
     assert labels(panels[2]) == ["all"]
-    assert "var(--c0)" in panels[0].drawing
-    assert "var(--c0)" not in panels[2].drawing  # who holds all pairs is not the first client
+    assert "var(--c0)" in colours(panels[0])
+    assert "var(--c0)" not in colours(panels[2])  # who holds all pairs is not the first client
 
 
 def test_weights_are_of_federated_methods_with_the_equal_share(demo_comparison):
     panels = weight_panels(demo_comparison)
     assert [panel.title for panel in panels] == ["shared-basis", "fedavg"]
-    assert all(panel.drawing.count('class="level"') == 1 for panel in panels)
-    assert "20.0 % at round 1" in panels[1].drawing
+    assert all([level.value for level in panel.chart.levels] == [20.0] for panel in panels)
+    assert "20.0 % at round 1" in panels[1].chart.describe()
 
 
 def test_of_many_clients_the_extremes_are_named(tmp_path):
@@ -45,7 +43,7 @@ def test_of_many_clients_the_extremes_are_named(tmp_path):
     _, panels = client_panels(Comparison.of([run]))[0]
     extremes = {f"client-{pick(last, key=last.get)}" for pick in (min, max)}
     assert set(labels(panels[0])) == extremes
-    assert panels[0].drawing.count("var(--bundle)") == 10
+    assert colours(panels[0]).count("var(--bundle)") == 10
 
 
 def test_a_client_without_a_value_is_left_out(tmp_path):

@@ -1,19 +1,21 @@
-from xml.etree import ElementTree
-
 import pytest
 
 from fedcmp.report import load_runs
-from fedcmp.report.figures import curve_chart, curve_panels, loss_panel
-from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, Method
+from fedcmp.report.curves import curve_chart, curve_panels, loss_panel
+from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry
 from fedcmp.report.summary import Comparison
 
 from .fakes import BLIND_LOSS, write_run
 
 
 def test_the_losses_are_shown_best_first_with_the_blind_llm_between(demo_comparison):
-    root = ElementTree.fromstring(loss_panel(demo_comparison).html())
-    names = [text.text for text in root.find("div[@class='wide']").iter("text") if text.get("text-anchor") == "end"]
-    assert names == ["centralized", "shared-basis", "fedavg", "blind", "local"]
+    assert [dot.label for dot in loss_panel(demo_comparison).chart.dots] == [
+        "centralized",
+        "shared-basis",
+        "fedavg",
+        "blind",
+        "local",
+    ]
 
 
 def test_every_method_has_its_curve_and_its_colour(demo_comparison):
@@ -30,7 +32,7 @@ def test_every_method_has_its_curve_and_its_colour(demo_comparison):
 
 def test_the_levels_are_the_blind_llm_and_the_end_of_pooled_training(demo_comparison):
     chart = curve_chart(demo_comparison, CAPTION_LOSS, "test")
-    pooled = demo_comparison.named("centralized").figure(CAPTION_LOSS).mean
+    pooled = demo_comparison.named("centralized").value(CAPTION_LOSS).mean
     assert [level.value for level in chart.levels] == [pooled, BLIND_LOSS]
 
 
@@ -49,7 +51,7 @@ def test_seeds_make_a_band(study_comparison):
 
 
 def test_nothing_measured_draws_nothing():
-    run = Method("fedavg", "fedavg", ())
+    run = MethodEntry("fedavg", "fedavg", ())
     empty = Comparison(())
     assert (loss_panel(empty), curve_panels(empty)) == (None, [])
     assert run.runs == ()

@@ -5,30 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcmp.report.scale import cut_range, lower_part, nice_ticks, padded_range, place_labels, tick_texts
+from fedcmp.report.charts.scale import cut_range, lower_part, padded_range, place_labels
 
 values = st.floats(-1e6, 1e6, allow_nan=False)
-
-
-@settings(deadline=None)
-@given(low=values, span=st.floats(1e-3, 1e6), most=st.integers(2, 12))
-def test_ticks_are_even_inside_and_not_too_many(low, span, most):
-    high = low + span
-    ticks = nice_ticks(low, high, most)
-    assert 1 <= len(ticks) <= most
-    assert all(low - 1e-6 * span <= tick <= high + 1e-6 * span for tick in ticks)
-    steps = [(b - a) / span for a, b in pairwise(ticks)]
-    assert max(steps, default=0) - min(steps, default=0) < 1e-6
-
-
-def test_ticks_of_a_known_range():
-    assert nice_ticks(0.66, 1.04, 5) == pytest.approx([0.7, 0.8, 0.9, 1.0])
-    assert tick_texts(nice_ticks(0.66, 1.04, 5)) == ["0.7", "0.8", "0.9", "1.0"]
-
-
-def test_very_large_and_small_ticks_are_written_by_exponent():
-    assert tick_texts([0.0, 2e7]) == ["0", "2e+07"]
-    assert tick_texts([-1e-6, 2e-6]) == ["−1e−06", "2e−06"]
 
 
 @settings(deadline=None)

@@ -3,7 +3,7 @@ from io import BytesIO
 from PIL import Image
 
 from fedcmp.report.study import Results, load_study
-from fedcmp.report.study.figures import PNG_NAMES, study_pngs
+from fedcmp.report.study.files import PNG_NAMES, study_pngs
 
 from .fakes import add_run, run_content, write_study
 

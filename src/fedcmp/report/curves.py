@@ -2,20 +2,20 @@
 
 import math
 
-from fedcmp.report.dotchart import Dot, dot_chart
-from fedcmp.report.linechart import Level, Line, LineChart
-from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_figure
-from fedcmp.report.panels import HALF, NARROW, WIDE, Panel, cut_note, large_chart, two_sizes
+from fedcmp.report.charts.dots import Dot, DotChart
+from fedcmp.report.charts.lines import Level, Line, LineChart
+from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_value
+from fedcmp.report.panels import HALF, WIDE, Panel, cut_note
 from fedcmp.report.records import say_split
 from fedcmp.report.summary import BLIND, Comparison
 
 
 def loss_panel(comparison: Comparison) -> Panel | None:
-    """The first screen's picture: every method's final caption loss between the blind LLM and pooled data."""
+    """The first screen's figure: every method's final caption loss between the blind LLM and pooled data."""
     palette = comparison.palette
     dots = []
     for method in comparison.methods:
-        figure = method.figure(CAPTION_LOSS)
+        figure = method.value(CAPTION_LOSS)
         if figure is not None and math.isfinite(figure.mean):
             dots.append(
                 Dot(
@@ -29,17 +29,14 @@ def loss_panel(comparison: Comparison) -> Panel | None:
                     free=method.name == "local",
                 )
             )
-    blind = reference_figure(comparison.methods, BLIND, CAPTION_LOSS)
+    blind = reference_value(comparison.methods, BLIND, CAPTION_LOSS)
     if blind is not None and math.isfinite(blind.mean):
         dots.append(Dot("blind", blind.mean, blind.spread, palette.reference, "plus", frame=True))
     if not dots:
         return None
     dots.sort(key=lambda dot: dot.value)
-    title, axis = "Final caption loss by method", "nats per caption token"
-    wide, narrow = (
-        dot_chart(dots, title=title, axis=axis, write=CAPTION_LOSS.write, width=width) for width in (HALF, NARROW)
-    )
-    return Panel("Caption loss on held-out pairs", "lower is better", two_sizes(wide, narrow))
+    chart = DotChart("Final caption loss by method", tuple(dots), "nats per caption token", CAPTION_LOSS.write)
+    return Panel("losses", "Caption loss on held-out pairs", "lower is better", chart, HALF)
 
 
 def curve_panels(comparison: Comparison) -> list[Panel]:
@@ -51,11 +48,14 @@ def curve_panels(comparison: Comparison) -> list[Panel]:
         if chart is None:
             continue
         better = "lower is better" if metric.lower_is_better else "higher is better"
-        unit = "nats per caption token" if metric.unit == "nats/token" else metric.unit
-        width, height = (WIDE, 380.0) if metric is CAPTION_LOSS else (HALF, 320.0)
-        drawing = large_chart(chart, width, height)
-        panels.append(Panel(metric.title, f"{unit}, {say_split(split)}, {better}", drawing, cut_note(chart)))
+        subtitle = f"{_unit(metric)}, {say_split(split)}, {better}"
+        width = WIDE if metric is CAPTION_LOSS else HALF
+        panels.append(Panel(metric.key, metric.title, subtitle, chart, width, cut_note(chart)))
     return panels
+
+
+def _unit(metric: Metric) -> str:
+    return "nats per caption token" if metric.unit == "nats/token" else metric.unit
 
 
 def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart | None:
@@ -86,14 +86,16 @@ def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart
                     free=method.name == "local" and metric.lower_is_better,
                 )
             )
-        figure = method.figure(metric)
+        figure = method.value(metric)
         if method.name == "centralized" and figure is not None and math.isfinite(figure.mean):
             end = figure.mean * metric.scale
             levels.append(Level(end, colour, "" if points else f"{method.label} {write(end)}"))
     if not lines:
         return None
-    blind = reference_figure(comparison.methods, BLIND, metric)
+    blind = reference_value(comparison.methods, BLIND, metric)
     if blind is not None and math.isfinite(blind.mean):
         level = blind.mean * metric.scale
         levels.append(Level(level, palette.reference, f"blind {write(level)}"))
-    return LineChart(metric.key, f"{metric.title} over rounds", tuple(lines), write, tuple(levels))
+    height = 380.0 if metric is CAPTION_LOSS else 320.0
+    title = f"{metric.title} over rounds ({_unit(metric)})"
+    return LineChart(title, tuple(lines), write, tuple(levels), least_height=height)

@@ -1,0 +1,85 @@
+import re
+from xml.etree import ElementTree
+
+from fedcmp.report.charts.lines import Line, LineChart
+from fedcmp.report.panels import Panel
+from fedcmp.report.rendering import Pointer, Section, render, render_part, sections_of
+from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.verdict import Phrase
+
+EVIL = "<script>alert('x')</script>&\""
+
+
+def parse(markup):
+    return ElementTree.fromstring(f"<root>{markup}</root>")
+
+
+def panel(number):
+    chart = LineChart("Loss", (Line("a", "var(--m1)", "circle", ((1.0, 1.0), (2.0, 2.0))),), str)
+    return Panel(f"k{number}", str(number), "", chart)
+
+
+def page(**more):
+    table = Table((Column("Method", numeric=False),), (Row((Cell(EVIL),)),))
+    parts = {
+        "title": EVIL,
+        "sections": [Section("data", EVIL, EVIL, table)],
+        "pointers": [Pointer(EVIL, "data"), Pointer("gone", "absent")],
+        "warnings": [EVIL],
+        "verdict": [[Phrase(EVIL, True)], [Phrase(EVIL)]],
+        "facts": [(EVIL, EVIL)],
+        "picture": None,
+        "table": table,
+    }
+    return render("run.html.j2", **{**parts, **more})
+
+
+def test_every_text_of_a_page_is_escaped():
+    written = page()
+    assert written.count("<script>") == 1
+    assert EVIL not in written
+    assert written.count("&lt;script&gt;alert(") == 13
+
+
+def test_pieces_escape_their_text():
+    for name, given in (("phrases", [Phrase(EVIL, True), Phrase(EVIL)]), ("definitions", [(EVIL, EVIL)])):
+        root = parse(render_part(name, given))
+        assert root.find(".//script") is None
+        assert EVIL in "".join(root.itertext())
+
+
+def test_beyond_four_small_charts_the_rest_is_folded():
+    panels = [panel(number) for number in range(6)]
+    root = parse(render_part("multiples", panels))
+    assert len(root.findall("div/figure")) == 4
+    assert root.find("details/summary").text == "2 more charts: 4, 5"
+    assert len(root.findall("details/div/figure")) == 2
+    assert parse(render_part("multiples", panels[:5])).find("details/summary").text == "One more chart: 4"
+    assert render_part("multiples", []).strip() == ""
+
+
+def test_a_symbol_is_set_as_in_a_formula():
+    assert render_part("symbol", "d_t") == "<i>d<sub>t</sub></i>"
+    assert render_part("symbol", "d") == "<i>d</i>"
+
+
+def test_the_first_screen_holds_its_parts_in_order():
+    written = page(
+        verdict=[[Phrase("the verdict")], [Phrase("a sentence")]],
+        facts=[("a fact", "b")],
+        pointers=[Pointer("c", "data")],
+    )
+    parts = ("the verdict", "a sentence", "a fact", "<table>", "Where to look next", '<section id="data">')
+    places = [written.index(part) for part in parts]
+    assert places == sorted(places)
+
+
+def test_pointers_to_a_section_that_is_not_there_are_left_out():
+    assert "gone" not in page()
+    assert "Where to look next" not in page(pointers=[Pointer("gone", "absent")])
+
+
+def test_sections_without_anything_to_show_are_left_out():
+    found = sections_of({"a": ("A", "a"), "b": ("B", "b"), "c": ("C", "c")}, {"c": [1], "a": [], "b": None})
+    assert found == [Section("c", "C", "c", [1])]
+    assert re.findall(r'href="#(\w+)"', page())[1:3] == ["result", "data"]
