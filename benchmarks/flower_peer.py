@@ -24,10 +24,9 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg, Result
 from flwr.simulation import run_simulation
-from peer_work import work_of
+from peer_work import train_one, work_of
 from torch import Tensor
 
-from fedcmp.client.training import train_part
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.simulation.engine import Engine
 
@@ -47,7 +46,7 @@ def train(message: Message, context: Context) -> Message:
     engine = loaded(config["recipe"], config["prepared"])
     part, settings = work_of(engine, int(context.node_config["partition-id"]), int(config["server-round"]) - 1)
     start = message.content["arrays"].to_torch_state_dict()
-    update = train_part(engine.vlm, engine.data.train, part, start, settings).update
+    update = train_one(engine, part, settings, start).update
     metrics = {"num-examples": update.num_examples, "alignment-error": update.alignment_error}
     content = RecordDict({"arrays": ArrayRecord(update.state), "metrics": MetricRecord(metrics)})
     return Message(content=content, reply_to=message)

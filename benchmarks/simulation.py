@@ -6,7 +6,7 @@
 
 A round: K clients train one projector each on so many captions of the embedded world (batches of 16), FedAvg merges
 them. On both sides the same pairs, batches and rates, two processes with one torch thread each, float32, frozen
-features read from the same store, and no evaluation. Flower's clients call fedcmp.client.training.train_part, with
+features read from the same store, and no evaluation. Flower's clients call fedcmp.client.training.train_cohort, with
 model and pairs kept in the actors (flower_peer.py); ours are those of `fedcmp train`, its checkpoint and metrics of
 every round written and synced, which Flower does not do. Timed from a round's end to a later one's, after two rounds of
 warm-up: starting Ray or workers and loading models counts for neither. Every way of running takes its turn in each

@@ -44,9 +44,8 @@ def main() -> None:
     recipe_file, prepared, index, processes = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 
     import torch
-    from peer_work import work_of
+    from peer_work import train_one, work_of
 
-    from fedcmp.client.training import train_part
     from fedcmp.config import read_dumped
     from fedcmp.simulation.engine import Engine
 
@@ -56,7 +55,7 @@ def main() -> None:
     start = engine.vlm.trainable.tensors()
     clients = range(index, recipe.scenario.clients, processes)
     part, settings = work_of(engine, index, 0)
-    train_part(engine.vlm, engine.data.train, part, start, settings)  # libraries are warm before the clock runs
+    train_one(engine, part, settings, start)  # libraries are warm before the clock runs
     print("ready", flush=True)
     sys.stdin.readline()
     seconds = []
@@ -64,7 +63,7 @@ def main() -> None:
         begun = time.perf_counter()
         for client in clients:
             part, settings = work_of(engine, client, number)
-            train_part(engine.vlm, engine.data.train, part, start, settings)
+            train_one(engine, part, settings, start)
         seconds.append(time.perf_counter() - begun)
     print(json.dumps(seconds))
 

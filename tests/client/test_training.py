@@ -4,9 +4,9 @@ import torch
 
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Part
-from fedcmp.client.training import train_part
 from fedcmp.model.projector import Projector
 from tests.client.conftest import part_of, plain_loop, start
+from tests.client.one_part import train_part
 
 
 def test_it_equals_a_plain_training_loop(vlm, pairs):

@@ -52,7 +52,7 @@ def run(tmp_path):
 
 def test_recipe_data_and_figures_are_told(run):
     card = model_card(run)
-    assert "# two hospitals: fedcmp" in card
+    assert "# two hospitals: shared-basis" in card
     assert "100 image-caption pairs in llava format, scenario `given`" in card
     assert "| north\\|south | 70 | 2 | 0 |" in card
     assert "| east | 30 | 0 | 3 |" in card

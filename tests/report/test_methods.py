@@ -14,8 +14,8 @@ from fedcmp.report.methods import (
     reference_value,
     write_number,
 )
-from fedcmp.report.reading import Run
-from fedcmp.report.records import Evaluation
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import Evaluation
 
 
 def evaluation(model, round_, client, split, loss):

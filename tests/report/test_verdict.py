@@ -6,10 +6,10 @@ import pytest
 
 from fedcmp.report import load_runs
 from fedcmp.report.methods import CAPTION_LOSS, gather
-from fedcmp.report.reading import Run
-from fedcmp.report.records import Evaluation
 from fedcmp.report.summary import Comparison
 from fedcmp.report.verdict import Difference, verdict
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import Evaluation
 
 from .fakes import write_run
 

@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.records import AnyRecord, ClientRound, Evaluation
 from fedcmp.tracking.following import Follower, track_run
 from fedcmp.tracking.trackers import require_trackers
 
@@ -22,10 +23,10 @@ def begun(folder: Path, method: str = "fedavg") -> RunFolder:
     return run
 
 
-def round_lines(number: int, loss: float) -> list[dict[str, object]]:
-    client = {"kind": "client", "round": number, "client": 0, "client_name": "a", "loss": loss}
-    judged = {"kind": "evaluation", "round": number, "model": "global", "caption_loss": loss / 2}
-    return [client, judged]
+def round_lines(number: int, loss: float) -> list[AnyRecord]:
+    client = ClientRound.from_line({"round": number, "client": 0, "client_name": "a", "loss": loss})
+    evaluation = Evaluation.from_line({"round": number, "model": "global", "caption_loss": loss / 2})
+    return [client, evaluation]
 
 
 def curve(folder: Path, tag: str) -> list[tuple[int, float]]:

@@ -1,12 +1,14 @@
-"""What local training begins with and ends with: a part of one client's pairs, a learner, what came of it."""
+"""What local training begins with and ends with: a part of a client's pairs, a learner, what came of it; a store."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
+from fedcmp.wire.part_state import PartState
 
 Tensors = dict[str, Tensor]
 
@@ -61,3 +63,20 @@ class Trained:
     optimizer: Tensors
     change: float
     memory: dict[str, Tensors] = field(default_factory=dict)
+
+
+class PartStore(Protocol):
+    """Where the middle of a part is kept, so that a killed learner continues there (federation/client_folder.py)."""
+
+    def load(self) -> PartState | None:
+        """Return what was saved of these very assignments, or None."""
+
+    def due(self) -> bool:
+        """Return whether it is time to save again."""
+
+    def save(self, state: PartState) -> None:
+        """Keep the state in the place of the last one."""
+
+    @property
+    def work(self) -> str:
+        """What these assignments are told from others by."""

@@ -7,7 +7,6 @@ take. Shapes: see cohort.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.optimizer import Optimisation
-from fedcmp.client.parts import Learner, Part, Trained
+from fedcmp.client.parts import Learner, PartStore, Trained
 from fedcmp.client.steps import StepBatches
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
@@ -26,39 +25,6 @@ from fedcmp.wire.part_state import PartState
 
 Tensors = dict[str, Tensor]
 Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
-
-
-class PartStore(Protocol):
-    """Where the middle of a part is kept, so that a killed learner continues there (federation/client_folder.py)."""
-
-    def load(self) -> PartState | None:
-        """Return what was saved of these very assignments, or None."""
-
-    def due(self) -> bool:
-        """Return whether it is time to save again."""
-
-    def save(self, state: PartState) -> None:
-        """Keep the state in the place of the last one."""
-
-    @property
-    def work(self) -> str:
-        """What these assignments are told from others by."""
-
-
-def train_part(
-    vlm: VLM,
-    pairs: PreparedPairs,
-    part: Part,
-    start: Tensors,
-    settings: Optimisation,
-    *,
-    optimizer_state: Tensors | None = None,
-    with_second_moment: bool = False,
-    on_step: Callable[[int, float], None] | None = None,
-) -> Trained:
-    """Train one projector for one epoch over a part: a cohort of one; see `train_cohort`."""
-    learner = Learner(part, start, optimizer_state)
-    return train_cohort(vlm, pairs, [learner], settings, with_second_moment=with_second_moment, on_step=on_step)[0]
 
 
 def train_cohort(

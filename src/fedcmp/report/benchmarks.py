@@ -14,9 +14,9 @@ from typing import Any
 
 from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
-from fedcmp.report.records import number, text, whole
 from fedcmp.report.summary import REFERENCE_TITLES, Comparison
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.records import number, text, whole
 
 BENCHMARKS = (
     Metric("mm-vet", "MM-Vet", "%", False, 1),

@@ -12,9 +12,9 @@ from fedcmp.report.charts.scale import cut_range, lower_part
 from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_panel
-from fedcmp.report.reading import Run
-from fedcmp.report.records import ClientRound
 from fedcmp.report.summary import Comparison
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import ClientRound
 
 _MOST_NAMED = 8
 

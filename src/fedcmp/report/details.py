@@ -16,9 +16,9 @@ from fedcmp.report.methods import (
     write_number,
 )
 from fedcmp.report.palette import client_colour
-from fedcmp.report.records import Holding
 from fedcmp.report.summary import BLIND, Comparison
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.records import ClientData
 
 _MOST_DIFFERENCES = 40
 
@@ -109,7 +109,7 @@ def holdings_table(comparison: Comparison) -> Table | None:
     return table.without_empty_columns()
 
 
-def _holding_cells(holding: Holding, groups: Sequence[str]) -> list[Cell]:
+def _holding_cells(holding: ClientData, groups: Sequence[str]) -> list[Cell]:
     cells = [
         Cell(holding.name, colour=client_colour(holding.client)),
         Cell(write_number(holding.num_pairs, 0), holding.num_pairs),

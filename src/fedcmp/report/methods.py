@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from fedcmp.report.reading import Run
-from fedcmp.report.records import SPLITS, Evaluation
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import SPLITS, Evaluation
 
 # Noise of one seed on the embedded world, in nats of caption loss: two methods closer than this are not told apart.
 SEED_NOISE = 0.005

@@ -9,12 +9,12 @@ from fedcmp.report.curves import curve_panels, loss_panel
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.diagnostics import diagnostics
 from fedcmp.report.methods import labelled_runs
-from fedcmp.report.reading import Run
 from fedcmp.report.remarks import facts, pointers, warnings
 from fedcmp.report.rendering import render, sections_of
 from fedcmp.report.samples import sample_cards
 from fedcmp.report.summary import Comparison, comparison_table
 from fedcmp.report.verdict import verdict
+from fedcmp.runs.reading import Run
 
 # section id -> (heading, name in links), in the order of the page
 _SECTIONS = {

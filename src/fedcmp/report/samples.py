@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcmp.report.records import Sample
 from fedcmp.report.summary import Comparison
 from fedcmp.report.verdict import Phrase
+from fedcmp.runs.records import Sample
 
 MOST_SAMPLES = 24
 _MOST_BYTES = 2_000_000

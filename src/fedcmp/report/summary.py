@@ -24,8 +24,8 @@ from fedcmp.report.methods import (
     write_number,
 )
 from fedcmp.report.palette import Palette
-from fedcmp.report.reading import Run
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.reading import Run
 
 BLIND, INITIAL = "blind", "initial"
 REFERENCE_TITLES = {

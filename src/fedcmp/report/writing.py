@@ -9,11 +9,11 @@ from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.page import render_page
-from fedcmp.report.reading import Run, load_runs
 from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import Comparison, comparison_table
 from fedcmp.report.tables import escape_markdown, table_to_markdown
 from fedcmp.report.verdict import Phrase, verdict
+from fedcmp.runs.reading import Run, load_runs
 
 CITATION = (
     "The method Fed-CMP is its authors': A Step Toward Federated Pretraining of Multimodal Large Language Models, "

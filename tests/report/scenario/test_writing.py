@@ -60,6 +60,6 @@ def test_writing_a_report_starts_none_of_the_machinery():
     code = (
         "import sys, fedcmp.report.scenario; "
         "rooms = {name.split('.')[1] for name in sys.modules if name.startswith('fedcmp.')}; "
-        "assert rooms == {'errors', 'files', 'report'}, rooms; assert 'torch' not in sys.modules"
+        "assert rooms == {'errors', 'files', 'references', 'report', 'runs'}, rooms; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

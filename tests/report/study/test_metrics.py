@@ -5,8 +5,8 @@ import pytest
 
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.metrics import MEAN_RANK, SUITES, spread, write_difference, write_estimate, write_p
-from fedcmp.report.study.records import SUITE_KEYS
 from fedcmp.report.study.statistics import Estimate
+from fedcmp.runs.study_records import SUITE_KEYS
 
 from .fakes import SUITES as WRITTEN
 

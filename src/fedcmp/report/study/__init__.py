@@ -3,7 +3,7 @@
     from fedcmp.report.study import write_study_report
     write_study_report(Path("runs/study"))             -> index.html, tables.md, tables.tex, numbers.json, PNGs
 
-What is read: `reading` (the folder), `records` (the files; there also how study.json names the arms of an ablation).
+What is read: `reading` (the folder), runs/study_records.py (the files).
 What is said: `statistics` (error bars, tests, ranks), `comparing` (one scenario), `claims` (whether our method wins).
 """
 

@@ -13,7 +13,6 @@ from functools import cached_property
 from fedcmp.report.methods import CAPTION_LOSS, ordered
 from fedcmp.report.study.metrics import MEAN_RANK, SUITES
 from fedcmp.report.study.reading import Study
-from fedcmp.report.study.records import ABLATION, Blind, StudyMethod, StudyRun, StudyScenario
 from fedcmp.report.study.statistics import (
     Estimate,
     PairedDifference,
@@ -22,6 +21,7 @@ from fedcmp.report.study.statistics import (
     mean_ranks,
     noise_of_difference,
 )
+from fedcmp.runs.study_records import ABLATION, Blind, StudyMethod, StudyRun, StudyScenario
 
 OURS, FEDAVG, CENTRALIZED, LOCAL = "shared-basis", "fedavg", "centralized", "local"
 HEADLINE = "image"

@@ -7,15 +7,15 @@ from fedcmp.report.charts.clouds import Cloud
 from fedcmp.report.methods import ordered, write_number
 from fedcmp.report.panels import Panel
 from fedcmp.report.study.metrics import spread
-from fedcmp.report.study.records import Holding, StudyScenario
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.study_records import ScenarioFacts, StudyScenario
 
 _ENDS = ("within", "between")  # of a similarity the table shows the gap between the two
 
 
-def mapped(results: Results) -> list[tuple[StudyScenario, Holding]]:
+def mapped(results: Results) -> list[tuple[StudyScenario, ScenarioFacts]]:
     """The scenarios with a map, each with the first seed that has one."""
     found = []
     for name, scenario in results.study.scenarios.items():
@@ -25,7 +25,7 @@ def mapped(results: Results) -> list[tuple[StudyScenario, Holding]]:
     return found
 
 
-def finite_points(holding: Holding) -> list[tuple[float, float, int]]:
+def finite_points(holding: ScenarioFacts) -> list[tuple[float, float, int]]:
     """The points of a map that can be drawn."""
     return [(x, y, client) for x, y, client in holding.points if math.isfinite(x) and math.isfinite(y)]
 
@@ -82,18 +82,18 @@ def _cell(estimate: Estimate | None) -> Cell:
     return Cell(write_number(estimate.mean, 3), estimate.mean, detail)
 
 
-def heterogeneity(holdings: Sequence[Holding]) -> dict[str, Estimate]:
+def heterogeneity(holdings: Sequence[ScenarioFacts]) -> dict[str, Estimate]:
     """Measure -> estimate over seeds."""
     names = ordered(measure for holding in holdings for measure in holding.heterogeneity)
     return {name: estimate for name in names if (estimate := _estimate(holdings, name)) is not None}
 
 
-def _estimate(holdings: Sequence[Holding], measure: str) -> Estimate | None:
+def _estimate(holdings: Sequence[ScenarioFacts], measure: str) -> Estimate | None:
     values = [holding.heterogeneity[measure] for holding in holdings if measure in holding.heterogeneity]
     return Estimate.of(values) if values else None
 
 
-def _sizes(holdings: Sequence[Holding]) -> str:
+def _sizes(holdings: Sequence[ScenarioFacts]) -> str:
     sizes = [size for holding in holdings for size in holding.sizes]
     if not sizes:
         return "–"

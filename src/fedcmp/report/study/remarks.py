@@ -7,8 +7,8 @@ from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import SUITES
-from fedcmp.report.study.records import StudyRun
 from fedcmp.report.study.results import Results
+from fedcmp.runs.study_records import StudyRun
 
 _LONGEST = 200  # characters of a failed run's message
 

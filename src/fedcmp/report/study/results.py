@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import FEDAVG, HEADLINE, OURS, Comparison, arms_comparison, main_comparison
 from fedcmp.report.study.reading import Study
-from fedcmp.report.study.records import ABLATION, StudyMethod, StudyScenario
+from fedcmp.runs.study_records import ABLATION, StudyMethod, StudyScenario
 
 MAIN_SCENARIOS = (HEADLINE, "cross", "joint", "text")  # the paper's, in its order of heterogeneity
 PUBLISHED = "fedcmp"

@@ -12,10 +12,10 @@ from fedcmp.report.methods import Metric, ordered
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import HEADLINE, Comparison, Entry
 from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, write_estimate, write_p
-from fedcmp.report.study.records import Arm
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.study_records import Arm
 
 COMMON_NOTES = (
     "Mean ± standard deviation over seeds; without ± there was one seed only. Best federated method in bold, second "

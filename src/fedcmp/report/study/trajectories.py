@@ -14,10 +14,10 @@ from fedcmp.report.methods import CAPTION_LOSS, Metric
 from fedcmp.report.panels import WIDE, Panel, cut_note, small_panel
 from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison, Entry
 from fedcmp.report.study.metrics import QUESTIONS, SUITES, WORST_FAMILY, spread, write_estimate
-from fedcmp.report.study.records import StudyRun
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, oscillation
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.study_records import StudyRun
 
 CURVES = (CAPTION_LOSS, WORST_FAMILY, QUESTIONS, *SUITES)
 _GREY = "Grey: the other federated methods; their numbers are in the tables."

@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping
 
 from fedcmp.report.methods import CAPTION_LOSS, write_number
-from fedcmp.report.study.records import Tuning
 from fedcmp.report.study.results import Results
 from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.runs.study_records import Tuning
 
 
 def tuning_table(results: Results) -> Table | None:
