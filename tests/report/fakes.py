@@ -9,6 +9,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
+from fedcmp.report.rendering import environment
+
 GROUPS = ("shapes", "count", "word", "number", "chart", "texture", "face", "arrow")
 KINDS = ("existence", "count", "attribute", "relation", "ocr", "style", "choice")
 # method -> (final caption loss, final worst-group loss, final accuracy)
@@ -224,3 +226,9 @@ def write_run(
     if samples:
         write_samples(folder, method, clients)
     return folder
+
+
+def render_part(macro: str, *given: Any, **options: Any) -> str:
+    """Render one of the parts that pages are made of: "table", "panel", "multiples" ..."""
+    part = getattr(environment().get_template("parts.html.j2").module, macro)
+    return str(part(*given, **options))

@@ -3,9 +3,11 @@ from xml.etree import ElementTree
 
 from fedcmp.report.charts.lines import Line, LineChart
 from fedcmp.report.panels import Panel
-from fedcmp.report.rendering import Pointer, Section, render, render_part, sections_of
+from fedcmp.report.rendering import Pointer, Section, render, sections_of
 from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.report.verdict import Phrase
+
+from .fakes import render_part
 
 EVIL = "<script>alert('x')</script>&\""
 

@@ -1,6 +1,8 @@
 from xml.etree import ElementTree
 
-from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_html, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
+
+from .fakes import render_part
 
 EVIL = '<script>alert("x")</script>|`*_\n[y](z)'
 
@@ -15,7 +17,7 @@ def example():
 
 
 def test_html_is_well_formed_and_escapes_everything():
-    markup = table_to_html(example())
+    markup = render_part("table", example())
     root = ElementTree.fromstring(f"<root>{markup}</root>")
     assert root.find(".//script") is None
     assert root.findall(".//tbody/tr/th")[0].findall("span")[0].tail == EVIL
@@ -23,7 +25,7 @@ def test_html_is_well_formed_and_escapes_everything():
 
 
 def test_numbers_sort_by_value_and_bars_have_their_length():
-    root = ElementTree.fromstring(f"<root>{table_to_html(example())}</root>")
+    root = ElementTree.fromstring(f"<root>{render_part('table', example())}</root>")
     cell = root.findall(".//tbody/tr")[0].findall("td")[0]
     assert cell.get("data-value") == "0.759"
     assert [mark.get("style") for mark in cell.iter("i")] == ["width:50.0%;background:var(--m1)", "left:75.0%"]
@@ -32,7 +34,7 @@ def test_numbers_sort_by_value_and_bars_have_their_length():
 
 
 def test_a_table_need_not_sort():
-    assert "<button" not in table_to_html(example(), sortable=False)
+    assert "<button" not in render_part("table", example(), sortable=False)
 
 
 def test_columns_without_a_value_are_left_out():
@@ -65,14 +67,14 @@ def ranking():
 
 
 def test_reference_rows_apart_take_no_part_in_the_sorting():
-    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    root = ElementTree.fromstring(f"<root>{render_part('table', ranking())}</root>")
     bodies = root.findall(".//tbody")  # the script sorts the first one
     assert [body.get("class") for body in bodies] == [None, "apart"]
     assert [[row.find("th").text for row in body.findall("tr")] for body in bodies] == [["ours", "next"], ["pooled"]]
 
 
 def test_the_second_is_underlined_and_details_are_stacked():
-    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    root = ElementTree.fromstring(f"<root>{render_part('table', ranking())}</root>")
     assert root.find(".//table").get("class") == "stacked"
     assert [mark.text for mark in root.findall(".//td/u")] == ["0.5"]
     assert all(detail.get("style") is None for detail in root.iter("span") if detail.get("class") == "detail")
@@ -80,7 +82,7 @@ def test_the_second_is_underlined_and_details_are_stacked():
 
 
 def test_a_quiet_column_is_quiet_from_its_head_down():
-    root = ElementTree.fromstring(f"<root>{table_to_html(ranking())}</root>")
+    root = ElementTree.fromstring(f"<root>{render_part('table', ranking())}</root>")
     assert [head.get("class") for head in root.findall(".//thead/tr/th")] == ["text", "number", "number quiet"]
     assert [cell.text for cell in root.iter("td") if "quiet" in cell.get("class")] == ["2", "3", "1"]
 

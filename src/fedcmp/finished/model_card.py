@@ -11,7 +11,7 @@ from typing import Any
 
 import tomli_w
 
-from fedcmp.report.benchmarks import BENCHMARKS, RESULTS, read_results
+from fedcmp.runs.benchmark_results import RESULTS, UNITS, read_results
 from fedcmp.runs.reading import Run, load_runs
 from fedcmp.runs.records import Evaluation, say_split
 
@@ -184,13 +184,13 @@ def _benchmarks(run: Run, client: int | None) -> list[str]:
     if not models or (client is None and len(models) > 1):
         return []
     rows = []
-    for metric in BENCHMARKS:
-        result = models[0].get(metric.key)
+    for name, (title, unit) in UNITS.items():
+        result = models[0].get(name)
         if result is not None and result.round in (None, run.round_reached):  # else another projector's
             asked = f"{result.asked or '–'} of {result.items or '–'}"
             form = " (prompts of another form than lmms-eval's)" if result.prompts else ""
-            score = f"{metric.write(result.score)} ({metric.unit})"
-            rows.append(f"| {metric.title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
+            score = f"{result.score:.1f} ({unit})"
+            rows.append(f"| {title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
     heads = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
     return heads + rows if rows else []
 

@@ -1,92 +1,20 @@
-"""The real benchmarks of a run, read from its benchmarks/*.json, and their table beside the paper's own figures.
+"""The table of a run's real benchmarks (runs/benchmark_results.py) alongside the paper's own figures.
 
-The files are written by `fedcmp evaluate --suite llava7`; a local-only run has a folder of them for each client, whose
-figures are averaged. As everywhere in the report, what is missing or of the wrong type is left out.
+A local-only run has results for each client, which are averaged.
 """
 
-import json
-import math
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
 from fedcmp.report.summary import REFERENCE_TITLES, Comparison
 from fedcmp.report.tables import Cell, Column, Row, Table
-from fedcmp.runs.records import number, text, whole
+from fedcmp.runs.benchmark_results import RESULTS, UNITS, Benchmarked, Results, read_results
+from fedcmp.runs.records import text
 
-BENCHMARKS = (
-    Metric("mm-vet", "MM-Vet", "%", False, 1),
-    Metric("mmbench", "MMBench", "%", False, 1),
-    Metric("seed", "SEED", "%", False, 1),
-    Metric("llava-bench", "LLaVA-Bench", "%", False, 1),
-    Metric("pope", "POPE", "F1, %", False, 1),
-    Metric("mme", "MME", "perception, to 2000", False, 1),
-    Metric("mmvp", "MMVP", "pairs, %", False, 1),
-)
-RESULTS = "benchmarks"  # the folder of a run that holds them
-_SHORT = 12  # of a hash
-
-
-@dataclass(frozen=True)
-class Benchmarked:
-    """One benchmark of one model: its score, and what has to be said with it.
-
-    `limited`: only the first rows were asked; `prompts`: in another form than lmms-eval's; `judge`: its name and the
-    hash of its prompt; `round`: after which the model was asked; `empty`: answers that say nothing.
-    """
-
-    name: str
-    score: float
-    asked: int | None = None
-    items: int | None = None
-    limited: bool = False
-    prompts: bool = False
-    judge: str = ""
-    version: str = ""
-    round: int | None = None
-    empty: int = 0
-
-    @classmethod
-    def from_file(cls, content: Mapping[str, Any]) -> "Benchmarked | None":
-        """Read a result file; None where it holds no score."""
-        name, score = text(content.get("benchmark")), number(content.get("score"))
-        if not name or score is None or not math.isfinite(score):
-            return None
-        given = content.get("judge")
-        judge: Mapping[str, object] = given if isinstance(given, Mapping) else {}
-        told = f"“{text(judge.get('model'))}” (prompt {text(judge.get('prompt_sha256'))[:_SHORT]})" if judge else ""
-        asked, items = whole(content.get("asked")), whole(content.get("items"))
-        return cls(
-            name=name,
-            score=score,
-            asked=asked,
-            items=items,
-            limited=content.get("limit") is not None and (asked is None or items is None or asked < items),
-            prompts=content.get("prompts") is not None,
-            judge=told,
-            version=text(content.get("lmms_eval")),
-            round=whole(content.get("round")),
-            empty=whole(content.get("empty")) or 0,
-        )
-
-
-@dataclass(frozen=True)
-class Results:
-    """The benchmarks of one run: those of its model, or of each client's own."""
-
-    models: tuple[Mapping[str, Benchmarked], ...] = ()
-
-    def scores(self, name: str) -> list[float]:
-        """One score a model that was asked."""
-        return [model[name].score for model in self.models if name in model]
-
-    def all(self) -> Iterable[Benchmarked]:
-        """Every result."""
-        return (result for model in self.models for result in model.values())
+BENCHMARKS = tuple(Metric(name, title, unit, False, 1) for name, (title, unit) in UNITS.items())
 
 
 @dataclass(frozen=True)
@@ -106,21 +34,6 @@ class BenchmarkRow:
         if len(by_run) == 1:
             return MeanSpread.of(by_run[0], "clients" if len(by_run[0]) > 1 else "seeds")
         return MeanSpread.of([statistics.fmean(scores) for scores in by_run], "seeds")
-
-
-def read_results(folder: Path) -> Results:
-    """The result files in a folder, or in its folders client-0, client-1, ...; none: no models."""
-    places = [folder, *sorted(folder.glob("client-*"))]
-    found = [{result.name: result for path in place.glob("*.json") if (result := _read(path))} for place in places]
-    return Results(tuple(model for model in found if model))
-
-
-def _read(path: Path) -> Benchmarked | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return Benchmarked.from_file(content) if isinstance(content, dict) else None
 
 
 def benchmarks_table(comparison: Comparison) -> Table | None:

@@ -53,7 +53,7 @@ def render(template: str, *, sections: Sequence[Section], pointers: Sequence[Poi
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     links = {section.name: section.link for section in sections}
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             **parts,
@@ -66,23 +66,18 @@ def render(template: str, *, sections: Sequence[Section], pointers: Sequence[Poi
     )
 
 
-def render_part(macro: str, *given: Any, **options: Any) -> str:
-    """Render one of the parts that all pages are made of: "table", "panel", "multiples" ..."""
-    part = getattr(_environment().get_template("parts.html.j2").module, macro)
-    return str(part(*given, **options))
-
-
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Return the templates of the package, every text in them escaped."""
+    templates = Environment(
         loader=PackageLoader("fedcmp.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    environment.filters["share"] = lambda value: min(max(value, 0.0), 1.0)
-    return environment
+    templates.filters["share"] = lambda value: min(max(value, 0.0), 1.0)
+    return templates
 
 
 def _asset(name: str) -> str:

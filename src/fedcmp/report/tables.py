@@ -1,4 +1,4 @@
-"""One table, three ways to show it: as HTML (sortable), as Markdown, as plain cells for a terminal.
+"""One table, three ways to show it: as HTML (by a template), as Markdown, as plain cells for a terminal.
 
 All text in a table is untrusted and escaped where it is rendered; a cell never holds markup.
 """
@@ -7,8 +7,6 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-
-from fedcmp.report.rendering import render_part
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
 
@@ -155,8 +153,3 @@ def table_to_markdown(table: Table) -> str:
     lines.extend(line(cell(entry) for entry in row.cells) for row in table.rows)
     lines.extend(f"\n{escape_markdown(note)}" for note in table.notes)
     return "\n".join(lines) + "\n"
-
-
-def table_to_html(table: Table, *, sortable: bool = True) -> str:
-    """Render a table for a page; `sortable` puts a button into every header (the page's script does the sorting)."""
-    return render_part("table", table, sortable=sortable)

@@ -8,17 +8,12 @@ from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.files import PNG_NAMES, png_files
+from fedcmp.report.markdown import render_document
 from fedcmp.report.page import render_page
 from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import Comparison, comparison_table
-from fedcmp.report.tables import escape_markdown, table_to_markdown
-from fedcmp.report.verdict import Phrase, verdict
+from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run, load_runs
-
-CITATION = (
-    "The method Fed-CMP is its authors': A Step Toward Federated Pretraining of Multimodal Large Language Models, "
-    "arXiv 2603.26786."
-)
 
 
 def write_report(folder: Path, out: Path | None = None) -> Path:
@@ -56,30 +51,17 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
         title: the heading, plain text.
     """
     comparison = Comparison.of(runs)
-    said = phrases_to_markdown(verdict(comparison))
-    ran = "; ".join(f"{name.lower()} {value}" for name, value in facts(comparison))
-    parts = [f"# {escape_markdown(title)}", said, f"What ran: {escape_markdown(ran)}."]
-    parts.extend(f"> {escape_markdown(text)}" for text in warnings(comparison))
-    parts.append("## Methods\n\n" + table_to_markdown(comparison_table(comparison)))
-    tables = (benchmarks_table, kinds_table, groups_table, holdings_table, differences_table)
-    for table in (make(comparison) for make in tables):
-        if table is not None:
-            parts.append(f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table)}")
-    parts.append(f"## Citation\n\n{CITATION}")
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
-def phrases_to_markdown(phrases: Sequence[Phrase]) -> str:
-    """Render sentences as one line of Markdown, strong phrases in bold."""
-    return "".join(
-        f"**{escape_markdown(phrase.text)}**" if phrase.strong else _inner_escape(phrase.text) for phrase in phrases
-    ).strip()
-
-
-def _inner_escape(text: str) -> str:
-    """Escape a piece of a sentence, keeping the spaces at its ends that part it from its neighbours."""
-    inner = escape_markdown(text)
-    return f"{' ' if text[:1] == ' ' else ''}{inner}{' ' if text[-1:] == ' ' and inner else ''}"
+    made = (
+        make(comparison) for make in (benchmarks_table, kinds_table, groups_table, holdings_table, differences_table)
+    )
+    further = [(table.caption, table) for table in made if table is not None]
+    return render_document(
+        title=title,
+        verdict=[verdict(comparison)],
+        facts=facts(comparison),
+        warnings=warnings(comparison),
+        tables=[("Methods", comparison_table(comparison)), *further],
+    )
 
 
 def write_files(out: Path, files: Mapping[str, bytes], *, formerly: Iterable[str] = ()) -> None:

@@ -2,9 +2,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from fedcmp.report.rendering import render_part
 from fedcmp.report.study.distances import distance_dots, distance_panel, distance_table, distances
 
+from ..fakes import render_part
 from .fakes import METHODS
 from .test_claims import study_of
 

@@ -3,7 +3,6 @@ from xml.etree import ElementTree
 import pytest
 
 from fedcmp.report.methods import CAPTION_LOSS
-from fedcmp.report.rendering import render_part
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.metrics import SUITES, WORST_FAMILY
 from fedcmp.report.study.trajectories import (
@@ -14,6 +13,7 @@ from fedcmp.report.study.trajectories import (
     trajectory_panels,
 )
 
+from ..fakes import render_part
 from .fakes import add_run, run_content, write_study
 
 POPE = next(suite for suite in SUITES if suite.key == "pope")

@@ -79,6 +79,7 @@ class Cloud:
                 width=3.6 * step,
                 alpha=0.75,
                 solid_capstyle="round",
+                snap=False,  # to whole pixels: a point would have no length
             )
             sheet.tips(drawn, [f"{self.names[owner]}, {len(own)} of {len(points)} pairs"])
         size = self.label_size

@@ -109,7 +109,7 @@ class Sheet:
         """Return the sheet as a PNG on white."""
         FigureCanvasAgg(self.figure)
         held = BytesIO()
-        with warnings.catch_warnings():
+        with matplotlib.rc_context({"path.simplify": False}), warnings.catch_warnings():  # a map's points are kept
             warnings.filterwarnings("ignore", message="Glyph")  # a client's name in a script that the font lacks
             self.figure.savefig(held, format="png", dpi=_INCH * _SHARP, metadata={"Software": None})
         return held.getvalue()

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedcmp.report.markdown import render_document
 from fedcmp.report.scenario.files import PNG_NAMES, scenario_pngs
 from fedcmp.report.scenario.page import render_scenario_page
 from fedcmp.report.scenario.records import Shown
@@ -17,8 +18,7 @@ from fedcmp.report.scenario.tables import (
     silhouette_table,
     sizes_table,
 )
-from fedcmp.report.tables import escape_markdown, table_to_markdown
-from fedcmp.report.writing import CITATION, phrases_to_markdown, write_files
+from fedcmp.report.writing import write_files
 
 _TABLES = (sizes_table, silhouette_table, heterogeneity_table, clients_table, made_table)
 
@@ -58,13 +58,11 @@ def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, byt
 
 def render_scenario_markdown(shown: Shown, *, title: str) -> str:
     """Render the answer and all tables as Markdown."""
-    said = verdict(shown)
-    looked_at = "; ".join(f"{name.lower()} {value}" for name, value in told_facts(shown))
-    parts = [f"# {escape_markdown(title)}", phrases_to_markdown(said[0])]
-    parts += ["\n".join(f"- {phrases_to_markdown(phrases)}" for phrases in said[1:])] if said[1:] else []
-    parts.append(f"What was looked at: {escape_markdown(looked_at)}.")
-    parts += [f"> {escape_markdown(text)}" for text in warnings(shown)]
-    for table in (make(shown) for make in _TABLES):
-        parts.append(f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table)}")
-    parts.append(f"## Citation\n\n{CITATION}")
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
+    return render_document(
+        title=title,
+        verdict=verdict(shown),
+        facts=told_facts(shown),
+        warnings=warnings(shown),
+        tables=[(table.caption, table) for table in (make(shown) for make in _TABLES)],
+        subject="What was looked at",
+    )

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcmp.errors import UserError
-from fedcmp.report.benchmarks import Results as Benchmarked
-from fedcmp.report.benchmarks import read_results
+from fedcmp.runs.benchmark_results import read_results
 from fedcmp.runs.records import number
 from fedcmp.runs.study_records import (
     FORMAT,

@@ -1,9 +1,9 @@
 """Writing a study's report: page, tables.md, tables.tex, numbers.json and PNGs, each file whole or not at all."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
+from fedcmp.report.markdown import render_document
 from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
@@ -19,8 +19,8 @@ from fedcmp.report.study.resulttables import COMMON_NOTES, result_tables
 from fedcmp.report.study.saying import verdict
 from fedcmp.report.study.trajectories import oscillation_table
 from fedcmp.report.study.tuning import tuning_table
-from fedcmp.report.tables import Table, escape_markdown, table_to_markdown
-from fedcmp.report.writing import CITATION, phrases_to_markdown, write_files
+from fedcmp.report.tables import Table
+from fedcmp.report.writing import write_files
 
 
 def write_study_report(folder: Path, out: Path | None = None) -> list[Path]:
@@ -71,21 +71,14 @@ def render_study_markdown(results: Results, *, title: str) -> str:
         results: of a study.
         title: the heading, plain text.
     """
-    said = [phrases_to_markdown(phrases) for phrases in verdict(results)]
-    ran = "; ".join(f"{name.lower()} {value}" for name, value in facts(results))
-    parts = [f"# {escape_markdown(title)}", said[0], *_items(said[1:])]
-    parts += [f"What ran: {escape_markdown(ran)}."] if ran else []
-    parts += [f"> {escape_markdown(text)}" for text in warnings(results)]
-    parts += _items([escape_markdown(note) for note in COMMON_NOTES])
-    parts += [
-        f"## {escape_markdown(heading)}\n\n{table_to_markdown(table)}" for _, heading, table in named_tables(results)
-    ]
-    parts.append(f"## Citation\n\n{CITATION}")
-    return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
-
-
-def _items(texts: Sequence[str]) -> list[str]:
-    return ["\n".join(f"- {text}" for text in texts)] if texts else []
+    return render_document(
+        title=title,
+        verdict=verdict(results),
+        facts=facts(results),
+        warnings=warnings(results),
+        notes=COMMON_NOTES,
+        tables=[(heading, table) for _, heading, table in named_tables(results)],
+    )
 
 
 def render_study_latex(results: Results) -> str:
