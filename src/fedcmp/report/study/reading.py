@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcmp.errors import UserError
-from fedcmp.runs.benchmark_results import read_results
+from fedcmp.runs.benchmark_results import Results, read_results
 from fedcmp.runs.records import number
 from fedcmp.runs.study_records import (
     FORMAT,
@@ -44,7 +44,7 @@ class Study:
     blind: Blind | None = None
     holdings: Mapping[str, tuple[ScenarioFacts, ...]] = field(default_factory=dict)
     tuning: tuple[Tuning, ...] = ()
-    benchmarks: Mapping[tuple[str, str, int], Benchmarked] = field(default_factory=dict)
+    benchmarks: Mapping[tuple[str, str, int], Results] = field(default_factory=dict)
 
 
 def load_study(folder: Path) -> Study:
@@ -103,7 +103,7 @@ def _runs(folder: Path) -> Iterator[StudyRun]:
             yield StudyRun.from_line({**content, "scenario": scenario, "method": method, "seed": seed})
 
 
-def _benchmarks(folder: Path) -> Iterator[tuple[tuple[str, str, int], Benchmarked]]:
+def _benchmarks(folder: Path) -> Iterator[tuple[tuple[str, str, int], Results]]:
     for place in sorted(folder.glob("*/*/seed-*")):
         seed = place.name.removeprefix("seed-")
         if seed.isdecimal() and (found := read_results(place)).models:
