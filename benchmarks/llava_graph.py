@@ -53,7 +53,7 @@ class GraphedStep:
         """(1,) loss and name -> (1, ...) gradients, of what is filled in."""
         cohort, language = self._cohort, self._cohort.vlm.language
         own = {name: tensor[0] for name, tensor in cohort.parameters.items()}
-        visual = torch.func.functional_call(cohort.vlm.projector, own, (self._features[0],)).to(language.dtype)
+        visual = torch.func.functional_call(cohort.vlm.trainable, own, (self._features[0],)).to(language.dtype)
         inputs = torch.cat([self._before, visual, self._between, language.embedding(self._ids[:, :-1])], 1)
         with mock.patch(f"{type(language.model).__module__}.create_causal_mask", return_value=None):
             # transformers would ask the GPU whether sequences are packed, which a graph cannot

@@ -92,11 +92,11 @@ class Size:
         return WARM_UP + self.rounds + 1
 
     def ways(self) -> dict[str, tuple[int, int]]:
-        """Ours: name -> (workers, clients that share a batch): all of a worker's, a few, or one."""
+        """Ours: name -> (workers, clients that share a batch): up to 25 of a worker's, a few, or one."""
         found = {}
-        for workers in (PROCESSES, 1):
+        for workers in (PROCESSES, 1) if self.clients <= 100 else (PROCESSES,):
             everyone = math.ceil(self.clients / workers)
-            for cohort in sorted({everyone, min(FEW, everyone), 1}, reverse=True):
+            for cohort in sorted({min(everyone, 25), min(FEW, everyone), 1}, reverse=True):
                 name = f"fedcmp, {plural(cohort, 'client')} a batch, {plural(workers, 'worker')}"
                 found[name] = workers, cohort
         return found

@@ -13,7 +13,12 @@ LOOSE |= {"int8.shared-basis": 0.01, "resumed.shared-basis": 0.01}
 LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
 
 
-@pytest.mark.parametrize("group", GROUPS)
+# the others hold every method, int8 with feedback, a kill, half participation and an opening round between them
+SLOW = ("int8", "half-int8", "cohort", "opening")
+MARKED = [pytest.param(group, marks=pytest.mark.slow) if group in SLOW else group for group in GROUPS]
+
+
+@pytest.mark.parametrize("group", MARKED)
 def test_results_are_those_that_were_kept(group, tmp_path, world_cache):
     results = run_group(group, tmp_path, world_cache)
     wrong = []

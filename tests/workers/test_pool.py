@@ -62,6 +62,17 @@ def test_the_others_go_on_while_one_job_takes_long(pool):
     assert [index for index, _ in pool.as_completed(numbered(40, seconds=2.0))][-1] == 0
 
 
+def test_answers_are_waited_for_until_a_moment_only(pool):
+    """Whoever is late trains on; the next jobs are done as if nothing had been."""
+    list(pool.map(numbered(2)))
+    jobs = [({"seconds": seconds}, {}) for seconds in (0.0, 2.0)]
+    begun = time.monotonic()
+    assert [index for index, _ in pool.as_completed(iter(jobs), until=begun + 0.8)] == [0]
+    assert 0.7 < time.monotonic() - begun < 1.8
+    assert [index for index, _ in pool.as_completed(numbered(3), until=time.monotonic())] == []
+    assert sorted(index for index, _ in pool.as_completed(numbered(3))) == [0, 1, 2]
+
+
 def test_tensors_come_back(pool):
     jobs = [({}, {"a": torch.full((3,), number)}) for number in range(4)]
     assert [answer.tensors["a"].tolist() for answer in pool.map(jobs)] == [[number] * 3 for number in range(4)]
