@@ -1,3 +1,3 @@
 """fedcmp: federated pretraining of multimodal LLMs by merging cross-modal projectors."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -51,6 +51,18 @@ def test_only_the_same_run_goes_on(tmp_path):
         check_place(at(tmp_path, dtype="auto", seed=1), resume=True, overwrite=False)
 
 
+def test_a_run_of_a_version_with_other_names_is_not_resumed(tmp_path):
+    """Its "fedcmp" was another rule."""
+    old = at(tmp_path)
+    old.run.place.mkdir()
+    (old.run.place / "recipe.toml").write_text(dump_recipe(old, versions={"fedcmp": "0.1.0"}))
+    with pytest.raises(UserError, match=r"recipe\.toml: the run was begun with fedcmp 0\.1\.0, whose meth"):
+        check_place(old, resume=True, overwrite=False)
+    check_place(old, resume=False, overwrite=True)
+    (old.run.place / "recipe.toml").write_text(dump_recipe(old, versions={"fedcmp": "0.2.0"}))
+    check_place(old, resume=True, overwrite=False)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -1,5 +1,6 @@
 """What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
 
+import tomllib
 from typing import Any
 
 from fedcmp.config import Recipe, read_dumped
@@ -41,7 +42,14 @@ def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
 
 
 def _check_same(recipe: Recipe) -> None:
-    before = _compared(read_dumped(recipe.run.place / "recipe.toml"))
+    begun = recipe.run.place / "recipe.toml"
+    before = _compared(read_dumped(begun))
+    version = str(tomllib.loads(begun.read_text(encoding="utf-8")).get("versions", {}).get("fedcmp", ""))
+    if version.startswith("0.1."):
+        raise UserError(
+            f"{begun}: the run was begun with fedcmp {version}, whose methods had other names and whose clients' "
+            "states were in its checkpoints; finish it with that version, or start again with --overwrite"
+        )
     now = _compared(recipe)
     if recipe.model.dtype == "auto":
         now["model"]["dtype"] = before["model"]["dtype"]
