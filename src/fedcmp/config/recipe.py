@@ -35,6 +35,10 @@ class Recipe(Section):
         """The settings of one method, defaults where the recipe is silent."""
         return self.method.get(name, Method())
 
+    def learning_rate(self, name: str) -> float:
+        """The peak rate of one method: its own, or that of all."""
+        return self.method_settings(name).learning_rate or self.training.learning_rate
+
     def chosen(self, name: str) -> Chosen:
         """Server rule and local objective of one federated method."""
         return combinations.chosen(name, self.method_settings(name))

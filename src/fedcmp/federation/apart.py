@@ -39,7 +39,7 @@ class Apart:
         heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
     ) -> None:
         self._method, self._names, self._initial, self._heard = method, names, initial, heard
-        self._rate = recipe.method_settings(method).learning_rate or recipe.training.learning_rate
+        self._rate = recipe.learning_rate(method)
         learners = [f"client-{client}" for client in range(len(names))] if method == "local" else ["global"]
         self.states: dict[str, Tensors] = dict.fromkeys(learners, initial)
         self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]

@@ -35,6 +35,7 @@ class _Open:
     number: int
     assignment: Assignment
     clients: list[int]
+    members: frozenset[int]  # the same, looked up once per reply
     next: int = 0  # position of the client whose reply is folded in next
     arrived: set[int] = field(default_factory=set)
     waiting: set[int] = field(default_factory=set)
@@ -72,7 +73,7 @@ class ServerSide:
         self.states: dict[str, Tensors] = {"global": initial}
         self.aggregator: Aggregator = chosen.create_aggregator()
         self._method, self._chosen, self._names, self._waiting, self._heard = method, chosen, names, waiting, heard
-        self._rate = recipe.method_settings(method).learning_rate or recipe.training.learning_rate
+        self._rate = recipe.learning_rate(method)
         self._forms = forms(federation.payload, federation.broadcast_payload)
         self._error_feedback = federation.error_feedback
         self._share, self._seed = federation.participation, recipe.run.seed
@@ -115,7 +116,7 @@ class ServerSide:
         )
         self.aggregator.begin(shared)
         shutil.rmtree(self._waiting, ignore_errors=True)
-        self._open = _Open(number, assignment, sorted(clients))
+        self._open = _Open(number, assignment, sorted(clients), frozenset(clients))
         return {client: assignment.continuing(self._kept.get(client, 0)) for client in clients}
 
     def receive(self, reply: Reply) -> str:
@@ -131,7 +132,7 @@ class ServerSide:
         now = self._now()
         if (reply.round, reply.measure_only) != (now.number, now.assignment.measure_only):
             return f"a reply of round {reply.round}, which is closed"
-        if reply.client not in now.clients:
+        if reply.client not in now.members:
             return "its client has no part in the round"
         if reply.client in now.arrived:
             return "its client has replied already"
