@@ -8,6 +8,19 @@ class UserError(Exception):
     """
 
 
+class MethodFailed(UserError):  # noqa: N818 - says what happened
+    """What a method trained is of no use: it is not finite, or the server's rule refuses it.
+
+    Args:
+        method: which one.
+        message: the line.
+    """
+
+    def __init__(self, method: str, message: str) -> None:
+        super().__init__(message)
+        self.method = method
+
+
 class WorkerDied(RuntimeError):  # noqa: N818 - says what happened
     """A worker process ended in the middle of a job."""
 

@@ -10,7 +10,12 @@ from safetensors.torch import load, save
 from fedcmp.aggregation import ClientUpdate, SharedBasis, create
 
 LAYERS = {"linear_1": (4, 3), "linear_2": (4, 4)}
-OPTIONS = ({}, {"exponent": 0.5, "momentum": 0.0, "server_rate": 1.0}, {"space_momentum": 0.6, "damping": 0.2})
+OPTIONS = (
+    {},
+    {"normalise": False},
+    {"exponent": 0.5, "momentum": 0.0, "server_rate": 1.0},
+    {"space_momentum": 0.6, "damping": 0.2},
+)
 
 
 def draw_state(rng):
@@ -45,8 +50,11 @@ def updates_of(drawn):
 class Oracle:
     """The formulas of docs/methods.md, matrix by matrix."""
 
-    def __init__(self, *, exponent=1.0, damping=0.01, space_momentum=0.0, momentum=0.5, server_rate=0.7):
+    def __init__(
+        self, *, exponent=1.0, damping=0.01, normalise=True, space_momentum=0.0, momentum=0.5, server_rate=0.7
+    ):
         self.options = exponent, damping, space_momentum, momentum, server_rate
+        self.normalise = normalise
         self.space, self.velocity = {}, {}
 
     def round(self, start, states, counts, moments, grams):
@@ -64,6 +72,8 @@ class Oracle:
                 values, vectors = np.linalg.eigh(self.space[name])
                 vectors = vectors[:, np.argsort(-values)]
             powers = [v[name] ** p for v in moments]
+            if self.normalise:
+                powers = [power / power.mean() for power in powers]
             extra = damping * sum(ak * power for ak, power in zip(a, powers, strict=True)).mean()
             top, bottom = 0.0, 0.0
             for ak, state, power in zip(a, states, powers, strict=True):
@@ -94,11 +104,36 @@ def test_it_is_the_formula_over_several_rounds(options):
         merged = ours.aggregate(tensors(start), updates_of(drawn))
         assert_equal(merged, expected)
         start = expected
-    broadcast = ours.broadcast(tensors(start))["canonical_basis"]
-    for name, basis in broadcast.items():
+    broadcast = ours.broadcast(tensors(start))
+    for name, basis in broadcast["canonical_basis"].items():
         space = oracle.space[name]
         rotated = basis.numpy().T @ space @ basis.numpy()
-        np.testing.assert_allclose(rotated, np.diag(np.sort(np.linalg.eigvalsh(space))[::-1]), atol=1e-9)
+        energies = np.sort(np.linalg.eigvalsh(space))[::-1]
+        np.testing.assert_allclose(rotated, np.diag(energies), atol=1e-9)
+        stretch = np.sqrt(np.diag(space)).sum() / np.sqrt(energies.clip(0)).sum()
+        np.testing.assert_allclose(broadcast["canonical_stretch"][name].numpy(), stretch, rtol=1e-6)
+        assert stretch >= 1
+
+
+@pytest.mark.parametrize("exponent", [1.0, 0.5, 2.0])
+def test_no_client_can_raise_its_share_by_reporting_larger_second_moments(exponent):
+    states, counts, moments, grams = draw_round(3)
+    louder = [{name: v * 1e4 for name, v in moments[0].items()}, *moments[1:]]
+    start = tensors(draw_state(np.random.default_rng(1)))
+    honest, loud = (
+        SharedBasis(exponent=exponent).aggregate(start, updates_of((states, counts, reported, grams)))
+        for reported in (moments, louder)
+    )
+    assert_equal(loud, {name: tensor.numpy() for name, tensor in honest.items()})
+
+
+def test_a_client_that_reports_no_second_moments_weighs_nothing_and_harms_nobody():
+    states, counts, moments, grams = draw_round(4)
+    silent = [{name: v * 0 for name, v in moments[0].items()}, *moments[1:]]
+    start = tensors(draw_state(np.random.default_rng(1)))
+    merged = SharedBasis(damping=0.0).aggregate(start, updates_of((states, counts, silent, grams)))
+    others = SharedBasis(damping=0.0).aggregate(start, updates_of((states, counts, silent, grams))[1:])
+    assert_equal(merged, {name: tensor.numpy() for name, tensor in others.items()})
 
 
 @settings(max_examples=20, deadline=None)
@@ -141,7 +176,7 @@ def test_an_opening_round_moves_nothing_and_gives_a_basis():
     states, counts, moments, grams = draw_round(7)
     still = ([start] * len(states), counts, [{n: v * 0 for n, v in m.items()} for m in moments], grams)
     assert_equal(rule.aggregate(tensors(start), updates_of(still)), start, tolerance=0)
-    assert rule.broadcast(tensors(start)).keys() == {"canonical_basis"}
+    assert rule.broadcast(tensors(start)).keys() == {"canonical_basis", "canonical_stretch"}
 
 
 def test_the_turn_of_the_space_is_reported_for_every_layer():

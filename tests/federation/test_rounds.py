@@ -35,9 +35,9 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, **
     if not folder.begun:
         folder.begin(dump_recipe(recipe))
     if method in NOT_FEDERATED:
-        side = Apart(method, recipe, names, initial)
+        side = Apart(method, names, initial, 0.003)
     else:
-        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting")
+        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting", 0.003)
     transport = Unruly(engine, place / "clients", **unruly)
     rounds = Rounds(method, recipe, side, transport, Unmeasured(), folder, first_records=[], events=events or Events())
     rounds.run(resume=resume, references=False)

@@ -30,6 +30,7 @@ class RuleRow:
         paper: where the rule comes from.
         factory: builds the aggregator from keyword options.
         defaults: options that this row sets; a user's options override them.
+        rate_factor: its clients' learning rate over FedAvg's, where a recipe names none (config/rates.py).
     """
 
     name: str
@@ -37,6 +38,7 @@ class RuleRow:
     paper: str
     factory: Callable[..., Aggregator]
     defaults: Mapping[str, object] = field(default_factory=dict)
+    rate_factor: float = 1.0
 
     def options(self) -> dict[str, object]:
         """Return every option of the method with the value that it has unless overridden.
@@ -52,7 +54,7 @@ _ROWS: dict[str, RuleRow] = {}
 
 
 def register(
-    name: str, *, summary: str, paper: str, defaults: Mapping[str, object] | None = None
+    name: str, *, summary: str, paper: str, defaults: Mapping[str, object] | None = None, rate_factor: float = 1.0
 ) -> Callable[[type[RuleClass]], type[RuleClass]]:
     """Add a row to the table; used as a class decorator.
 
@@ -61,6 +63,7 @@ def register(
         summary: one line for people who choose.
         paper: where the rule comes from.
         defaults: options that this row sets.
+        rate_factor: see RuleRow.
 
     Returns:
         The decorator, which hands the class back unchanged.
@@ -72,7 +75,7 @@ def register(
     def add_row(rule: type[RuleClass]) -> type[RuleClass]:
         if name in _ROWS:
             raise ValueError(f"method {name!r} is registered twice")
-        _ROWS[name] = RuleRow(name, summary, paper, rule, MappingProxyType(dict(defaults or {})))
+        _ROWS[name] = RuleRow(name, summary, paper, rule, MappingProxyType(dict(defaults or {})), rate_factor)
         return rule
 
     return add_row

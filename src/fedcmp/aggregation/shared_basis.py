@@ -3,11 +3,14 @@
 Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as one more column, X (O, I):
     C_t = sum_k a_k C_k,  C_k = client k's mean of x x^T over its visual tokens   x: what the layer is fed, and a one
     V   = eigenvectors of  E_t = b E_{t-1} + (1 - b) C_t / trace(C_t)              V stays orthogonal whatever b is
-    D   = [ sum_k a_k F_k (Delta_k V) / sum_k a_k F_k ] V^T      F_k = v_k^p + damping * mean(sum_j a_j v_j^p)
+    D   = [ sum_k a_k F_k (Delta_k V) / sum_k a_k F_k ] V^T      F_k = u_k + damping * mean(sum_j a_j u_j)
+    u_k = v_k^p / mean(v_k^p)                                    of mean 1 over the matrix, whatever a client reports
     M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
-V is broadcast with the next tensors; clients step in it (client/objectives/canonical.py) and know v_k, the second
-moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
-A client adds to the sums:  n_k Delta_k V,  n_k v_k^p,  n_k v_k^p Delta_k V  and  n_k C_k; they add up in any tree.
+    rho = sum_i sqrt(E_ii) / sum_j sqrt(lambda_j),  lambda = E_t's eigenvalues: AdamW's step at rate eta moves a layer's
+          outputs by about eta ||x||_1 as it is, and by eta ||V^T x||_1 in the basis; rho >= 1 is the ratio of the two
+V and rho are broadcast with the next tensors; clients step in V, rho times as far (client/objectives/canonical.py), and
+know v_k, the second moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
+A client adds to the sums:  n_k Delta_k V,  n_k u_k,  n_k u_k Delta_k V  and  n_k C_k; they add up in any tree.
 An opening round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is
 reported as
     d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
@@ -29,7 +32,8 @@ from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.sums import MeanUpdate, labelled, of_label
 from fedcmp.aggregation.update import ClientUpdate, Public
 
-BASIS, GRAM, SECOND_MOMENT = "canonical_basis", "input_gram", "canonical_second_moment"
+BASIS, STRETCH = "canonical_basis", "canonical_stretch"
+GRAM, SECOND_MOMENT = "input_gram", "canonical_second_moment"
 _MEND = "train with the local objective 'canonical', or use the method fisher"
 
 
@@ -45,6 +49,8 @@ class SharedBasis(SumRule):
         exponent: p in [0, 2]: a client's weight on a canonical coordinate is its second moment there to the p; 0 gives
             every client the same weight on all of them.
         damping: share of the mean of that power that every coordinate's weight gets.
+        normalise: whether that power is divided by its mean over each client's matrix, so that no client weighs more
+            than its examples over all coordinates together. The study of version 0.1 ran without.
         space_momentum: b in [0, 1): how much of the last rounds' space is kept.
         momentum: m in [0, 1): of the merged update.
         server_rate: s above 0: how far the server goes along it.
@@ -56,6 +62,7 @@ class SharedBasis(SumRule):
         *,
         exponent: float = 1.0,
         damping: float = 0.01,
+        normalise: bool = True,
         space_momentum: float = 0.0,
         momentum: float = 0.5,
         server_rate: float = 0.7,
@@ -66,22 +73,28 @@ class SharedBasis(SumRule):
         require_number("space_momentum", space_momentum, 0, 0.999)
         require_number("momentum", momentum, 0, 0.999)
         require_number("server_rate", server_rate, 0, 100, above=True)
+        require_flag("normalise", normalise)
         require_flag("opening", opening)
         super().__init__()
         self.needs = frozenset({"extra"})
         self.opening = opening
-        self._mean = MeanUpdate(exponent=exponent, damping=damping)
+        self._mean = MeanUpdate(exponent=exponent, damping=damping, normalise=normalise)
         self._space_momentum, self._momentum, self._rate = space_momentum, momentum, server_rate
         self._bases: dict[str, Tensor] = {}  # V by weight's name, float64; empty in the first round
+        self._stretches: dict[str, Tensor] = {}  # rho likewise
         self._spaces: dict[str, Tensor] = {}  # E_t by weight's name
         self._velocity: dict[str, Tensor] = {}  # M_t by tensor's name
         self._next: tuple[dict[str, Tensor], dict[str, Tensor]] = {}, {}
 
     def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Return V of each matrix, in the matrix's dtype; nothing in the first round. See Aggregator.broadcast."""
+        """Return V and rho of each matrix in its dtype; nothing in the first round. See Aggregator.broadcast."""
         if not self._bases:
             return {}
-        return {BASIS: {name: basis.to(global_state[name]) for name, basis in self._bases.items()}}
+        named = {BASIS: self._bases, STRETCH: self._stretches}
+        return {
+            label: {name: tensor.to(global_state[name]) for name, tensor in tensors.items()}
+            for label, tensors in named.items()
+        }
 
     def _public_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {BASIS: self._bases}
@@ -155,22 +168,47 @@ class SharedBasis(SumRule):
         self._spaces, velocity = self._next
         self._velocity = velocity if self._momentum else {}
         # contiguous, as a checkpoint keeps them: products with another layout round otherwise
-        self._bases = {name: symmetric_eigen(space)[1].contiguous() for name, space in self._spaces.items()}
+        self._bases, self._stretches = {}, {}
+        for name, space in self._spaces.items():
+            energies, basis = symmetric_eigen(space)
+            self._bases[name] = basis.contiguous()
+            self._stretches[name] = stretch(space, energies)
 
     def _memory(self) -> dict[str, Tensor]:
-        named = {"basis": self._bases, "space": self._spaces, "velocity": self._velocity}
+        named = {
+            "basis": self._bases,
+            "stretch": self._stretches,
+            "space": self._spaces,
+            "velocity": self._velocity,
+        }
         return {f"{label}.{name}": tensor for label, tensors in named.items() for name, tensor in tensors.items()}
 
     def _recall(self, memory: dict[str, Tensor]) -> None:
-        known: dict[str, dict[str, Tensor]] = {"basis": {}, "space": {}, "velocity": {}}
+        known: dict[str, dict[str, Tensor]] = {"basis": {}, "stretch": {}, "space": {}, "velocity": {}}
         for entry, tensor in memory.items():
             label, _, name = entry.partition(".")
             if label not in known:
                 raise ValueError(f"aggregator state: entry {entry!r} is not this method's")
             known[label][name] = tensor
-        if known["basis"].keys() != known["space"].keys():
-            raise ValueError("aggregator state: every matrix needs both its basis and its space")
-        self._bases, self._spaces, self._velocity = known["basis"], known["space"], known["velocity"]
+        if not known["basis"].keys() == known["stretch"].keys() == known["space"].keys():
+            raise ValueError("aggregator state: every matrix needs its basis, its stretch and its space")
+        self._bases, self._stretches = known["basis"], known["stretch"]
+        self._spaces, self._velocity = known["space"], known["velocity"]
+
+
+def stretch(space_II: Tensor, energies_I: Tensor) -> Tensor:
+    """Return rho of a space E: sum_i sqrt(E_ii) / sum_j sqrt(lambda_j), at least 1.
+
+    Args:
+        space_II: E, symmetric, positive semidefinite up to rounding.
+        energies_I: its eigenvalues lambda.
+
+    Returns:
+        () in the space's dtype; 1 for a space of zeros.
+    """
+    along = energies_I.clamp(min=0).sqrt().sum()
+    across = space_II.diagonal().clamp(min=0).sqrt().sum()
+    return (across / along).clamp(min=1) if along > 0 else torch.ones_like(along)
 
 
 def _matrices(state: Mapping[str, Tensor]) -> list[Matrix]:

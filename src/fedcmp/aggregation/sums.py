@@ -4,6 +4,8 @@ Per client:      D = sum_k a_k Delta_k,                       a_k = s_k / sum_j 
 Per parameter:   D = sum_k a_k F_k Delta_k / sum_k a_k F_k,   F_k = v_k^p + damping * mean_entries(sum_j a_j v_j^p)
 
 F_k's second part is the same for every client, so three sums are enough: s Delta, s v^p and s v^p Delta.
+Normalised, v_k^p is divided by its own mean over the tensor's entries first: a client says which parameters it used
+more than others, not how loud it is, and its weights over all parameters come to a_k, whatever it reports.
 Implements docs/methods.md, FedAvg, and reliability per parameter.
 """
 
@@ -21,10 +23,12 @@ class MeanUpdate:
     Args:
         exponent: p above, or None for one weight per client.
         damping: how much of the mean of v^p is added to every parameter's weight.
+        normalise: whether each client's v^p is divided by its mean over the tensor's entries.
     """
 
-    def __init__(self, *, exponent: float | None = None, damping: float = 0.0) -> None:
+    def __init__(self, *, exponent: float | None = None, damping: float = 0.0, normalise: bool = False) -> None:
         self._exponent = exponent
+        self._normalise = normalise
         self._damping = damping
 
     def zeros(self, like: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -61,6 +65,8 @@ class MeanUpdate:
             sums[f"delta.{name}"].add_(delta, alpha=weight)
             if self._exponent is not None and moments is not None:
                 power = moments[name].pow(self._exponent)
+                if self._normalise:
+                    power /= power.mean().clamp(min=torch.finfo(power.dtype).tiny)
                 sums[f"power.{name}"].add_(power, alpha=weight)
                 sums[f"powered_delta.{name}"].addcmul_(power, delta, value=weight)
 

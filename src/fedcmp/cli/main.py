@@ -18,6 +18,7 @@ from fedcmp import __version__
 from fedcmp.cli.evaluate import evaluate_command
 from fedcmp.cli.ranks import listen_to_launcher, serve_rank
 from fedcmp.cli.scenario import scenario_app
+from fedcmp.cli.sweep import sweep_command
 from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
 
@@ -35,6 +36,7 @@ world_app = typer.Typer(
 app.add_typer(world_app)
 app.add_typer(scenario_app)
 app.command("evaluate")(evaluate_command)
+app.command("sweep")(sweep_command)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
 RunFolderArgument = Annotated[Path, typer.Argument(help="A run's folder, for example runs/demo.", show_default=False)]

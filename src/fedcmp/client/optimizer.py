@@ -6,6 +6,7 @@ learners; a tensor of one learner (...) is (C, ...) here.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -30,10 +31,16 @@ class StackedAdamW:
     Args:
         parameters: name -> (C, ...) tensors, changed in place by `step`.
         settings: the same for all learners.
+        rate_factors: tensor's name -> factor on its rate; 1 where it is missing.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], settings: Optimisation) -> None:
-        self._parameters, self._settings = parameters, settings
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        settings: Optimisation,
+        rate_factors: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        self._parameters, self._settings, self._factors = parameters, settings, rate_factors
         self._first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
         self._second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
         self._steps_C = torch.zeros(len(next(iter(parameters.values()))), dtype=torch.float32)
@@ -99,11 +106,12 @@ class StackedAdamW:
             own_first = first if everyone else first[learners_A]
             own_second = second if everyone else second[learners_A]
             own = parameter.data if everyone else parameter.data[learners_A]
-            own.mul_(_beside(1 - rates_A * settings.weight_decay, own))
+            factor = self._factors.get(name, 1.0)
+            own.mul_(_beside(1 - factor * rates_A * settings.weight_decay, own))
             own_first.lerp_(gradient, 1 - settings.beta_1)
             own_second.mul_(settings.beta_2).addcmul_(gradient, gradient, value=1 - settings.beta_2)
             width = torch.sqrt(own_second, out=gradient).div_(_beside(root_A, own)).add_(settings.epsilon)
-            own.sub_((_beside(step_size_A, own) * own_first).div_(width))
+            own.sub_((_beside(factor * step_size_A, own) * own_first).div_(width))
             if not everyone:
                 first[learners_A], second[learners_A], parameter.data[learners_A] = own_first, own_second, own
 

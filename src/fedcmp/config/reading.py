@@ -26,8 +26,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
     content = read_toml(path, overrides)
-    recipe = parse_recipe(content, str(path))
-    return _from_folder(recipe, path.resolve().parent)
+    return placed(parse_recipe(content, str(path)), path)
 
 
 def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -113,6 +112,11 @@ def override(content: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise UserError(f"-o {text}: {name} is a value, not a section")
     table[names[-1]] = parsed
+
+
+def placed(recipe: Recipe, path: Path) -> Recipe:
+    """Return a recipe whose relative paths are taken from the folder of its file; see load_recipe."""
+    return _from_folder(recipe, path.resolve().parent)
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:

@@ -35,8 +35,8 @@ class Recipe(Section):
         """The settings of one method, defaults where the recipe is silent."""
         return self.method.get(name, Method())
 
-    def learning_rate(self, name: str) -> float:
-        """The peak rate of one method: its own, or that of all."""
+    def learning_rate(self, name: str) -> float | None:
+        """Return the peak rate that the recipe names for one method, or for all; None where it names none."""
         return self.method_settings(name).learning_rate or self.training.learning_rate
 
     def chosen(self, name: str) -> Chosen:

@@ -111,6 +111,7 @@ class Data(Section):
     images: File | None = Field(None, description="the image folder of LLaVA's format")
     clients: list[ClientData] = Field([], description="one entry an organisation, instead of pairs and images")
     num_pairs: int | None = Field(None, ge=1, description="use the first so many pairs; the embedded world: how many")
+    train_share: float = Field(1.0, gt=0, le=1, description="share of each client's training pairs that is used")
     held_out: Fraction = Field(0.05, description="share of each client's pairs kept for evaluation (not for the world)")
     max_caption_tokens: int = Field(64, ge=1, description="longer captions are cut, without an end token")
     max_bad_fraction: Fraction = Field(0.01, description="share of unusable pairs past which the run stops")
@@ -156,7 +157,15 @@ class Training(Section):
     """A client's local training; centralized and local-only learners use the same."""
 
     batch_size: int = Field(16, ge=1, description="pairs a step and client; centralized uses the same")
-    learning_rate: float = Field(1e-3, gt=0, description="AdamW's peak rate")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        description="peak learning rate of AdamW for every method; default: worked out for each method from its "
+        "steps per client (docs/methods.md)",
+    )
+    rate_factor: float = Field(
+        1.0, gt=0, description="factor on every learning rate that is worked out because none is named"
+    )
     schedule: Literal["run", "round"] = Field("run", description="one cosine over all rounds, or one in each round")
     warmup_ratio: Fraction = 0.03
     beta_1: Decay = 0.9
@@ -174,7 +183,11 @@ class Evaluation(Section):
     """How the projector is judged."""
 
     every: int = Field(1, ge=1, description="rounds between evaluations; the last round always is evaluated")
-    split: Literal["test", "validation"] = Field("test", description="of the embedded world; tune on validation only")
+    split: Literal["test", "validation"] = Field(
+        "test",
+        description="pairs to evaluate on: the held-out ones, or, for tuning, as many of the others (the embedded world "
+        "has a validation set of its own)",
+    )
     captions: int = Field(512, ge=1, description="held-out pairs for the caption loss")
     questions_per_kind: int = Field(64, ge=0, description="balanced questions of each kind (embedded world)")
     questions: File | None = Field(None, description="a JSONL file of questions about held-out pairs of your own data")
@@ -185,7 +198,9 @@ class Evaluation(Section):
 class Method(Section):
     """What one method does differently."""
 
-    learning_rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(
+        None, gt=0, description="this method's peak learning rate; default: training.learning_rate"
+    )
     aggregator: str | None = Field(None, description="the aggregator behind this name; default: the name itself")
     options: dict[str, Any] = Field({}, description="the aggregator's options")
     objective: str | None = Field(

@@ -7,8 +7,7 @@ initial tensors; each learner continues from its own state, and the run only loo
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fedcmp.config import Recipe
-from fedcmp.errors import UserError
+from fedcmp.errors import MethodFailed, UserError
 from fedcmp.federation.server import Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
@@ -22,9 +21,9 @@ class Apart:
 
     Args:
         method: "local" or a centralized method.
-        recipe: its learning rate.
         names: of the clients.
         initial: the tensors that everyone starts from.
+        rate: peak learning rate of the learners.
         heard: called with each reply as it arrives and the number of learners.
     """
 
@@ -33,13 +32,13 @@ class Apart:
     def __init__(
         self,
         method: str,
-        recipe: Recipe,
         names: Sequence[str],
         initial: Tensors,
+        rate: float,
         heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
     ) -> None:
         self._method, self._names, self._initial, self._heard = method, names, initial, heard
-        self._rate = recipe.learning_rate(method)
+        self._rate = rate
         learners = [f"client-{client}" for client in range(len(names))] if method == "local" else ["global"]
         self.states: dict[str, Tensors] = dict.fromkeys(learners, initial)
         self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
@@ -69,7 +68,7 @@ class Apart:
         """Take one learner's reply; see ServerSide.receive.
 
         Raises:
-            UserError: what it has learned is not finite.
+            MethodFailed: what it has learned is not finite.
         """
         if reply.round != self._number or reply.client not in self._clients:
             return f"a reply of round {reply.round}, which is not open"
@@ -77,8 +76,9 @@ class Apart:
             return "its client has replied already"
         self._heard(reply, len(self._clients))
         if not all(bool(tensor.isfinite().all()) for tensor in reply.state.values()):
-            raise UserError(
-                f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate"
+            raise MethodFailed(
+                self._method,
+                f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate",
             )
         pooled = reply.client < 0
         self.states["global" if pooled else f"client-{reply.client}"] = reply.state

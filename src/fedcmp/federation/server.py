@@ -17,7 +17,7 @@ from typing import Any
 from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
-from fedcmp.errors import UserError, counted
+from fedcmp.errors import MethodFailed, UserError, counted
 from fedcmp.federation.participation import participants
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
 from fedcmp.wire.files import park_message, read_message
@@ -52,9 +52,10 @@ class ServerSide:
     Args:
         method: the run's method, for messages.
         chosen: its server rule and local objective.
-        recipe: forms of the payload, what a refused update means, learning rate.
+        recipe: forms of the payload, what a refused update means.
         names: of the clients.
         initial: the tensors that everyone starts from.
+        rate: peak learning rate of its clients.
         waiting: a folder for replies that wait for their turn.
         heard: called with each reply as it arrives: client, clients in the round, loss (opening rounds have none).
     """
@@ -67,13 +68,14 @@ class ServerSide:
         names: Sequence[str],
         initial: Tensors,
         waiting: Path,
+        rate: float,
         heard: Callable[[Reply, int], None] = lambda _reply, _clients: None,
     ) -> None:
         federation = recipe.federation
         self.states: dict[str, Tensors] = {"global": initial}
         self.aggregator: Aggregator = chosen.create_aggregator()
         self._method, self._chosen, self._names, self._waiting, self._heard = method, chosen, names, waiting, heard
-        self._rate = recipe.learning_rate(method)
+        self._rate = rate
         self._forms = forms(federation.payload, federation.broadcast_payload)
         self._error_feedback = federation.error_feedback
         self._share, self._seed = federation.participation, recipe.run.seed
@@ -165,7 +167,7 @@ class ServerSide:
         try:
             self.states = {"global": self.aggregator.finish()}
         except ValueError as error:
-            raise UserError(f"{self._method}, round {now.number}: {error}") from error
+            raise MethodFailed(self._method, f"{self._method}, round {now.number}: {error}") from error
         for client, weight in zip(now.accepted, self.aggregator.last_weights, strict=True):
             now.lines[client]["weight"] = weight
             if now.kept[client]:
@@ -238,9 +240,10 @@ class ServerSide:
     def _refuse(self, client: int, error: ValueError, line: Line) -> None:
         """Leave the client out: it continues from what it knew before, as if it had been absent."""
         if self._stop_at_refusal:
-            raise UserError(
+            raise MethodFailed(
+                self._method,
                 f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; a "
-                'lower learning rate may help, or set federation.on_bad_update = "drop" to go on without such a client'
+                'lower learning rate may help, or set federation.on_bad_update = "drop" to go on without such a client',
             ) from error
         line["refused"] = str(error)
 

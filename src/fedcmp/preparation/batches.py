@@ -1,15 +1,38 @@
 """Which pairs a learner takes in each step of each round, worked out from the manifest and the seed."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from fedcmp.config import Recipe
 from fedcmp.config.methods import LARGE_BATCH
+from fedcmp.config.rates import default_rate
 from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.preparation.loading import Prepared
+from fedcmp.references import is_federated
 
 POOLED, POOLED_LARGE_BATCH = -1, -2  # the "client" numbers of the centralized learners
 PartBatches = list[list[NDArray[np.int64]]]
+
+
+def learning_rate(method: str, recipe: Recipe, pairs: Sequence[int]) -> float:
+    """Return the peak learning rate of a method: the recipe's, or one worked out from how long its learners train.
+
+    Args:
+        method: its name.
+        recipe: batch size, rounds, participation, and the rate if it names one.
+        pairs: of each client.
+    """
+    named = recipe.learning_rate(method)
+    if named is not None:
+        return named
+    if is_federated(method):
+        share, learners, chosen = recipe.federation.participation, len(pairs), recipe.chosen(method)
+    else:
+        share, learners, chosen = 1.0, 1 if method == "centralized" else len(pairs), None
+    steps = share * sum(pairs) / (learners * recipe.training.batch_size)
+    return default_rate(max(1.0, steps), chosen=chosen, factor=recipe.training.rate_factor)
 
 
 def pooled_client(method: str) -> int:

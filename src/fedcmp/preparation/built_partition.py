@@ -5,11 +5,13 @@ stay as they were built.
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
 from fedcmp.config import Recipe
+from fedcmp.data.batches import one_pass_order
 from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
 from fedcmp.scenarios.built import BuiltScenario, ClientShare
@@ -38,6 +40,34 @@ class BuiltPartition:
     def holdings(self) -> list[Indices]:
         """Per client, positions of the pairs that it trains on, ascending."""
         return [np.sort(np.concatenate(parts)) for parts in self.parts]
+
+    def for_validation(self, seed: int) -> Self:
+        """Return the partition judged by as many of each client's training pairs, its held-out ones set aside unseen.
+
+        Args:
+            seed: of the run.
+
+        Raises:
+            UserError: nothing would be left of a client's pairs in some round.
+        """
+        orders = [one_pass_order(mine, seed + 1) for mine in self.holdings]
+        cut = [order[: len(held)] for order, held in zip(orders, self.held_out, strict=True)]
+        left = [order[len(held) :] for order, held in zip(orders, self.held_out, strict=True)]
+        return replace(self.of_holdings(left), held_out=[np.sort(held) for held in cut])
+
+    def of_holdings(self, holdings: list[Indices]) -> Self:
+        """Return the partition with only these of each client's training pairs, in their rounds and their order.
+
+        Raises:
+            UserError: nothing is left of a client's pairs in some round.
+        """
+        parts = []
+        for name, mine, own in zip(self.names, holdings, self.parts, strict=True):
+            parts.append([part[np.isin(part, mine)] for part in own])
+            for number, part in enumerate(parts[-1], start=1):
+                if not len(part):
+                    raise UserError(f"client {name}, round {number}: too few pairs; none is left to train on")
+        return replace(self, parts=parts)
 
 
 def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:

@@ -214,17 +214,29 @@ def _embedded(
 
 
 def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple[list[Indices], list[Indices]]:
-    """Each client's held-out share, at least one pair; it depends on nothing that can be changed after training."""
+    """Return each client's training pairs and its held-out share, at least one pair.
+
+    The share depends on nothing that can be changed after training. For `evaluation.split = "validation"`, it is set
+    aside unseen, and as many of the other pairs are judged by instead.
+    """
     train, judged = [], []
+    shares = 2 if recipe.evaluation.split == "validation" else 1
     for name, mine in zip(names, holdings, strict=True):
         count = max(1, round(recipe.data.held_out * len(mine)))
-        if len(mine) < 2:
+        if len(mine) <= shares * count:
             held = counted(len(mine), "usable pair")
             raise UserError(f"client {name}: holds {held}; it needs more to train and be judged on")
         order = one_pass_order(mine, recipe.run.seed + 1)
-        judged.append(order[:count])
-        train.append(np.sort(order[count:]))
+        judged.append(order[(shares - 1) * count : shares * count])
+        train.append(np.sort(order[shares * count :]))
     return train, judged
+
+
+def used_share(recipe: Recipe, holdings: list[Indices]) -> list[Indices]:
+    """Return data.train_share of each client's training pairs, at least one, chosen by the run's seed."""
+    counts = [max(1, round(recipe.data.train_share * len(mine))) for mine in holdings]
+    orders = [one_pass_order(mine, recipe.run.seed + 2) for mine in holdings]
+    return [np.sort(order[:count]) for order, count in zip(orders, counts, strict=True)]
 
 
 def in_turn(judged: list[Indices]) -> list[int]:

@@ -27,7 +27,7 @@ from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built
 from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
-from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable
+from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable, used_share
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.sources import (
     HELD_OUT,
@@ -88,6 +88,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     built: BuiltPartition | None = None
     if recipe.scenario.kind == "manifest":
         built = built_partition(recipe, collections[0].source, read.keys)
+        if held_out is None and recipe.evaluation.split == "validation":
+            built = built.for_validation(recipe.run.seed)
         names, holdings = built.names, built.holdings
     else:
         holdings = partition_pairs(recipe, collections, read, encoder, progress)
@@ -113,6 +115,9 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     judged_rows = [judged_read.rows[p] for p in positions]
     judged_names = [(judged_read.keys[p], owners[p]) for p in positions]
 
+    if recipe.data.train_share < 1:
+        holdings = used_share(recipe, holdings)
+        built = built.of_holdings(holdings) if built else None
     shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
     swapped = swap_captions(holdings, shares, seed=recipe.run.seed)
     manifest = Manifest(names, holdings, swapped, built.parts if built else None)

@@ -131,7 +131,7 @@ class Record(BaseModel):
 
 
 class RunRecord(Record):
-    """Which run this is; `rounds` and `clients` as planned."""
+    """Which run this is; `rounds` and `clients` as planned, `learning_rate` the peak of the learners' schedule."""
 
     kind: Literal["run"] = "run"
     method: Text
@@ -140,6 +140,7 @@ class RunRecord(Record):
     rounds: Whole
     clients: Whole
     seed: Whole
+    learning_rate: Number = None
     versions: Texts = {}
 
     @classmethod

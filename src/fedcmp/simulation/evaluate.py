@@ -108,6 +108,7 @@ def held_out_figures(
             stop = min(start + EVALUATION_CHUNK, count)
             jobs.append(({"op": "evaluate", "what": what, "start": start, "stop": stop, "blind": blind}, tensors))
     jobs += [({"op": "suite", "name": name, "blind": blind}, tensors) for name in suites]
+    split = recipe.evaluation.split
     sums, right, seconds = [], [], 0.0
     scores: dict[str, Any] = {}
     for answer in pool.map(jobs):
@@ -120,7 +121,7 @@ def held_out_figures(
             right += answer.result["right"]
     return {
         "kind": "evaluation",
-        "split": recipe.evaluation.split if recipe.data.format == "world" else "held out",
+        "split": "held out" if recipe.data.format != "world" and split == "test" else split,
         **caption_metrics(merge_sums(sums)),
         **question_metrics(data.questions, right),
         **({"suites": scores} if suites else {}),

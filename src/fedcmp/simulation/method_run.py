@@ -7,6 +7,7 @@ from fedcmp.config import Recipe
 from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds, Side
 from fedcmp.federation.server import ServerSide
+from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import Prepared
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
@@ -45,6 +46,7 @@ def method_run(
         suites: which suites (evaluation/suites) are asked after the last round.
     """
     names = data.manifest.names
+    rate = learning_rate(method, recipe, [len(holding) for holding in data.manifest.holdings])
 
     def heard(reply: Reply, clients: int) -> None:
         if "loss" in reply.figures:
@@ -52,10 +54,10 @@ def method_run(
 
     side: Side
     if not is_federated(method):
-        side = Apart(method, recipe, names, initial, heard)
+        side = Apart(method, names, initial, rate, heard)
     else:
         waiting = folder.path / "waiting"
-        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, heard)
+        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, rate, heard)
     return Rounds(
         method,
         recipe,
@@ -63,17 +65,18 @@ def method_run(
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
-        first_records=[_run_record(method, recipe, names), *(ClientData(**line) for line in data.data_lines)],
+        first_records=[_run_record(method, recipe, names, rate), *(ClientData(**line) for line in data.data_lines)],
         events=events,
     )
 
 
-def _run_record(method: str, recipe: Recipe, names: Sequence[str]) -> RunRecord:
+def _run_record(method: str, recipe: Recipe, names: Sequence[str], rate: float) -> RunRecord:
     return RunRecord(
         method=method,
         federated=is_federated(method),
         rounds=recipe.federation.rounds,
         clients=len(names),
         seed=recipe.run.seed,
+        learning_rate=rate,
         versions=versions(),
     )

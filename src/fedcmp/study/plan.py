@@ -32,8 +32,17 @@ _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is
         "instruction": INSTRUCTION,
         "projector_from": None,
     },
-    "training": {"micro_batch": None},
+    "data": {"train_share": 1.0},
+    "training": {"micro_batch": None, "rate_factor": 1.0},
 }
+_FIRST_RATE = (
+    1e-3  # training.learning_rate before each method had a default: all runs name their own, so it never counted
+)
+# an option that came later, the rule or objective that has it, its default, and what the first runs did
+_LATER_OPTIONS = (
+    ("options", "shared-basis", "normalise", True, False),
+    ("objective_options", "canonical", "stretch", True, False),
+)
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight", "save_seconds")  # keys of [run]
 
 
@@ -60,8 +69,8 @@ class PlannedRun:
         """sha256 of all that determines the result."""
         content = _content(self.recipe)
         content["run"] = {key: value for key, value in content["run"].items() if key not in _NO_RESULT}
-        method = content.pop("method").get(self.method, {})
-        known = {"recipe": content, "settings": method, "name": _identity(self.method, method)}
+        method = _settings(self.method, content.pop("method").get(self.method, {}))
+        known: dict[str, Any] = {"recipe": content, "settings": method, "name": _identity(self.method, method)}
         asked = self.suites == SUITES or (list(self.suites) if self.suites else False)
         known |= {"suites": asked, "world": WORLD_REVISION, "revision": REVISION}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
@@ -88,7 +97,24 @@ def _content(recipe: Recipe) -> dict[str, Any]:
         for key, unset in keys.items():
             if content[section][key] == unset:
                 del content[section][key]
+    if content["training"]["learning_rate"] is None:
+        content["training"]["learning_rate"] = _FIRST_RATE
     return content
+
+
+def _settings(method: str, settings: Settings) -> Settings:
+    """A method's settings as they are hashed: a later option counts where it is not what the first runs did."""
+    if not is_federated(method):
+        return settings
+    chosen = choose(method, aggregator=settings.get("aggregator"), objective=settings.get("objective"))
+    hashed = dict(settings)
+    for part, owner, option, default, first in _LATER_OPTIONS:
+        if owner != (chosen.aggregator if part == "options" else chosen.objective):
+            continue
+        given = dict(hashed.get(part) or {})
+        value = given.pop(option, default)
+        hashed[part] = given if value == first else given | {option: value}
+    return hashed
 
 
 def _identity(method: str, settings: Settings) -> str:

@@ -25,11 +25,12 @@ def joined(tensors, layer):
     return torch.cat([tensors[f"{layer}.weight"], tensors[f"{layer}.bias"][:, None]], 1)
 
 
-def rotated_loop(vlm, pairs, part, basis):
+def rotated_loop(vlm, pairs, part, basis, stretches=(1.0, 1.0)):
     """AdamW on Y, the projector being Y V^T: the same steps by another route; also second moments and input Grams."""
     begin = start(vlm)
     coordinates = [torch.nn.Parameter(joined(begin, layer) @ basis[f"{layer}.weight"]) for layer in LAYERS]
-    optimizer = torch.optim.AdamW(coordinates, lr=1.0, betas=(0.9, 0.99), weight_decay=0)
+    groups = [{"params": [own]} for own in coordinates]
+    optimizer = torch.optim.AdamW(groups, lr=1.0, betas=(0.9, 0.99), weight_decay=0)
     projector = Projector(VISION_WIDTH, vlm.language.width)
     grams, tokens = [0.0, 0.0], 0
 
@@ -41,7 +42,8 @@ def rotated_loop(vlm, pairs, part, basis):
         return out
 
     for positions, rate in zip(part.batches, part.rates, strict=True):
-        optimizer.param_groups[0]["lr"] = rate
+        for group, stretch in zip(optimizer.param_groups, stretches, strict=True):
+            group["lr"] = rate * stretch
         optimizer.zero_grad()
         current = tensors()
         loss = plain_loss(vlm, pairs, lambda x, t=current: torch.func.functional_call(projector, t, (x,)), positions)
@@ -60,15 +62,17 @@ def rotated_loop(vlm, pairs, part, basis):
     return tensors(), moments, [gram / tokens for gram in grams]
 
 
-def test_steps_moments_and_grams(vlm, pairs):
+@pytest.mark.parametrize(("options", "stretches"), [({}, (1.5, 0.5)), ({"stretch": False}, (1.0, 1.0))])
+def test_steps_moments_and_grams(vlm, pairs, options, stretches):
     basis = rotations(vlm)
     learners = [Learner(part, start(vlm)) for part in PARTS]
-    broadcast = {"canonical_basis": basis}
+    sent = {"linear_1.weight": torch.tensor(1.5), "linear_2.weight": torch.tensor(0.5)}
+    broadcast = {"canonical_basis": basis, "canonical_stretch": sent}
     together = train_cohort(
-        vlm, pairs, learners, Optimisation(), objective=create_objective("canonical"), broadcast=broadcast
+        vlm, pairs, learners, Optimisation(), objective=create_objective("canonical", **options), broadcast=broadcast
     )
     for part, trained in zip(PARTS, together, strict=True):
-        expected, moments, grams = rotated_loop(vlm, pairs, part, basis)
+        expected, moments, grams = rotated_loop(vlm, pairs, part, basis, stretches)
         for name, tensor in expected.items():
             torch.testing.assert_close(trained.update.state[name], tensor.detach(), rtol=2e-3, atol=3e-4)
         for i, layer in enumerate(LAYERS):

@@ -3,7 +3,9 @@
 Per weight matrix with its bias as one more column, X (O, I), and the broadcast basis V (I, I), orthogonal:
     R = G V                    the gradient in canonical coordinates
     m, v, step                 AdamW's, entry by entry of R
-    X <- X - rate * step V^T
+    X <- X - rate * rho * step V^T
+with rho the matrix's broadcast stretch (aggregation/shared_basis.py), by which a step in the basis moves the layer's
+outputs as far as AdamW's own does at the same rate.
 Sent beside the projector:  v in canonical coordinates, and  C = mean over visual tokens of x x^T  (I, I), x what the
 layer is fed, with a one behind it for the bias. C needs no caption and no LLM, so an opening round, which only
 measures, gives the first basis; without one, round 1 is plain AdamW's.
@@ -12,17 +14,20 @@ all clients, so that their second moments can be compared direction by direction
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation.matrices import Matrix, find_matrices
+from fedcmp.aggregation.options import require_flag
 from fedcmp.client.cohort import JointBatch, Stacked
 from fedcmp.client.objectives.base import LocalRound, Objective
 from fedcmp.client.objectives.registry import register_objective
 from fedcmp.client.optimizer import Optimisation, StackedAdamW
 
-BASIS, GRAM, SECOND_MOMENT = "canonical_basis", "input_gram", "canonical_second_moment"
+BASIS, STRETCH = "canonical_basis", "canonical_stretch"
+GRAM, SECOND_MOMENT = "input_gram", "canonical_second_moment"
 
 
 @register_objective(
@@ -31,9 +36,15 @@ BASIS, GRAM, SECOND_MOMENT = "canonical_basis", "input_gram", "canonical_second_
     paper="this project; SOAP, Vyas et al. 2024, arXiv 2409.11321",
 )
 class Canonical(Objective):
-    """Steps in the canonical space."""
+    """Steps in the canonical space.
 
-    def __init__(self) -> None:
+    Args:
+        stretch: whether steps are rho times as long, so that a rate means what it means for AdamW.
+    """
+
+    def __init__(self, *, stretch: bool = True) -> None:
+        require_flag("stretch", stretch)
+        self._stretch = stretch
         self._optimizer: CanonicalAdamW | None = None
         self._grams: Stacked = {}
         self._tokens_C = torch.zeros(0)
@@ -41,7 +52,8 @@ class Canonical(Objective):
     def optimizer(self, local: LocalRound, settings: Optimisation) -> StackedAdamW:
         """AdamW in the broadcast basis; plain AdamW's arithmetic where none was sent."""
         basis = local.broadcast.get(BASIS, {})
-        self._optimizer = CanonicalAdamW(local.cohort.parameters, settings, basis)
+        stretches = local.broadcast.get(STRETCH, {}) if self._stretch else {}
+        self._optimizer = CanonicalAdamW(local.cohort.parameters, settings, basis, stretches)
         self._grams, self._tokens_C = {}, torch.zeros(len(local.cohort))
         return self._optimizer
 
@@ -79,12 +91,19 @@ class CanonicalAdamW(StackedAdamW):
         parameters: name -> (C, ...).
         settings: the same for all learners.
         basis: weight's name -> V (I, I); a matrix without one stays in its own coordinates.
+        stretches: weight's name -> rho (), a factor on the matrix's rate; 1 where it is missing.
 
     Raises:
         ValueError: a basis of another size than its matrix.
     """
 
-    def __init__(self, parameters: Mapping[str, Tensor], settings: Optimisation, basis: Mapping[str, Tensor]) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        settings: Optimisation,
+        basis: Mapping[str, Tensor],
+        stretches: Mapping[str, Tensor] = MappingProxyType({}),
+    ) -> None:
         self._own = parameters
         one = {name: tensor[0] for name, tensor in parameters.items()}
         self._matrices = find_matrices(one, bias="column")
@@ -102,7 +121,7 @@ class CanonicalAdamW(StackedAdamW):
                 self._basis[matrix.weight] = rotation_II
                 joined_COI = joined_COI @ rotation_II
             coordinates[matrix.weight] = joined_COI
-        super().__init__(coordinates, settings)
+        super().__init__(coordinates, settings, {name: float(rho) for name, rho in stretches.items()})
 
     def part_state(self) -> dict[str, Tensor]:
         """As AdamW's, with the coordinates: turned there and back again they would be rounded otherwise."""
