@@ -83,7 +83,8 @@ class Oracle:
             self.velocity[name] = m * self.velocity.get(name, 0.0) + step
             merged = join(start) + s * (m * self.velocity[name] + step)
             out[name], out[bias] = merged[:, :-1], merged[:, -1]
-            pooled = sum(ak * gram[name] for ak, gram in zip(a, grams, strict=True))
+            traces = [np.trace(gram[name]) if self.normalise else 1.0 for gram in grams]
+            pooled = sum(ak * gram[name] / trace for ak, gram, trace in zip(a, grams, traces, strict=True))
             pooled = pooled / np.trace(pooled)
             self.space[name] = b * self.space.get(name, pooled) + (1 - b) * pooled
         return out
@@ -118,13 +119,14 @@ def test_it_is_the_formula_over_several_rounds(options):
 @pytest.mark.parametrize("exponent", [1.0, 0.5, 2.0])
 def test_no_client_can_raise_its_share_by_reporting_larger_second_moments(exponent):
     states, counts, moments, grams = draw_round(3)
-    louder = [{name: v * 1e4 for name, v in moments[0].items()}, *moments[1:]]
+    louder = [[{name: x * 1e4 for name, x in first.items()}, *others] for first, *others in (moments, grams)]
     start = tensors(draw_state(np.random.default_rng(1)))
-    honest, loud = (
-        SharedBasis(exponent=exponent).aggregate(start, updates_of((states, counts, reported, grams)))
-        for reported in (moments, louder)
-    )
-    assert_equal(loud, {name: tensor.numpy() for name, tensor in honest.items()})
+    honest, loud = SharedBasis(exponent=exponent), SharedBasis(exponent=exponent)
+    merged = honest.aggregate(start, updates_of((states, counts, moments, grams)))
+    shouted = loud.aggregate(start, updates_of((states, counts, *louder)))
+    assert_equal(shouted, {name: tensor.numpy() for name, tensor in merged.items()})
+    for label, sent in honest.broadcast(start).items():
+        assert_equal(loud.broadcast(start)[label], {name: tensor.numpy() for name, tensor in sent.items()}, 1e-6)
 
 
 def test_a_client_that_reports_no_second_moments_weighs_nothing_and_harms_nobody():
@@ -192,7 +194,7 @@ def test_the_turn_of_the_space_is_reported_for_every_layer():
             if not before:
                 assert told == {"divergence": None, "beta": None}
                 continue
-            pooled = sum(count * gram[name] for count, gram in zip(counts, grams, strict=True)).ravel()
+            pooled = sum(c * gram[name] / np.trace(gram[name]) for c, gram in zip(counts, grams, strict=True)).ravel()
             space = before[name].ravel()
             cosine = pooled @ space / np.sqrt((pooled @ pooled) * (space @ space))
             assert told["divergence"] == pytest.approx(1 - cosine)

@@ -23,9 +23,9 @@ def test_llava_own_pretraining_gets_llava_own_rate():
     assert default_rate(50_000) == 1e-3
 
 
-def test_fewer_steps_get_longer_ones_by_the_square_root_and_no_more_than_a_hundredth():
+def test_fewer_steps_get_longer_ones_by_the_square_root_and_at_most_eight_times_the_anchor():
     assert default_rate(545) == 2e-3
-    assert default_rate(1) == 1e-2
+    assert default_rate(1) == 8e-3
 
 
 @given(st.floats(1, 1e6), st.floats(1, 1e6))

@@ -49,7 +49,7 @@ PUBLISHED: dict[str, object] = {
     summary="Fed-CMP as published, as far as its text tells",
     paper=PAPER,
     defaults=PUBLISHED,
-    rate_factor=0.25,  # its momentum multiplies what the clients' rate is worth: tuned .001 where FedAvg has .003 to .005
+    rate_factor=0.25,  # tuned .001, where FedAvg has .003 to .005 (docs/results.md)
 )
 class FedCMP(SumRule):
     """Fed-CMP with all its options; the defaults are the published rule.

@@ -1,8 +1,9 @@
 """One basis that clients and server share, and reliability per direction of it. This project's own rule.
 
 Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as one more column, X (O, I):
-    C_t = sum_k a_k C_k,  C_k = client k's mean of x x^T over its visual tokens   x: what the layer is fed, and a one
-    V   = eigenvectors of  E_t = b E_{t-1} + (1 - b) C_t / trace(C_t)              V stays orthogonal whatever b is
+    C_t = sum_k a_k C_k / trace(C_k),  C_k = client k's mean of x x^T over its visual tokens
+                                                                 x: what the layer is fed, and a one
+    V   = eigenvectors of  E_t = b E_{t-1} + (1 - b) C_t / trace(C_t)      V stays orthogonal whatever b is
     D   = [ sum_k a_k F_k (Delta_k V) / sum_k a_k F_k ] V^T      F_k = u_k + damping * mean(sum_j a_j u_j)
     u_k = v_k^p / mean(v_k^p)                                    of mean 1 over the matrix, whatever a client reports
     M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
@@ -10,7 +11,7 @@ Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as o
           outputs by about eta ||x||_1 as it is, and by eta ||V^T x||_1 in the basis; rho >= 1 is the ratio of the two
 V and rho are broadcast with the next tensors; clients step in V, rho times as far (client/objectives/canonical.py), and
 know v_k, the second moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
-A client adds to the sums:  n_k Delta_k V,  n_k u_k,  n_k u_k Delta_k V  and  n_k C_k; they add up in any tree.
+A client adds to the sums:  n_k Delta_k V,  n_k u_k,  n_k u_k Delta_k V,  n_k C_k / trace(C_k); they add up in any tree.
 An opening round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is
 reported as
     d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
@@ -49,8 +50,8 @@ class SharedBasis(SumRule):
         exponent: p in [0, 2]: a client's weight on a canonical coordinate is its second moment there to the p; 0 gives
             every client the same weight on all of them.
         damping: share of the mean of that power that every coordinate's weight gets.
-        normalise: whether that power is divided by its mean over each client's matrix, so that no client weighs more
-            than its examples over all coordinates together. The study of version 0.1 ran without.
+        normalise: whether that power is divided by its mean over each client's matrix, and C_k by its trace, so that
+            no client weighs more than its examples by reporting large numbers. The study of version 0.1 ran without.
         space_momentum: b in [0, 1): how much of the last rounds' space is kept.
         momentum: m in [0, 1): of the merged update.
         server_rate: s above 0: how far the server goes along it.
@@ -79,6 +80,7 @@ class SharedBasis(SumRule):
         self.needs = frozenset({"extra"})
         self.opening = opening
         self._mean = MeanUpdate(exponent=exponent, damping=damping, normalise=normalise)
+        self._normalise = normalise
         self._space_momentum, self._momentum, self._rate = space_momentum, momentum, server_rate
         self._bases: dict[str, Tensor] = {}  # V by weight's name, float64; empty in the first round
         self._stretches: dict[str, Tensor] = {}  # rho likewise
@@ -130,11 +132,14 @@ class SharedBasis(SumRule):
                 raise ValueError(f"{place}: {GRAM} of {name} is {tuple(grams[name].shape)}; needs {needed}")
             if bool((moment < 0).any()):
                 raise ValueError(f"{place}: {SECOND_MOMENT} of {name} holds negative values")
+            if bool((grams[name].diagonal() < 0).any()):
+                raise ValueError(f"{place}: {GRAM} of {name} has a negative diagonal; it is a mean of squares")
         weight = float(int(update.num_examples))
         weighed = {name: moments[name] if name in moments else torch.ones_like(t) for name, t in deltas.items()}
         self._mean.add(sums, deltas, weight=weight, moments=weighed)
         for name, gram in grams.items():
-            sums[f"gram.{name}"].add_(gram, alpha=weight)
+            trace = float(gram.trace()) if self._normalise else 1.0
+            sums[f"gram.{name}"].add_(gram, alpha=weight / trace if trace > 0 else 0.0)
         return {"weight": weight}
 
     def _merge(self) -> dict[str, Tensor]:
@@ -204,11 +209,11 @@ def stretch(space_II: Tensor, energies_I: Tensor) -> Tensor:
         energies_I: its eigenvalues lambda.
 
     Returns:
-        () in the space's dtype; 1 for a space of zeros.
+        () in the space's dtype, at most sqrt(I), which no second moment surpasses; 1 for a space of zeros.
     """
     along = energies_I.clamp(min=0).sqrt().sum()
     across = space_II.diagonal().clamp(min=0).sqrt().sum()
-    return (across / along).clamp(min=1) if along > 0 else torch.ones_like(along)
+    return (across / along).clamp(min=1, max=len(space_II) ** 0.5) if along > 0 else torch.ones_like(along)
 
 
 def _matrices(state: Mapping[str, Tensor]) -> list[Matrix]:

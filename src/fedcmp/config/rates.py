@@ -1,6 +1,6 @@
 """The learning rate of a method for which a recipe names none.
 
-    eta = 1e-3 * sqrt(2180 / T), at least 1e-3 and at most 1e-2, times the method's own factor
+    eta = 1e-3 * sqrt(2180 / T), at least 1e-3 and at most 8e-3, times the method's own factor
 T: optimiser steps that one learner takes in the whole run. The anchor is LLaVA's own pretraining of a projector (AdamW,
 1e-3, 558,128 pairs in batches of 256, hence 2,180 steps); fewer steps need longer ones. A rule for which the best rate
 is another than FedAvg's states its factor (aggregation/registry.py). docs/methods.md has what it was checked on.
@@ -12,7 +12,7 @@ from fedcmp import aggregation
 from fedcmp.config.methods import Chosen
 
 ANCHOR_RATE, ANCHOR_STEPS = 1e-3, 2180
-HIGHEST_RATE = 1e-2
+HIGHEST_RATE = 8e-3
 
 
 def default_rate(steps: float, *, chosen: Chosen | None = None, factor: float = 1.0) -> float:

@@ -185,8 +185,8 @@ class Evaluation(Section):
     every: int = Field(1, ge=1, description="rounds between evaluations; the last round always is evaluated")
     split: Literal["test", "validation"] = Field(
         "test",
-        description="pairs to evaluate on: the held-out ones, or, for tuning, as many of the others (the embedded world "
-        "has a validation set of its own)",
+        description="pairs to evaluate on: the held-out ones, or, for tuning, as many of the others (the embedded "
+        "world has a validation set of its own)",
     )
     captions: int = Field(512, ge=1, description="held-out pairs for the caption loss")
     questions_per_kind: int = Field(64, ge=0, description="balanced questions of each kind (embedded world)")
