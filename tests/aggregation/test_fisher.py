@@ -15,20 +15,32 @@ def test_the_preset_is_the_class_with_its_defaults():
     assert row.paper == describe("shared-basis").paper == "this project"
 
 
+@pytest.mark.parametrize("normalise", [True, False])
 @pytest.mark.parametrize("exponent", [0.25, 0.5, 1.0])
-def test_equals_the_formula_entry_by_entry(exponent):
+def test_equals_the_formula_entry_by_entry(exponent, normalise):
     start, states, counts, _, moments, _ = one_round()
-    found = create("fisher", parameter_exponent=exponent, parameter_damping=0.1).aggregate(
-        as_tensors(start), as_updates(states, counts, moments=moments)
-    )
+    rule = create("fisher", parameter_exponent=exponent, parameter_damping=0.1, parameter_normalise=normalise)
+    found = rule.aggregate(as_tensors(start), as_updates(states, counts, moments=moments))
     a = np.array(counts) / sum(counts)
     expected = {}
     for name in start:
         powers = [v[name] ** exponent for v in moments]
+        if normalise:
+            powers = [power / power.mean() for power in powers]
         shared = 0.1 * sum(a_k * power for a_k, power in zip(a, powers, strict=True)).mean()
         weights = [a_k * (power + shared) for a_k, power in zip(a, powers, strict=True)]
         expected[name] = sum(w * s[name] for w, s in zip(weights, states, strict=True)) / sum(weights)
     assert relative_error(found, expected) < 1e-12
+
+
+def test_no_client_can_raise_its_share_by_reporting_larger_second_moments():
+    start, states, counts, _, moments, _ = one_round()
+    louder = [{name: v * 1e4 for name, v in moments[0].items()}, *moments[1:]]
+    honest, loud = (
+        create("fisher").aggregate(as_tensors(start), as_updates(states, counts, moments=reported))
+        for reported in (moments, louder)
+    )
+    assert relative_error(loud, {name: tensor.numpy() for name, tensor in honest.items()}) < 1e-12
 
 
 def test_needs_second_moments_only_with_an_exponent():

@@ -41,6 +41,7 @@ _FIRST_RATE = (
 # an option that came later, the rule or objective that has it, its default, and what the first runs did
 _LATER_OPTIONS = (
     ("options", "shared-basis", "normalise", True, False),
+    ("options", "fisher", "parameter_normalise", True, False),
     ("objective_options", "canonical", "stretch", True, False),
 )
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight", "save_seconds")  # keys of [run]
