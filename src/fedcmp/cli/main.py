@@ -14,12 +14,17 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedcmp import __version__
+from fedcmp.cli.config import config_command
+from fedcmp.cli.demo import demo_command
 from fedcmp.cli.evaluate import evaluate_command
+from fedcmp.cli.init import init_command
 from fedcmp.cli.ranks import listen_to_launcher, serve_rank
+from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.scenario import scenario_app
 from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+from fedcmp.extras import require
+from fedcmp.version import __version__
 
 app = typer.Typer(
     name="fedcmp",
@@ -34,6 +39,10 @@ world_app = typer.Typer(
 )
 app.add_typer(world_app)
 app.add_typer(scenario_app)
+app.command("demo")(demo_command)
+app.command("init")(init_command)
+app.command("recipes")(recipes_command)
+app.command("config")(config_command)
 app.command("evaluate")(evaluate_command)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
@@ -101,10 +110,14 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
-    from fedcmp.runs.place import check_place
+    from fedcmp.runs.place import check_own_recipe, check_place
+    from fedcmp.runs.versions import remark_on_versions
     from fedcmp.simulation.processes import start_workers
 
     loaded = load_recipe(recipe, option)
+    check_own_recipe(recipe, loaded, overwrite=overwrite)
+    if remark := remark_on_versions(recipe):
+        typer.echo(remark, err=True)
     check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries, and again by train
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
@@ -229,6 +242,8 @@ def study_command(
     Example: fedcmp study recipes/study.toml --only image --minutes 60
     Published runs: fedcmp study recipes/study.toml --unpack results/study.jsonl
     """
+    for module in ("openTSNE", "sklearn", "pyarrow"):
+        require(module, "study", "a study")
     from fedcmp.report.study import write_study_report
     from fedcmp.study.packing import pack_study, unpack_study
     from fedcmp.study.recipe import load_study
@@ -279,6 +294,7 @@ def world_benchmarks_command(
 
     Example: fedcmp world benchmarks datasets/
     """
+    require("pyarrow", "parquet", "the real benchmarks' formats")
     from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 
     for name, items in write_world_benchmarks(folder, split=split, limit=limit).items():

@@ -1,0 +1,24 @@
+"""Libraries that are not installed with fedcmp itself, and what a person types to get them."""
+
+import importlib
+
+from fedcmp.errors import UserError
+
+
+def require(module: str, extra: str, what: str) -> None:
+    """Import an optional library, so that a plain `import` of it works afterwards.
+
+    Args:
+        module: its import name.
+        extra: the extra of fedcmp that installs it.
+        what: what needs it, for the message.
+
+    Raises:
+        UserError: it is not installed, or does not load here.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        missing = isinstance(error, ModuleNotFoundError)
+        reason = "is not installed" if missing else f"cannot be loaded ({str(error).splitlines()[0]})"
+        raise UserError(f"{what}: {module} {reason}: pip install 'fedcmp[{extra}]'") from error
