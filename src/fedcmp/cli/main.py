@@ -30,7 +30,6 @@ app = typer.Typer(
     name="fedcmp",
     help="Pretrain one multimodal LLM together: clients train projectors on their own pairs, a server merges them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
