@@ -1,6 +1,6 @@
 """Wrap the prose of Markdown files at 100 columns; code, tables, headings, formulas and quoted results are left alone.
 
-    python docs/wrap.py README.md docs/*.md            (make wrap)
+python docs/wrap.py README.md docs/*.md            (make wrap)
 """
 
 import re

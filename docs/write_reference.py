@@ -2,7 +2,7 @@
 
     python docs/write_reference.py            (make reference)
 
-All of it is read from the code, so the help texts and descriptions there are what to edit; a test holds the file to them.
+All of it is read from the code: edit the help texts and descriptions there. A test holds the file to them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -38,7 +38,7 @@ def reference() -> str:
         "A TOML file. NAME stands for a name of your own, [] for an entry of a list.\n",
         *_recipe(Recipe),
         "## Methods and their options\n",
-        "`[method.NAME.options]` sets a rule's options, `[method.NAME.objective_options]` those of its local objective.\n",
+        "`[method.NAME.options]` sets a rule's options, `[method.NAME.objective_options]` its local objective's.\n",
         *map(_method, available_methods()),
         "## A study's recipe\n",
         *_recipe(StudyRecipe),

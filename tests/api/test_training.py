@@ -31,7 +31,9 @@ def test_a_shipped_recipe_is_known_by_its_name_and_a_file_by_its_path(tmp_path, 
 
 
 def test_overrides_replace_keys_and_leave_the_rest_of_a_section():
-    recipe = _loaded(SHORT, {"federation": {"rounds": 4}, "training.learning_rate": 0.5, "run": {"methods": ("local",)}})
+    recipe = _loaded(
+        SHORT, {"federation": {"rounds": 4}, "training.learning_rate": 0.5, "run": {"methods": ("local",)}}
+    )
     assert (recipe.federation.rounds, recipe.training.learning_rate, recipe.training.batch_size) == (4, 0.5, 8)
     assert (recipe.run.methods, recipe.run.name) == (["local"], "short")
     assert SHORT["federation"] == {"rounds": 1}  # the caller's dict is as it was
@@ -63,7 +65,9 @@ def test_paths_are_the_recipes_own(tmp_path, monkeypatch):
 
 
 def test_a_rule_that_workers_would_not_know_is_refused_before_they_start(tmp_path):
-    register("elsewhere", summary="a test's own", paper="none")(type("Elsewhere", (FedAvg,), {"__module__": "notebook"}))
+    register("elsewhere", summary="a test's own", paper="none")(
+        type("Elsewhere", (FedAvg,), {"__module__": "notebook"})
+    )
     try:
         with pytest.raises(fedcmp.UserError, match=r"run\.workers = 2: .*'elsewhere', which notebook defines; set run"):
             fedcmp.train(SHORT, run={"methods": ["elsewhere"], "workers": 2, "folder": tmp_path}, quiet=True)

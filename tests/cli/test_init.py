@@ -91,9 +91,7 @@ def test_words_that_the_embedded_llm_lacks_name_real_models(tmp_path, monkeypatc
 
 def test_models_that_are_given_are_named(tmp_path, siglip_folder, byte_level_llm):
     photos(tmp_path / "photos", 40)
-    done = invoke(
-        "init", str(tmp_path / "photos"), "--vision", str(siglip_folder), "--language", str(byte_level_llm)
-    )
+    done = invoke("init", str(tmp_path / "photos"), "--vision", str(siglip_folder), "--language", str(byte_level_llm))
     assert done.exit_code == 0, done.exception
     recipe = planned(tmp_path / "photos" / "recipe.toml")
     assert (recipe.model.vision, recipe.model.language) == (str(siglip_folder), str(byte_level_llm))

@@ -37,7 +37,12 @@ def test_every_key_has_its_place_type_default_and_meaning():
         "must",
     ]
     size = keys["one.size"]
-    assert (size.type, size.default, size.required, size.meaning) == ("whole number, at least 1", "3", False, "how large")
+    assert (size.type, size.default, size.required, size.meaning) == (
+        "whole number, at least 1",
+        "3",
+        False,
+        "how large",
+    )
     assert keys["named.NAME.kind"].type == '"a", "b"'
     assert keys["named.NAME.kind"].section == "named.NAME"
     assert (keys["plain"].type, keys["plain"].default) == ("number", "")

@@ -29,7 +29,11 @@ def laid_out(kept, folder, **formats):
 
 @pytest.mark.parametrize(
     ("format", "files", "images"),
-    [("llava", ["pairs.json"], "images"), ("webdataset", ["shard-0000.tar"], None), ("parquet", ["pairs.parquet"], None)],
+    [
+        ("llava", ["pairs.json"], "images"),
+        ("webdataset", ["shard-0000.tar"], None),
+        ("parquet", ["pairs.parquet"], None),
+    ],
 )
 def test_one_collection_of_each_format(kept, format, files, images):
     data = find_data(kept / format)
