@@ -1,0 +1,25 @@
+"""The documentation builds as a site without a warning, and its interface is that of the package."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import fedcmp
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_site_builds_strictly(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
+    for name in fedcmp.__all__:
+        if name != "__version__":
+            assert f'id="fedcmp.{name}"' in page, name
+    assert 'id="fedcmp.Run.caption"' in page
