@@ -18,7 +18,9 @@ def require(module: str, extra: str, what: str) -> None:
     """
     try:
         importlib.import_module(module)
+    except ModuleNotFoundError as error:  # the library itself, or one that it needs
+        name = (error.name or module).partition(".")[0]
+        raise UserError(f"{what}: {name} is not installed: pip install 'fedcmp[{extra}]'") from error
     except ImportError as error:
-        missing = isinstance(error, ModuleNotFoundError)
-        reason = "is not installed" if missing else f"cannot be loaded ({str(error).splitlines()[0]})"
-        raise UserError(f"{what}: {module} {reason}: pip install 'fedcmp[{extra}]'") from error
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{what}: {module} cannot be loaded ({reason}): pip install 'fedcmp[{extra}]'") from error

@@ -29,7 +29,10 @@ class ShippedRecipe:
 def shipped_recipes() -> dict[str, ShippedRecipe]:
     """Return the package's recipes by name, the demo first."""
     found = [_read(path) for path in FOLDER.glob("*.toml")]
-    return {recipe.name: recipe for recipe in sorted(found, key=lambda one: (one.name != "demo", one.verb == "study", one.name))}
+    return {
+        recipe.name: recipe
+        for recipe in sorted(found, key=lambda one: (one.name != "demo", one.verb == "study", one.name))
+    }
 
 
 def shipped_recipe(name: str) -> ShippedRecipe:

@@ -65,7 +65,7 @@ def test_a_table_escapes_what_it_shows():
 
 def test_the_report_is_written(short_run, tmp_path):
     assert short_run.report(tmp_path / "page") == tmp_path / "page" / "index.html"
-    assert (tmp_path / "page" / "index.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "page" / "index.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_captions_are_those_of_the_runs_samples(short_run):

@@ -41,7 +41,12 @@ def test_one_collection_is_divided_among_clients(kept, tmp_path, format):
     path = tmp_path / "my data" / "recipe.toml"
     assert done.stdout == f"recipe: {path}\n"
     recipe = planned(path)
-    assert (recipe.run.name, recipe.data.format, recipe.scenario.kind) == ("my-data", format, "image")
+    assert (recipe.run.name, recipe.data.format, recipe.scenario.kind, recipe.scenario.clients) == (
+        "my-data",
+        format,
+        "iid",  # too few for clusters
+        2,
+    )
     assert recipe.model.language == "world"
     assert "60 pairs" in path.read_text()
 
@@ -99,5 +104,11 @@ def test_models_that_are_given_are_named(tmp_path, siglip_folder, byte_level_llm
 
 def test_too_few_pairs_are_refused(tmp_path):
     photos(tmp_path / "photos", 1)
-    assert "holds 1 usable pair; at least 2 are needed" in str(invoke("init", str(tmp_path / "photos")).exception)
+    assert "holds 1 usable pair; at least 4 are needed" in str(invoke("init", str(tmp_path / "photos")).exception)
     assert not (tmp_path / "photos" / "recipe.toml").exists()
+
+
+def test_a_large_collection_is_divided_by_similar_images(monkeypatch, tmp_path, kept):
+    monkeypatch.setattr("fedcmp.config.own_data.CLUSTERED", 50)
+    invoke("init", str(kept / "llava"), "--out", str(tmp_path / "mine.toml"))
+    assert planned(tmp_path / "mine.toml").scenario.kind == "image"

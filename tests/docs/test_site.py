@@ -1,5 +1,6 @@
 """The documentation builds as a site without a warning, and its interface is that of the package."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,3 +24,12 @@ def test_the_site_builds_strictly(tmp_path):
         if name != "__version__":
             assert f'id="fedcmp.{name}"' in page, name
     assert 'id="fedcmp.Run.caption"' in page
+    methods = (tmp_path / "site" / "methods.html").read_text(encoding="utf-8")
+    assert methods.count("<math") > 100
+    assert "zformulaz" not in methods
+    assert not re.search(r"\$[^$<]*\\(sum|theta|frac)", methods)
+    for shown in (tmp_path / "site").rglob("*.html"):
+        fetched = re.findall(
+            r'<(?:script|link|img)[^>]+(?:src|href)="(https?:)?//[^"]*"', shown.read_text(encoding="utf-8")
+        )
+        assert not fetched, shown

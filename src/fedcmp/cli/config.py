@@ -12,7 +12,9 @@ def config_command(
     ] = None,
     study: Annotated[bool, typer.Option("--study", help="Keys of a study's recipe instead of a run's.")] = False,
 ) -> None:
-    """Explain the keys of a recipe: meaning, type and default. Without KEY, list them all.
+    """Explain the keys of a recipe: meaning, type and default.
+
+    Without KEY, all of them.
 
     Example: fedcmp config training.learning_rate
     A section, a method's options: fedcmp config federation, fedcmp config shared-basis

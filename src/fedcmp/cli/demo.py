@@ -18,7 +18,7 @@ def demo_command(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier demo first.")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="Print what it will need, and run nothing.")] = False,
 ) -> None:
-    """Train five clients on the embedded world by five methods, in a minute or two; writes runs/demo here.
+    """Run the demo: five clients and five methods on the embedded world, in two minutes; writes runs/demo here.
 
     Needs no data, no GPU and no network. Same as `fedcmp train` with the recipe that `fedcmp recipes demo` prints.
 

@@ -26,7 +26,7 @@ def init_command(
         str | None, typer.Option(help="LLM: 'world', a folder or a hub name.", show_default=False)
     ] = None,
 ) -> None:
-    """Write a recipe for your own images and captions, filled in from what FOLDER holds.
+    """Write a recipe for your own images and captions, from what FOLDER holds.
 
     Reads LLaVA JSON or JSONL with an image folder, WebDataset tars and parquet files; with one subfolder per
     organisation, each becomes a client. Nothing is trained, moved or overwritten.

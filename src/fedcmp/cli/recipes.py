@@ -16,7 +16,7 @@ def recipes_command(
         Path | None, typer.Option(help="Write NAME to this new file or folder instead.", show_default=False)
     ] = None,
 ) -> None:
-    """List the recipes that come with fedcmp, or print or copy one of them.
+    """List the recipes that come with fedcmp, or print or copy one.
 
     Example: fedcmp recipes
     Example: fedcmp recipes demo --out my-demo.toml

@@ -15,6 +15,7 @@ from fedcmp.data.pairs import PairSource, open_pairs
 from fedcmp.errors import UserError, counted
 
 ROUNDS, BATCH, CLIENTS = 10, 16, 5
+CLUSTERED = 1000  # pairs from which one collection is divided by similar images, not at random
 WANTED_HELD_OUT = 200  # pairs, all clients together: fewer tell methods apart badly
 LISTED = 16  # files that a recipe names one by one
 UNKNOWN = 0.1  # share of unknown words past which captions are too much for the embedded LLM
@@ -62,14 +63,18 @@ def own_recipe(
     sizes = {name: len(source) for name, source in sources.items()}
     remarks = [_found(name or str(folder), source) for name, source in sources.items()]
     remarks += [f"left out: {reason}" for reason in data.unused]
-    clients = len(sizes) if len(sizes) > 1 else min(CLIENTS, max(1, sum(sizes.values()) // (2 * BATCH)))
-    smallest = min(sizes.values()) if len(sizes) > 1 else sum(sizes.values()) // clients
+    total = sum(sizes.values())
+    clients = len(sizes) if len(sizes) > 1 else min(CLIENTS, max(2, total // (2 * BATCH)))
+    clustered = len(sizes) == 1 and total >= CLUSTERED
+    # clusters differ in size: the smallest of five is rarely below a quarter of their mean
+    smallest = min(sizes.values()) if len(sizes) > 1 else total // (clients * (4 if clustered else 1))
     if smallest < 2:
         short = min(sizes, key=lambda name: sizes[name])
-        raise UserError(f"{short or folder}: holds {counted(smallest, 'usable pair')}; at least 2 are needed")
+        held, least = counted(sizes[short], "usable pair"), 2 if len(sizes) > 1 else 2 * clients
+        raise UserError(f"{short or folder}: holds {held}; at least {least} are needed")
     model, remark = _model(sources, vision, language)
     remarks += [remark] if remark else []
-    held_out = round(min(0.2, max(0.05, math.ceil(100 * WANTED_HELD_OUT / sum(sizes.values())) / 100)), 2)
+    held_out = round(min(0.2, max(0.05, math.ceil(100 * WANTED_HELD_OUT / total) / 100)), 2)
     training = smallest - max(1, round(held_out * smallest))
     rounds = max(1, min(ROUNDS, training // BATCH))
     lines = [
@@ -87,7 +92,7 @@ def own_recipe(
         "",
         *_clients(data, path.resolve().parent),
         "[scenario]",
-        *_scenario(data, clients),
+        *_scenario(data, clients, clustered=clustered),
         "",
         "[federation]",
         f"rounds = {rounds}" + ("" if rounds == ROUNDS else "      # the smallest client has no more full batches"),
@@ -145,15 +150,14 @@ def _relative(path: Path, folder: Path) -> str:
     return f"./{name}" if name.startswith("~") else name
 
 
-def _scenario(data: FoundData, clients: int) -> list[str]:
+def _scenario(data: FoundData, clients: int, *, clustered: bool) -> list[str]:
     if "" not in data.clients:
         return ['kind = "given"      # each organisation keeps its own pairs']
-    if clients == 1:
-        return ['kind = "iid"', "clients = 1"]
-    return [
-        'kind = "image"      # clients are clusters of similar images; "iid" deals them out at random',
-        f"clients = {clients}",
-    ]
+    if clustered:
+        kind = 'kind = "image"      # clients are clusters of similar images; "iid" deals pairs out at random'
+    else:
+        kind = 'kind = "iid"      # pairs are dealt out at random; "image": clients are clusters of similar images'
+    return [kind, f"clients = {clients}"]
 
 
 def _model(sources: dict[str, PairSource], vision: str | None, language: str | None) -> tuple[list[str], str]:

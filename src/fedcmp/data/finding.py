@@ -147,7 +147,10 @@ def _named_images(path: Path) -> list[str]:
         records = [record for _, _, _, record in islice(json_records(path), _SNIFFED)]
     except UserError:  # an object, or an array that is cut off: opening it says so, if anything names it
         records = []
-    named = [record.get("image", record.get("images")) for record in records if isinstance(record, dict)]
+    fields = ("image", "images", "file_name")
+    named = [
+        next((record[key] for key in fields if record.get(key)), None) for record in records if isinstance(record, dict)
+    ]
     first = (value[0] if isinstance(value, list) and value else value for value in named)
     return [value.replace("\\", "/") for value in first if isinstance(value, str) and value]
 
