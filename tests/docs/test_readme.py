@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+import fedcmp
 from tests.cli.test_cli import invoke
+from tests.examples.small import small_training
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,9 +28,13 @@ def empty_folder(tmp_path, monkeypatch, world_cache):
     monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
 
 
-def test_the_commands_for_own_data_run_as_printed(empty_folder):
+@pytest.mark.parametrize("small", [True, pytest.param(False, marks=pytest.mark.slow)])
+def test_the_commands_for_own_data_run_as_printed(empty_folder, monkeypatch, small):
     lines = block("sh").splitlines()
     assert len(lines) <= 10
+    if small:  # the same lines with fewer pairs and rounds
+        lines = [re.sub(r"--count \d+", "--count 40", line) for line in lines]
+        monkeypatch.setattr("fedcmp.config.own_data.ROUNDS", 1)
     for line in lines:
         done = invoke(*shlex.split(line, comments=True)[1:])
         assert done.exit_code == 0, (line, done.output, done.exception)
@@ -36,10 +42,11 @@ def test_the_commands_for_own_data_run_as_printed(empty_folder):
     assert Path("runs/own/report/index.html").is_file()
 
 
-def test_the_python_runs_as_printed(empty_folder, capsys):
+def test_the_python_runs_as_printed(empty_folder, monkeypatch, capsys):
     text = block("python")
     assert len(text.splitlines()) <= 10
-    exec(text.replace("3000", "240").replace('"rounds": 3', '"rounds": 1'), {})
+    monkeypatch.setattr(fedcmp, "train", small_training(fedcmp.train))
+    exec(text.replace("3000", "120"), {})
     printed = capsys.readouterr().out
     assert "shared-basis" in printed
     assert "index.html" in printed

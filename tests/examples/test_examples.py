@@ -7,15 +7,19 @@ from pathlib import Path
 import nbformat
 import pytest
 
+import fedcmp
 from fedcmp.aggregation import registry
+from tests.examples.small import small_training
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(autouse=True)
-def empty_folder(tmp_path, monkeypatch, world_cache):
+def small_and_elsewhere(tmp_path, monkeypatch, world_cache):
+    """Every training is small, in this process and in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
+    monkeypatch.setattr(fedcmp, "train", small_training(fedcmp.train))
 
 
 def main(name):

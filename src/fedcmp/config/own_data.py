@@ -129,7 +129,7 @@ def _clients(data: FoundData, folder: Path) -> list[str]:
 
 
 def _files(found: FoundPairs, folder: Path) -> list[str]:
-    files: Path | tuple[Path, ...] = found.files
+    files = found.files
     suffix = found.files[0].suffix
     if len(found.files) > LISTED and set(found.files) == set(found.folder.glob(f"*{suffix}")):
         files = (found.folder,)

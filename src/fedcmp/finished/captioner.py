@@ -12,6 +12,8 @@ from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
 from fedcmp.finished.export import trained_tensors
 from fedcmp.finished.opening import run_recipe
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.preparation.loading import initial_trainable, load_encoder, load_language, new_trainable
 
@@ -39,9 +41,10 @@ class Captioner:
         recipe = run_recipe(folder)
         tensors = trained_tensors(folder, recipe, client) if who == "trained" else None
         shared = like if like is not None and like.frozen == _frozen(recipe) else None
-        self.frozen, self._blind = _frozen(recipe), who == BLIND
-        self.encoder = load_encoder(recipe) if shared is None else shared.encoder
-        self.language = load_language(recipe) if shared is None else shared.language
+        self.frozen: dict[str, object] = _frozen(recipe)
+        self._blind = who == BLIND
+        self.encoder: VisionEncoder = load_encoder(recipe) if shared is None else shared.encoder
+        self.language: LanguageModel = load_language(recipe) if shared is None else shared.language
         make = initial_trainable if tensors is None else new_trainable
         trainable = make(recipe, self.encoder.width, self.language.width)
         if tensors is not None:
