@@ -54,7 +54,7 @@ wrap:
 wheel: $(STAMP)
 	rm -rf build/lib dist
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
-	.ci/wheel dist/*.whl
+	.ci/wheel $(BIN)/python dist/*.whl
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

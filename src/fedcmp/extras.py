@@ -1,6 +1,7 @@
-"""Libraries that are not installed with fedcmp itself, and what a person types to get them."""
+"""Libraries of others: those that are not installed with fedcmp itself, and what some of them would print."""
 
 import importlib
+import os
 
 from fedcmp.errors import UserError
 
@@ -24,3 +25,11 @@ def require(module: str, extra: str, what: str) -> None:
     except ImportError as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{what}: {module} cannot be loaded ({reason}): pip install 'fedcmp[{extra}]'") from error
+
+
+def quiet_libraries() -> None:
+    """Keep transformers and the hub's client from printing bars and remarks of their own; before they are imported."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what a hub that cannot be reached means, we say in one line

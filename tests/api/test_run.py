@@ -43,6 +43,8 @@ def test_the_table_holds_the_measured_figures(short_run):
     assert table.loc["fedavg", "question_accuracy"] == last.question_accuracy
     assert table.loc["fedavg", "bytes_sent"] == measured.num_bytes
     assert table.loc["blind", "caption_loss"] == measured.reference("blind").caption_loss
+    assert table["caption_loss_sd"].isna().all()  # one seed
+    assert table["seconds"].dtype == float
     assert "<table" in short_run._repr_html_()
 
 

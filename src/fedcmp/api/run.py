@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcmp.api.table import ResultTable, result_table
 from fedcmp.errors import UserError
+from fedcmp.extras import quiet_libraries
 
 if TYPE_CHECKING:
     import pandas
@@ -110,6 +111,7 @@ class Run:
         Raises:
             UserError: no such method or client, no checkpoint yet, or a file that is no image.
         """
+        quiet_libraries()
         from fedcmp.finished.captioner import REFERENCES, Captioner, open_image
 
         if max_tokens < 1:
@@ -137,6 +139,7 @@ class Run:
         Raises:
             UserError: no such method or client, no checkpoint yet, or the folder holds a model.
         """
+        quiet_libraries()
         from fedcmp.finished.export import export_run
 
         return export_run(self._folders[self._chosen(method)], Path(path), client=client)

@@ -66,7 +66,8 @@ class ResultTable:
         require("pandas", "pandas", "Run.table as a DataFrame")
         import pandas
 
-        return pandas.DataFrame.from_records(list(self.rows), columns=list(UNITS)).set_index("method")
+        frame = pandas.DataFrame.from_records(list(self.rows), columns=list(UNITS)).set_index("method")
+        return frame.astype({name: float for name, unit in UNITS.items() if unit})  # what is missing is NaN
 
     def __repr__(self) -> str:
         lines = [self._headers(), *self._texts()]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedcmp.api.run import Run
 from fedcmp.errors import UserError
+from fedcmp.extras import quiet_libraries
 from fedcmp.shipped import shipped_recipes
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def train(
         UserError: a mistake in the recipe, data or models that cannot be used, a run of that name that is there
             already; the message is one line that says what to do.
     """
+    quiet_libraries()
     from fedcmp.api.progress import Lines
     from fedcmp.runs.place import check_own_recipe
     from fedcmp.runs.versions import remark_on_versions

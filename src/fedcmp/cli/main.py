@@ -23,7 +23,7 @@ from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.scenario import scenario_app
 from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
-from fedcmp.extras import require
+from fedcmp.extras import quiet_libraries, require
 from fedcmp.version import __version__
 
 app = typer.Typer(
@@ -330,10 +330,7 @@ def main() -> None:
 
 
 def _main() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what a hub that cannot be reached means, we say in one line
+    quiet_libraries()
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
         app()
