@@ -4,6 +4,7 @@ from fedcmp.config import dump_recipe, load_recipe
 from fedcmp.errors import UserError
 from fedcmp.runs.place import check_own_recipe
 from fedcmp.runs.versions import remark_on_versions, versions
+from tests.cli.test_cli import invoke
 from tests.config.recipes import MINIMAL, load
 
 
@@ -52,3 +53,13 @@ def test_one_methods_recipe_does_not_remove_the_others(tmp_path, monkeypatch):
     check_own_recipe(method, recipe, overwrite=False)
     check_own_recipe(own, recipe, overwrite=True)
     check_own_recipe(tmp_path / "a.toml", recipe, overwrite=True)
+
+
+def test_the_command_reports_other_versions_before_anything_else(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = written(tmp_path, torch="2.0.0")
+    (tmp_path / "runs" / "run").mkdir(parents=True)
+    (tmp_path / "runs" / "run" / "recipe.toml").touch()
+    done = invoke("train", str(path))
+    assert done.stderr == f"{remark_on_versions(path)}\n"
+    assert "a run is there already" in str(done.exception)
