@@ -22,7 +22,7 @@ from PIL import Image
 import fedcmp
 
 PLACE = Path(__file__).resolve().parent / "images"
-SHOWN = 3
+SHOWN, LETTERS, LINES = 4, 33, 4
 INK, QUIET, OURS, FROZEN, TRAINED = "#1a1a1a", "#666666", "#0b6e4f", "#e8edf2", "#fde9c8"
 ROWS = (("before training", "initial", QUIET), ("FedAvg", "fedavg", INK), ("shared-basis", "shared-basis", OURS))
 
@@ -30,18 +30,20 @@ ROWS = (("before training", "initial", QUIET), ("FedAvg", "fedavg", INK), ("shar
 def draw_captions(run: fedcmp.Run, out: Path) -> None:
     """Draw some of a run's held-out images, each with what three models say about it."""
     samples = sorted((run.folder / "prepared" / "samples").glob("*.png"), key=lambda path: int(path.stem))[:SHOWN]
-    figure, axes = plt.subplots(1, SHOWN, figsize=(10, 4.9), dpi=110)
-    for axis, path in zip(axes, samples, strict=True):
+    figure = plt.figure(figsize=(10, 4.9), dpi=110)
+    width = 1 / SHOWN
+    for number, path in enumerate(samples):
+        left = number * width + 0.012
+        axis = figure.add_axes((left, 0.6, width - 0.024, 0.385), anchor="W")
         with Image.open(path) as image:
             axis.imshow(image.convert("RGB"), interpolation="nearest")
         axis.set_axis_off()
-        place = -0.07
-        for title, method, colour in ROWS:
-            said = textwrap.wrap(run.caption(path, method=method), 34)[:3]
-            axis.text(0, place, title, transform=axis.transAxes, va="top", size=10, weight="bold", color=colour)
-            axis.text(0, place - 0.075, "\n".join(said), transform=axis.transAxes, va="top", size=10, color=INK)
-            place -= 0.125 + 0.072 * max(2, len(said))
-    figure.subplots_adjust(left=0.02, right=0.98, top=0.98, bottom=0.44, wspace=0.12)
+        for row, (title, method, colour) in enumerate(ROWS):
+            place = 0.565 - 0.19 * row
+            said = run.caption(path, method=method).replace(" .", ".").replace(" ,", ",")
+            lines = textwrap.wrap(said, LETTERS, max_lines=LINES, placeholder=" ...")
+            figure.text(left, place, title, va="top", size=10, weight="bold", color=colour)
+            figure.text(left, place - 0.042, "\n".join(lines), va="top", size=9, color=INK, linespacing=1.15)
     figure.savefig(out)
     plt.close(figure)
 
@@ -60,10 +62,10 @@ def draw_round(out: Path) -> None:
         _box(axis, 34, low + 1.2, 12, 5, FROZEN, "LLM\n(frozen)")
         for start in (15, 30.5):
             _arrow(axis, (start, low + 3.7), (start + 3.5, low + 3.7))
-        _arrow(axis, (48.3, low + 6), (62.5, 22.5 - 1.2 * number), colour=OURS)
-        _arrow(axis, (62.5, 19.5 - 1.2 * number), (48.3, low + 3.2), colour=QUIET)
-    axis.text(55.5, 34.5, "projectors, never data", ha="center", size=10, color=OURS)
-    axis.text(55.5, 1.6, "the merged projector", ha="center", size=10, color=QUIET)
+        _arrow(axis, (48.3, low + 6.3), (62.5, 24.9 - 4.6 * number), colour=OURS)
+        _arrow(axis, (62.5, 23.3 - 4.6 * number), (48.3, low + 4.3), colour=QUIET)
+    axis.text(58, 32.5, "up: projectors, no images, no captions", size=10, color=OURS)
+    axis.text(58, 29.5, "down: the merged projector", size=10, color=QUIET)
     _box(axis, 63, 12.5, 14, 14, TRAINED, "server\nmerges the\nprojectors,\nround by round")
     _arrow(axis, (77.3, 19.5), (82.5, 19.5))
     _box(axis, 83, 12.5, 16, 14, "white", "a Hugging Face\nLLaVA checkpoint\nand a report of\nhow good it is")
