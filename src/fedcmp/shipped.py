@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class ShippedRecipe:
-    """One recipe of the package.
+    """Describe one recipe of the package.
 
     Attributes:
         name: as people type it, without ".toml".

@@ -1,4 +1,4 @@
-"""What `fedcmp.train` prints while it works: plain lines on stderr, which a notebook shows as they are."""
+"""Print what `fedcmp.train` is doing: plain lines on stderr, which a notebook shows as they are."""
 
 import sys
 import threading

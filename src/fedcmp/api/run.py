@@ -1,4 +1,4 @@
-"""A run, opened: its figures, its report, what its models say, and the model to take along."""
+"""Open a run: its figures, its report, what its models say, and the model to take along."""
 
 import html
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Run:
-    """What `fedcmp.train` returns and `fedcmp.load` opens: one run's folder with one or several methods.
+    """Look at one run's folder, with one or several methods; `fedcmp.train` and `fedcmp.load` return it.
 
     Attributes:
         folder: where it is kept.
@@ -31,7 +31,7 @@ class Run:
 
     @cached_property
     def _folders(self) -> dict[str, Path]:
-        """Method -> its own folder."""
+        """Return method -> its own folder."""
         from fedcmp.runs.reading import load_runs
 
         found: dict[str, Path] = {}
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def methods(self) -> list[str]:
-        """The methods that were run; where a method was run several times, the later ones by their folder."""
+        """Return the methods that were run; where a method was run several times, the later ones by their folder."""
         return list(self._folders)
 
     @property
     def best(self) -> str | None:
-        """The federated method with the lowest caption loss; None before anything was measured."""
+        """Return the federated method with the lowest caption loss; None before anything was measured."""
         from fedcmp.report.summary import Comparison
         from fedcmp.runs.reading import load_runs
 
@@ -56,14 +56,14 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        """Whether every method came to its end."""
+        """Return whether every method came to its end."""
         from fedcmp.runs.reading import load_runs
 
         return all(run.finished for run in load_runs(self.folder))
 
     @property
     def table(self) -> "pandas.DataFrame | ResultTable":
-        """The figures of each method: a DataFrame indexed by method where pandas is installed, else a `ResultTable`.
+        """Return each method's figures: a DataFrame indexed by method where pandas is installed, else a `ResultTable`.
 
         Losses are in nats per caption token, accuracies from 0 to 1. Read anew each time, so that a run that is still
         working can be watched.

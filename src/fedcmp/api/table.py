@@ -1,4 +1,4 @@
-"""The results of a run as numbers: a pandas DataFrame where pandas is installed, else a table of our own."""
+"""Read the results of a run as numbers: a pandas DataFrame where pandas is installed, else a table of our own."""
 
 import html
 import math
@@ -28,7 +28,7 @@ UNITS = {
 
 @dataclass(frozen=True)
 class ResultTable:
-    """The figures of each method, one row per method; a notebook shows it as a table.
+    """Hold the figures of each method, one row per method; a notebook shows it as a table.
 
     Attributes:
         rows: column -> value of each method, in the order of the report: federated methods by caption loss, then the

@@ -26,7 +26,7 @@ _TYPES = {"integer": "whole number", "number": "number", "string": "text", "bool
 
 @dataclass(frozen=True)
 class Key:
-    """One key of a recipe.
+    """Describe one key of a recipe.
 
     Attributes:
         place: as in "federation.rounds"; NAME stands for a name that people choose, [] for an entry of a list.
@@ -44,7 +44,7 @@ class Key:
 
     @property
     def section(self) -> str:
-        """The place without the key's own name."""
+        """Return the place without the key's own name."""
         return self.place.rpartition(".")[0]
 
 

@@ -1,4 +1,4 @@
-"""A recipe for a user's own folder of pairs, filled in from what is found there."""
+"""Write a recipe for a user's own folder of pairs, filled in from what is found there."""
 
 import math
 import os
@@ -24,7 +24,7 @@ SMALL_VISION, SMALL_LANGUAGE = "openai/clip-vit-base-patch32", "HuggingFaceTB/Sm
 
 @dataclass(frozen=True)
 class OwnRecipe:
-    """What `fedcmp init` writes.
+    """Hold what `fedcmp init` writes and prints.
 
     Attributes:
         text: the recipe.

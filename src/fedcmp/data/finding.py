@@ -30,7 +30,7 @@ _SUBFOLDERS = 200  # that may hold the images of an annotation file
 
 @dataclass(frozen=True)
 class FoundPairs:
-    """One collection of pairs.
+    """Describe one collection of pairs.
 
     Attributes:
         folder: where it was found.
@@ -49,7 +49,7 @@ class FoundPairs:
 
 @dataclass(frozen=True)
 class FoundData:
-    """What a folder holds.
+    """Describe what a folder holds.
 
     Attributes:
         clients: organisation -> its pairs; one entry named "" where the folder is one collection.
@@ -61,7 +61,7 @@ class FoundData:
 
     @property
     def format(self) -> PairFormat:
-        """The format of all of them."""
+        """Return the format of all of them."""
         return next(iter(self.clients.values())).format
 
 

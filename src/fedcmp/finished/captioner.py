@@ -1,4 +1,4 @@
-"""A run's model writes captions for images that it is given."""
+"""Caption images with a run's model."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ REFERENCES = (BLIND, INITIAL)
 
 
 class Captioner:
-    """The whole model of a run: frozen encoder, one projector, frozen LLM.
+    """Caption images with the whole model of a run: frozen encoder, one projector, frozen LLM.
 
     Args:
         folder: one method's run.
