@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 import fedcmp
+from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.reading import load_runs
 
 
@@ -80,6 +81,19 @@ def test_captions_are_those_of_the_runs_samples(short_run):
     for client in (0, 1):
         said = short_run.caption(image, method="local", client=client, max_tokens=3)
         assert said == sample["captions"][f"client-{client}"]
+
+
+def test_frozen_models_are_loaded_once_and_the_projector_at_every_call(short_run, tmp_path, monkeypatch):
+    shutil.copytree(short_run.folder, tmp_path / "short")
+    run = fedcmp.load(tmp_path / "short")
+    image = Image.new("RGB", (48, 48), "red")
+    before = run.caption(image, method="fedavg", max_tokens=8)
+    monkeypatch.setattr("fedcmp.finished.captioner.load_language", None)  # not called again
+    kept = RunFolder(tmp_path / "short" / "fedavg")
+    last = kept.last()
+    turned = {name: -tensor for name, tensor in last.projectors["global"].items()}
+    kept.save(Checkpoint(last.round + 1, {"global": turned}, last.server, last.state))
+    assert run.caption(image, method="fedavg", max_tokens=8) != before
 
 
 def test_the_blind_llm_does_not_see_the_image(short_run):

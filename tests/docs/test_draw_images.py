@@ -15,7 +15,12 @@ def test_both_images_are_drawn(tmp_path):
     for number in range(12):
         Image.new("RGB", (48, 48), (20 * number, 0, 0)).save(samples / f"{number}.png")
     asked = []
-    run = SimpleNamespace(folder=tmp_path, caption=lambda path, method: asked.append((path.stem, method)) or "red " * 30)
+
+    def caption(path, method):
+        asked.append((path.stem, method))
+        return "red " * 30
+
+    run = SimpleNamespace(folder=tmp_path, caption=caption)
     TOOL["draw_captions"](run, tmp_path / "captions.png")
     TOOL["draw_round"](tmp_path / "round.png")
     assert asked[:3] == [("0", "initial"), ("0", "fedavg"), ("0", "shared-basis")]

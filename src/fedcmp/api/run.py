@@ -2,7 +2,6 @@
 
 import html
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +25,10 @@ class Run:
 
     def __init__(self, folder: "str | os.PathLike[str]") -> None:
         self.folder = Path(folder)
-        self._captioners: dict[tuple[str, int | None], Captioner] = {}
+        self._captioner: Captioner | None = None  # the last one, for its frozen models
         self._folders  # noqa: B018 - a folder without a run is refused here
 
-    @cached_property
+    @property
     def _folders(self) -> dict[str, Path]:
         """Return method -> its own folder."""
         from fedcmp.runs.reading import load_runs
@@ -119,11 +118,9 @@ class Run:
         opened = open_image(image)
         chosen = self._chosen(None if method in REFERENCES else method)
         who = method if method in REFERENCES else "trained"
-        key = (f"{chosen}/{who}", client)
-        if key not in self._captioners:
-            frozen = next(iter(self._captioners.values()), None)
-            self._captioners[key] = Captioner(self._folders[chosen], who=str(who), client=client, like=frozen)
-        return self._captioners[key].caption(opened, max_tokens=max_tokens)
+        # the projector is read anew: the run may still be working
+        self._captioner = Captioner(self._folders[chosen], who=str(who), client=client, like=self._captioner)
+        return self._captioner.caption(opened, max_tokens=max_tokens)
 
     def export(self, path: "str | os.PathLike[str]", *, method: str | None = None, client: int | None = None) -> Path:
         """Write a method's model as a Hugging Face LLaVA folder.
