@@ -63,6 +63,27 @@ def test_organisations_become_clients_and_paths_are_relative(kept, tmp_path):
     assert (recipe.scenario.kind, recipe.federation.rounds) == ("given", 3)  # 48 of 60 pairs train: 3 batches of 16
 
 
+@pytest.mark.parametrize("format", ["webdataset", "parquet"])
+def test_organisations_with_shards_become_clients(kept, tmp_path, format):
+    for name in ("a", "b"):
+        shutil.copytree(kept / format, tmp_path / "both" / name)
+    assert invoke("init", str(tmp_path / "both")).exit_code == 0
+    recipe = planned(tmp_path / "both" / "recipe.toml")
+    assert recipe.data.format == format
+    assert [client.pairs.parent for client in recipe.data.clients] == [tmp_path / "both" / name for name in ("a", "b")]
+
+
+def test_many_shards_are_named_by_their_folder(kept, tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(20):
+        shutil.copy(kept / "webdataset" / "shard-0000.tar", tmp_path / "many" / f"{number:05}.tar")
+    assert invoke("init", str(tmp_path / "many")).exit_code == 0
+    assert planned(tmp_path / "many" / "recipe.toml").data.pairs == tmp_path / "many"
+    shutil.copy(kept / "webdataset" / "shard-0000.tar", tmp_path / "many" / "test-00000.tar")
+    assert invoke("init", str(tmp_path / "many"), "--out", str(tmp_path / "other.toml")).exit_code == 0
+    assert len(planned(tmp_path / "other.toml").data.pairs) == 20  # not the test split
+
+
 def test_a_recipe_elsewhere_names_the_pairs_absolutely(kept, tmp_path):
     assert invoke("init", str(kept / "llava"), "--out", str(tmp_path / "new" / "mine.toml")).exit_code == 0
     assert planned(tmp_path / "new" / "mine.toml").data.pairs == kept / "llava" / "pairs.json"

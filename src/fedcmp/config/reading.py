@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from fedcmp.config.mistakes import first_mistake
 from fedcmp.config.recipe import Recipe
 from fedcmp.errors import UserError
+from fedcmp.shipped import shipped_recipes
 
 VERSIONS = "versions"  # the table that a run adds to its own recipe
 
@@ -41,7 +42,8 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such recipe file") from error
+        copied = f"; `fedcmp recipes {path.stem} --out {path.stem}.toml` copies the one that comes with fedcmp"
+        raise UserError(f"{path}: no such recipe file{copied if path.stem in shipped_recipes() else ''}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
