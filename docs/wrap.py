@@ -53,8 +53,7 @@ def _blocks(lines: list[str]) -> Iterator[tuple[list[str], bool]]:
                 until = ""
             elif starts:
                 until = starts
-            # what follows an indented line of code is code too
-            blank = not line.strip() or (blank and line.startswith("    "))
+            blank = True  # after a blank line, a heading, code: an indented line is code
             continue
         if prose and _ITEM.match(line):
             yield prose, True

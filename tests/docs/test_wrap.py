@@ -27,6 +27,7 @@ def test_paragraphs_items_and_quotations_are_wrapped():
     [
         f"```\n{LONG}\n\n{LONG}\n```",
         f"\n    {LONG}\n    {LONG}",
+        f"## Heading\n    {LONG}\n    {LONG}",
         f"| {LONG} |\n|---|",
         f"## {LONG}",
         f"<!-- quote: a: b -->\n\n{LONG}\n\n<!-- end of quote -->",
