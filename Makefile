@@ -7,7 +7,7 @@ STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | 
 RECIPE ?= recipes/demo.toml
 QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md
 
-.PHONY: setup demo test test-slow golden surfaces lint types benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -37,6 +37,24 @@ golden: $(STAMP)
 # The lists that tests/surfaces holds the command line, the recipe, a run's files and the public names to; likewise.
 surfaces: $(STAMP)
 	$(BIN)/python -m tests.surfaces.renew
+
+# docs/reference.md from the help texts and the recipe's own descriptions.
+reference: $(STAMP)
+	$(BIN)/python docs/write_reference.py
+
+# The documentation as a site in build/site; any broken link or name fails.
+docs: $(STAMP)
+	$(BIN)/python -m mkdocs build --strict --quiet
+
+# Markdown prose at 100 columns.
+wrap:
+	$(PYTHON) docs/wrap.py README.md CONTRIBUTING.md SECURITY.md CHANGELOG.md $(filter-out docs/reference.md,$(wildcard docs/*.md))
+
+# dist/*.whl, installed and run in an empty folder, by each Python 3.11 or newer whose libraries are there.
+wheel: $(STAMP)
+	rm -rf build/lib dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	.ci/wheel $(BIN)/python dist/*.whl
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -57,6 +57,12 @@ def test_a_verbs_help_fits_a_screen(verb, flag):
         assert f"Example: fedcmp {' '.join(verb)}" in " ".join(done.stdout.split())
 
 
+def test_a_shell_completes_verbs():
+    environment = {"_FEDCMP_COMPLETE": "complete_bash", "COMP_WORDS": "fedcmp tra", "COMP_CWORD": "1"}
+    done = CliRunner().invoke(app, [], prog_name="fedcmp", env=environment)
+    assert done.stdout.split() == ["train", "track"]
+
+
 def test_help_names_every_verb():
     done = invoke("--help")
     assert all(verb[0] in done.stdout for verb in VERBS)

@@ -23,6 +23,8 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.toml: no such recipe"):
         load_recipe(tmp_path / "none.toml")
+    with pytest.raises(UserError, match=r"demo\.toml: no such recipe file; `fedcmp recipes demo --out demo\.toml`"):
+        load_recipe(tmp_path / "recipes" / "demo.toml")
 
 
 def test_overrides_replace_and_are_checked(tmp_path):

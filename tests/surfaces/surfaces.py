@@ -199,6 +199,8 @@ def python_names() -> list[str]:
             lines.append(f"{module.__name__}.{name}{called}")
     lines += [f"ClientUpdate{inspect.signature(ClientUpdate)}"]
     lines += _members(Aggregator, aggregation.create("fedavg"))
+    lines += _members(fedcmp.Run, types.SimpleNamespace(folder=None))
+    lines += _members(fedcmp.ResultTable, types.SimpleNamespace(rows=()))
     return sorted(re.sub(r"\b(\w+\.)+(?=[A-Z])", "", line) if "(" in line else line for line in lines)
 
 

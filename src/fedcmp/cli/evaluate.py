@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedcmp.errors import UserError
+from fedcmp.extras import require
 
 
 def evaluate_command(
@@ -75,6 +76,7 @@ def evaluate_command(
             )
         _judge_again(run, option)
         return
+    require("pyarrow", "parquet", f"--suite {suite}")
     # options are checked before transformers is loaded
     from fedcmp.evaluation.lmms.benchmarks import SUITE, chosen_benchmarks, prompts_named
     from fedcmp.evaluation.lmms.judge import judge_from

@@ -14,19 +14,23 @@ from typing import Annotated, Literal
 
 import typer
 
-from fedcmp import __version__
+from fedcmp.cli.config import config_command
+from fedcmp.cli.demo import demo_command
 from fedcmp.cli.evaluate import evaluate_command
+from fedcmp.cli.init import init_command
 from fedcmp.cli.ranks import listen_to_launcher, serve_rank
+from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.scenario import scenario_app
 from fedcmp.cli.sweep import sweep_command
 from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+from fedcmp.extras import quiet_libraries, require
+from fedcmp.version import __version__
 
 app = typer.Typer(
     name="fedcmp",
     help="Pretrain one multimodal LLM together: clients train projectors on their own pairs, a server merges them.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -35,6 +39,10 @@ world_app = typer.Typer(
 )
 app.add_typer(world_app)
 app.add_typer(scenario_app)
+app.command("demo")(demo_command)
+app.command("init")(init_command)
+app.command("recipes")(recipes_command)
+app.command("config")(config_command)
 app.command("evaluate")(evaluate_command)
 app.command("sweep")(sweep_command)
 
@@ -103,10 +111,14 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 
 def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, group: Group) -> None:
     from fedcmp.config import load_recipe
-    from fedcmp.runs.place import check_place
+    from fedcmp.runs.place import check_own_recipe, check_place
+    from fedcmp.runs.versions import remark_on_versions
     from fedcmp.simulation.processes import start_workers
 
     loaded = load_recipe(recipe, option)
+    check_own_recipe(recipe, loaded, overwrite=overwrite)
+    if remark := remark_on_versions(recipe):
+        typer.echo(remark, err=True)
     check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries, and again by train
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
@@ -231,6 +243,8 @@ def study_command(
     Example: fedcmp study recipes/study.toml --only image --minutes 60
     Published runs: fedcmp study recipes/study.toml --unpack results/study.jsonl
     """
+    for module in ("openTSNE", "sklearn", "pyarrow"):
+        require(module, "study", "a study")
     from fedcmp.report.study import write_study_report
     from fedcmp.study.packing import pack_study, unpack_study
     from fedcmp.study.recipe import load_study
@@ -281,6 +295,7 @@ def world_benchmarks_command(
 
     Example: fedcmp world benchmarks datasets/
     """
+    require("pyarrow", "parquet", "the real benchmarks' formats")
     from fedcmp.evaluation.lmms.world_tables import write_world_benchmarks
 
     for name, items in write_world_benchmarks(folder, split=split, limit=limit).items():
@@ -317,10 +332,7 @@ def main() -> None:
 
 
 def _main() -> None:
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # what a hub that cannot be reached means, we say in one line
+    quiet_libraries()
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
         app()

@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
+from fedcmp.extras import require
+
 Similarity = Literal["image", "text", "joint", "cross"]
 Division = Literal["clusters", "iid", "dirichlet", "sizes"]
 
@@ -153,6 +155,8 @@ def scenario_show_command(
 
     Example: fedcmp scenario show image/ cross/ joint/ text/ --out report/
     """
+    for module in ("openTSNE", "sklearn"):
+        require(module, "study", "scenario show")
     from fedcmp.cli.progress import Display
     from fedcmp.report.scenario import report_folder, write_scenario_report
     from fedcmp.scenarios.describing.description import describe_folders

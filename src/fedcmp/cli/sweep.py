@@ -32,7 +32,7 @@ def sweep_command(
 
     Example: fedcmp sweep recipe.toml, then fedcmp train recipe-swept.toml
     """
-    from fedcmp.config import parse_recipe, placed, read_toml
+    from fedcmp.config import from_folder, parse_recipe, read_toml
     from fedcmp.study.sweep import Sweep, chosen, with_rates
 
     target = out or recipe.with_name(f"{recipe.stem}-swept.toml")
@@ -41,7 +41,7 @@ def sweep_command(
     if target.exists():
         raise UserError(f"{target}: exists already; remove it, or name another with --out")
     content = read_toml(recipe, option or [])
-    sweep = Sweep(placed(parse_recipe(content, str(recipe)), recipe), _factors(factors))
+    sweep = Sweep(from_folder(parse_recipe(content, str(recipe)), recipe.resolve().parent), _factors(factors))
     typer.echo(sweep.budget(), err=True)
     if plan:
         return

@@ -5,7 +5,7 @@ key's name. Values given on the command line (`-o training.learning_rate=0.003`)
 """
 
 from fedcmp.config.mistakes import first_mistake
-from fedcmp.config.reading import dump_recipe, load_recipe, override, parse_recipe, placed, read_dumped, read_toml
+from fedcmp.config.reading import dump_recipe, from_folder, load_recipe, override, parse_recipe, read_dumped, read_toml
 from fedcmp.config.recipe import Recipe
 from fedcmp.config.sections import Method
 
@@ -14,10 +14,10 @@ __all__ = [
     "Recipe",
     "dump_recipe",
     "first_mistake",
+    "from_folder",
     "load_recipe",
     "override",
     "parse_recipe",
-    "placed",
     "read_dumped",
     "read_toml",
 ]

@@ -10,6 +10,9 @@ from pydantic import ValidationError
 from fedcmp.config.mistakes import first_mistake
 from fedcmp.config.recipe import Recipe
 from fedcmp.errors import UserError
+from fedcmp.shipped import shipped_recipes
+
+VERSIONS = "versions"  # the table that a run adds to its own recipe
 
 
 def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
@@ -25,12 +28,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
-    content = read_toml(path, overrides)
-    return placed(parse_recipe(content, str(path)), path)
+    return from_folder(parse_recipe(read_toml(path, overrides), str(path)), path.resolve().parent)
 
 
 def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
-    """A recipe's tables before any check of its keys.
+    """Return a recipe's tables before any check of its keys.
+
+    The versions that a run noted in its own recipe are left out: they describe and set nothing.
 
     Raises:
         UserError: no such file, no TOML, or an override of another form than "section.key=value".
@@ -38,11 +42,13 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such recipe file") from error
+        copied = f"; `fedcmp recipes {path.stem} --out {path.stem}.toml` copies the one that comes with fedcmp"
+        raise UserError(f"{path}: no such recipe file{copied if path.stem in shipped_recipes() else ''}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
+    content.pop(VERSIONS, None)
     for text in overrides or []:
         override(content, text)
     return content
@@ -88,7 +94,7 @@ def read_dumped(path: Path) -> Recipe:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a readable recipe ({error}); start the run again with --overwrite") from error
-    content.pop("versions", None)
+    content.pop(VERSIONS, None)
     return parse_recipe(content, str(path))
 
 
@@ -114,13 +120,8 @@ def override(content: dict[str, Any], text: str) -> None:
     table[names[-1]] = parsed
 
 
-def placed(recipe: Recipe, path: Path) -> Recipe:
-    """Return a recipe whose relative paths are taken from the folder of its file; see load_recipe."""
-    return _from_folder(recipe, path.resolve().parent)
-
-
-def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
-    """Paths of data and models are relative to the recipe; the runs' folder to where the command is typed."""
+def from_folder(recipe: Recipe, folder: Path) -> Recipe:
+    """Take relative paths of data and models from the recipe's folder; the runs' folder is that of the command."""
 
     def at(path: Path) -> Path:
         path, start = path.expanduser(), folder

@@ -3,14 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from fedcmp.data.llava import LlavaPairs
-from fedcmp.data.parquet import ParquetPairs
-from fedcmp.data.parquet_columns import expand_parquet
 from fedcmp.data.source import Pair, PairSource
 from fedcmp.data.tars import TarPairs, expand_shards
 from fedcmp.errors import UserError
+from fedcmp.extras import require
+
+if TYPE_CHECKING:
+    from fedcmp.data.parquet import ParquetPairs
 
 __all__ = ["Pair", "PairFormat", "PairSource", "first_pairs", "open_pairs"]
 
@@ -82,7 +84,7 @@ def open_pairs(
 
 def _opened(
     format: PairFormat, pairs: Path | Sequence[Path], images: Path | None
-) -> LlavaPairs | TarPairs | ParquetPairs:
+) -> "LlavaPairs | TarPairs | ParquetPairs":
     paths = [Path(pairs)] if isinstance(pairs, str | Path) else [Path(path) for path in pairs]
     if not paths:
         raise UserError("no pairs file is named: give at least one")
@@ -91,5 +93,9 @@ def _opened(
     if format == "webdataset":
         return TarPairs(expand_shards(paths))
     if format == "parquet":
+        require("pyarrow", "parquet", "parquet files")
+        from fedcmp.data.parquet import ParquetPairs
+        from fedcmp.data.parquet_columns import expand_parquet
+
         return ParquetPairs(expand_parquet(paths))
     raise UserError(f"unknown format of pairs {format!r}: choose llava, webdataset or parquet")

@@ -68,13 +68,18 @@ def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface",
 
 
 def _trained(folder: Path, recipe: Recipe, client: int | None) -> Projector:
-    tensors = _projector(folder, recipe, client)
+    tensors = trained_tensors(folder, recipe, client)
     module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
     return module.as_projector()
 
 
-def _projector(folder: Path, recipe: Recipe, client: int | None) -> Tensors:
+def trained_tensors(folder: Path, recipe: Recipe, client: int | None) -> Tensors:
+    """Return the tensors of a run's last checkpoint: the global ones, or those of one client that trained alone.
+
+    Raises:
+        UserError: no checkpoint, or `client` names none that there is.
+    """
     projectors = RunFolder(folder).last().projectors
     if recipe.run.methods[0] in NOT_FEDERATED and "global" not in projectors:
         name = f"client-{client}"

@@ -1,6 +1,7 @@
 """What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from fedcmp.config import Recipe, read_dumped
@@ -39,6 +40,25 @@ def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
     else:
         _check_same(recipe)
+
+
+def check_own_recipe(path: Path, recipe: Recipe, *, overwrite: bool) -> None:
+    """Refuse to remove a run of several methods by the recipe of one of them.
+
+    Args:
+        path: the recipe's file.
+        recipe: what was read from it.
+        overwrite: whether the run's place is to be emptied first.
+
+    Raises:
+        UserError: the file is one method's own and the run holds other methods too.
+    """
+    place = recipe.run.place.resolve()
+    if overwrite and path.resolve().parent != place and place in path.resolve().parents:
+        raise UserError(
+            f"{path}: is the recipe of one method of the run {recipe.run.place}, all of which --overwrite would "
+            "remove; name the new run otherwise: -o run.name=NAME"
+        )
 
 
 def _check_same(recipe: Recipe) -> None:

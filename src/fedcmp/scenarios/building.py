@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaincinv, gammaln  # type: ignore[import-untyped]
 
-from fedcmp import __version__
 from fedcmp.data.batches import one_pass_order, round_parts
 from fedcmp.errors import UserError
 from fedcmp.model.locations import device_of
@@ -30,6 +29,7 @@ from fedcmp.scenarios.clustering.climbing import own_similarity
 from fedcmp.scenarios.clustering.clusters import RESTARTS, Clusters, best_clusters
 from fedcmp.scenarios.clustering.vectors import SIMILARITIES, FolderVectors, Similarity
 from fedcmp.scenarios.embeddings.folder import PARTS, EmbeddingFolder, check_units
+from fedcmp.version import __version__
 from fedcmp.world.randomness import random_integers
 
 Division = Literal["clusters", "iid", "dirichlet", "sizes"]

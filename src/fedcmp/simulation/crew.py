@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 
-from fedcmp import __version__
 from fedcmp.config import Recipe, dump_recipe, parse_recipe
 from fedcmp.data.sharing import build_share
 from fedcmp.distributed import Group, local_device, ranks_here
@@ -37,6 +36,7 @@ from fedcmp.preparation.sources import (
     training_collections,
 )
 from fedcmp.simulation.engine import Engine, Job
+from fedcmp.version import __version__
 from fedcmp.wire.frames import read_frame, write_frame
 from fedcmp.wire.naming import Tensors
 

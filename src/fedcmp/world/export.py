@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import webdataset
 from PIL import Image
 
 from fedcmp.errors import UserError
+from fedcmp.extras import require
 from fedcmp.world.scene import TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Scenes, make_scenes
 from fedcmp.world.words import STYLES
 
@@ -54,6 +53,8 @@ def export_world(
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty; give a new folder")
+    if format == "parquet":
+        require("pyarrow", "parquet", "--format parquet")
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -122,6 +123,9 @@ def _write_webdataset(folder: Path, chunks: Iterator[Scenes], picture: str) -> N
 
 
 def _write_parquet(folder: Path, chunks: Iterator[Scenes], picture: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     names = ("id", "image", "caption", "group", "style")
     types = (pa.string(), pa.struct([("bytes", pa.binary()), ("path", pa.string())]), *[pa.string()] * 3)
     schema = pa.schema(list(zip(names, types, strict=True)))

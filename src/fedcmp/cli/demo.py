@@ -1,0 +1,30 @@
+"""The verb `fedcmp demo`: the shipped demo, from any folder."""
+
+from typing import Annotated
+
+import typer
+
+from fedcmp.shipped import shipped_recipe
+
+
+def demo_command(
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "-o", "--option", help="Replace a recipe value: section.key=value. Repeatable.", show_default=False
+        ),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted demo.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier demo first.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print what it will need, and run nothing.")] = False,
+) -> None:
+    """Run the demo: five clients and five methods on the embedded world, in two minutes; writes runs/demo here.
+
+    Needs no data, no GPU and no network. Same as `fedcmp train` with the recipe that `fedcmp recipes demo` prints.
+
+    Example: fedcmp demo
+    Smaller: fedcmp demo -o data.num_pairs=2000 -o federation.rounds=3
+    """
+    from fedcmp.cli.main import train_command
+
+    train_command(shipped_recipe("demo").path, option=option, resume=resume, overwrite=overwrite, plan=plan)
