@@ -51,10 +51,10 @@ def method_run(
             events.client_done(method, reply.round, reply.client, clients, reply.figures["loss"])
 
     side: Side
+    waiting = folder.path / "waiting"
     if not is_federated(method):
-        side = Apart(method, recipe, names, initial, heard)
+        side = Apart(method, recipe, names, initial, heard, waiting)
     else:
-        waiting = folder.path / "waiting"
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, heard)
     return Rounds(
         method,

@@ -6,10 +6,14 @@ runs/NAME/prepared. Methods share the workers: while one waits for its slowest c
 
 import shutil
 import threading
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
+from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
@@ -21,9 +25,10 @@ from fedcmp.planning.dtype import settle_dtype
 from fedcmp.planning.preflight import plan_run
 from fedcmp.preparation.loading import Prepared, initial_trainable, load_text
 from fedcmp.preparation.prepare import prepare
-from fedcmp.preparation.sources import Progress, cache_folder
+from fedcmp.preparation.setup_file import SETUP
+from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.place import check_place
+from fedcmp.runs.place import check_place, preparing_place
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.method_run import method_run
@@ -56,7 +61,7 @@ def train(
 
     Args:
         recipe: what to run.
-        resume: go on with a run that was interrupted; the recipe must be the same.
+        resume: continue a run that was interrupted; the recipe must be the same.
         overwrite: remove an earlier run of the same name first.
         events: receives what learners finish.
         progress: receives what is prepared, how much of it, out of how much.
@@ -72,12 +77,12 @@ def train(
     """
     folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
-    # the lock lies in the cache: a mistake leaves nothing where runs are kept
     taken = f"{folder}: another process is running this; wait for it, or give another run.name"
-    with alone_in(folder, cache_folder(recipe), taken):
+    with alone_in(folder, taken), _preparing(folder) as fresh:
         ranks = Ranks(group.size, ranks_here())
         begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
         check_place(recipe, resume=resume, overwrite=overwrite)
+        fresh.mkdir(parents=True, exist_ok=True)
         if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
             probed = plan_run(recipe, ranks=ranks, insist=True)
             if recipe.run.preflight == "refuse":
@@ -97,7 +102,8 @@ def train(
                     recipe,
                     folder,
                     folders,
-                    resume=resume,
+                    fresh,
+                    resume=begun is not None,
                     events=events,
                     progress=progress,
                     crew=crew,
@@ -105,10 +111,23 @@ def train(
                 )
 
 
+@contextmanager
+def _preparing(folder: Path) -> Iterator[Path]:
+    """Give a run's pairs a place until it takes its own; after a kill or Ctrl-C that says that there is one to resume."""
+    fresh = preparing_place(folder)
+    try:
+        yield fresh
+    except Exception:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    shutil.rmtree(fresh, ignore_errors=True)
+
+
 def _train(
     recipe: Recipe,
     folder: Path,
     folders: dict[str, RunFolder],
+    fresh: Path,
     *,
     resume: bool,
     events: Events,
@@ -116,18 +135,21 @@ def _train(
     crew: Crew | None,
     processes: WorkerProcesses,
 ) -> Path:
-    """Prepare beside the run's place: only if that goes well does the new run take an earlier one's place."""
-    fresh = folder.with_name(f".{folder.name}.preparing")
-    shutil.rmtree(fresh, ignore_errors=True)
-    if resume and (folder / "prepared").exists():
-        data = prepare(recipe, folder / "prepared", progress, helpers=crew)
+    """Prepare in a place of its own: only if that goes well does the new run take an earlier one's place."""
+    prepared = folder / "prepared"
+    if resume and (prepared / SETUP).exists():
+        data = prepare(recipe, prepared, progress, helpers=crew)
+        _check_manifest(folder, data)
     else:
-        try:
-            data = prepare(recipe, fresh / "prepared", progress, helpers=crew)
-            write_whole(fresh / "recipe.toml", _recipe_text(recipe, data, None).encode())
+        shutil.rmtree(fresh, ignore_errors=True)
+        data = prepare(recipe, fresh / "prepared", progress, helpers=crew)
+        if resume:  # what was prepared is gone, what was trained is not
+            _check_manifest(folder, data)
+            shutil.rmtree(prepared, ignore_errors=True)
+            (fresh / "prepared").rename(prepared)
+        else:
+            write_whole(fresh / "recipe.toml", sealed_toml(_recipe_text(recipe, data, None)).encode())
             _replace(folder, fresh)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
     torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
     text = load_text(recipe)
     initial = initial_trainable(recipe, data.vision_width, text.width).tensors()
@@ -136,13 +158,22 @@ def _train(
             kept.begin(_recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
-    prepared = folder / "prepared"
     with Tracked(recipe, folders, events) as tracked, Pool(recipe, prepared, crew=crew, processes=processes) as pool:
         runs = [
             method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
     return folder
+
+
+def _check_manifest(folder: Path, data: Prepared) -> None:
+    """Refuse to resume a run on another partition than it was begun with."""
+    path = folder / "recipe.toml"
+    begun = tomllib.loads(path.read_text(encoding="utf-8")).get("versions", {}).get("manifest")
+    if begun is not None and begun != data.manifest.hash():
+        raise UserError(
+            f"{path}: the data or their partition changed since the run began; restore them, or start with --overwrite"
+        )
 
 
 def _replace(folder: Path, fresh: Path) -> None:
@@ -156,7 +187,7 @@ def _replace(folder: Path, fresh: Path) -> None:
 
 
 def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
-    """A method that the user has to mend stops alone, the others go on; anything else stops all of them."""
+    """A method with a user's mistake stops alone, the others continue; anything else stops all of them."""
     mistakes: list[UserError] = []
     failures: list[BaseException] = []
 

@@ -194,7 +194,7 @@ class Study:
 
     def _is_done(self, run: PlannedRun) -> bool:
         record = read_record(self.files.run(run.scenario, run.method, run.seed))
-        if record is None or record["hash"] != run.hash:
+        if record is None or record.get("hash") != run.hash:
             return False
         kept = self._keeping(run)
         return not kept or "failed" in record or RunFolder(Path(kept["keep"])).begun
@@ -212,7 +212,7 @@ class Study:
         seed = self.recipe.scenario[name].seeds[0]
         run = planned_run(self.recipe, name, "fedavg", seed, {"learning_rate": 1e-3})
         kept = read_record(path)
-        if kept is not None and kept["hash"] == run.pairs_hash:
+        if kept is not None and kept.get("hash") == run.pairs_hash:
             return
         (done,) = self._ended(workers, [task_of(run) | {"op": "blind"}], ["the blind LLM"])
         self.files.write(path, Blind(format=FORMAT, hash=run.pairs_hash, **checked(done, "the blind LLM")))
@@ -224,7 +224,7 @@ class Study:
         for (scenario, seed), run in first.items():
             path = self.files.facts(scenario, seed)
             kept = read_record(path)
-            if kept is None or kept["hash"] != run.pairs_hash:
+            if kept is None or kept.get("hash") != run.pairs_hash:
                 missing[path] = run
         tasks = [task_of(run) | {"op": "scenario"} for run in missing.values()]
         labels = [f"facts about {run.scenario}, seed {run.seed}" for run in missing.values()]

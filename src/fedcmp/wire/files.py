@@ -1,17 +1,24 @@
-"""A header and its tensors as one safetensors file, written whole or not at all; the header is in its metadata."""
+"""A header and its tensors as one safetensors file, written whole or not at all.
 
+The header is in the file's metadata, and with it a hash of header and tensors: a flipped bit is found when the file is
+read. Files of version 0.2.0 have no hash and are taken as they are.
+"""
+
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fedcmp.files import write_whole
+from fedcmp.files import TEMPORARY, write_whole
 from fedcmp.wire.frames import apart
 
-_KEY = "fedcmp"
+_KEY, _HASH = "fedcmp", "sha256"
 
 
 def write_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -20,12 +27,15 @@ def write_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]
 
 
 def park_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write one file that this very process reads again: it need not outlive a power failure."""
-    path.write_bytes(_content(header, tensors))
+    """Write one file that outlives this process, but need not outlive a power failure: it is then found damaged."""
+    new = path.with_name(f"{path.name}{TEMPORARY}")
+    new.write_bytes(_content(header, tensors))
+    new.replace(path)
 
 
 def _content(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
-    content: bytes = save(apart(tensors), metadata={_KEY: json.dumps(header)})
+    head = json.dumps(header)
+    content: bytes = save(apart(tensors), metadata={_KEY: head, _HASH: message_hash(head, tensors)})
     return content
 
 
@@ -37,7 +47,27 @@ def read_message(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            header: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if _HASH in metadata and metadata[_HASH] != message_hash(metadata[_KEY], tensors):
+            raise ValueError("its content is not what was written: the checksum does not fit")
+        header: dict[str, Any] = json.loads(metadata[_KEY])
+        return header, tensors
+    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
+
+
+def message_hash(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of a header and of named tensors: names, types, shapes and every bit.
+
+    Args:
+        header: as text.
+        tensors: in any order, on any device.
+    """
+    found = hashlib.sha256(header.encode())
+    for name, tensor in sorted(tensors.items()):
+        found.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        plain = tensor.detach().cpu().contiguous().reshape(-1)
+        if plain.numel():
+            found.update(plain.view(torch.uint8).numpy().data)
+    return found.hexdigest()

@@ -15,6 +15,7 @@ hence also in the middle of a job when the process that started it is killed.
 import importlib
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # torch is loaded after standard output has been moved
 
 def main() -> None:
     """Serve jobs until there are no more."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of a job's processes: the command ends its workers
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's print is not for the command's standard output
     name, *arguments, pairs = sys.argv[1:]
     pipes = [(int(jobs), int(results)) for jobs, results in (pair.split(":") for pair in pairs.split(","))]
