@@ -150,6 +150,28 @@ def test_labels_cannot_be_mistaken(label):
         joined(public={label: {"w": B}})
 
 
+def test_a_flipped_bit_of_a_file_is_found(tmp_path):
+    """Or it changes nothing: one that hits the checksum's own name."""
+    path = tmp_path / "kept.safetensors"
+    header, tensors = MESSAGES[3].to_tensors()
+    write_message(path, header, tensors)
+    whole, said, unnoticed = path.read_bytes(), [], 0
+    for place in range(0, 8 * len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        try:
+            found = read_message(path)
+        except ValueError as error:
+            said.append(str(error))
+            continue
+        unnoticed += 1
+        assert found[0] == header
+        assert {name: t.tolist() for name, t in found[1].items()} == {name: t.tolist() for name, t in tensors.items()}
+    assert unnoticed < 0.02 * len(whole)
+    assert all("kept.safetensors: cannot be read" in line for line in said)
+
+
 def test_a_damaged_file_is_named(tmp_path):
     path = tmp_path / "kept.safetensors"
     write_message(path, *MESSAGES[3].to_tensors())

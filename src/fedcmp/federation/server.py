@@ -265,7 +265,7 @@ class ServerSide:
             self._replies.drop(client)  # the client trains again when the run is resumed
             raise UserError(
                 f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; a "
-                'lower learning rate may help, or set federation.on_bad_update = "drop" to continue without such a client'
+                'lower learning rate may help, or resume with federation.on_bad_update = "drop", without such clients'
             ) from error
         line["refused"] = str(error)
 

@@ -148,8 +148,8 @@ class RunFolder:
         rounds = self._rounds_of_finished()
         if rounds is not None and checkpoint.round < rounds:
             raise UserError(
-                f"{self.path}: the run came to the end of its {rounds} rounds, but its last checkpoint is that of round "
-                f"{checkpoint.round}; `fedcmp train RECIPE --resume` trains what is missing"
+                f"{self.path}: the run came to the end of its {rounds} rounds, but its last checkpoint is that of "
+                f"round {checkpoint.round}; `fedcmp train RECIPE --resume` trains what is missing"
             )
         return checkpoint
 

@@ -113,7 +113,7 @@ def train(
 
 @contextmanager
 def _preparing(folder: Path) -> Iterator[Path]:
-    """Give a run's pairs a place until it takes its own; after a kill or Ctrl-C that says that there is one to resume."""
+    """Give a run's pairs a place until it takes its own; a kill or Ctrl-C leaves it: there is a run to resume."""
     fresh = preparing_place(folder)
     try:
         yield fresh
