@@ -144,7 +144,7 @@ def call(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     """Run `fedcmp ARGUMENTS` in this process and a folder; exit code, stdout, stderr. A traceback is code 1."""
     from fedcmp.cli.main import main
 
-    before, argv = Path.cwd(), sys.argv
+    before, argv, handler = Path.cwd(), sys.argv, signal.getsignal(signal.SIGTERM)
     out, said = io.StringIO(), io.StringIO()
     try:
         os.chdir(folder)
@@ -160,6 +160,7 @@ def call(arguments: list[str], folder: Path) -> tuple[int, str, str]:
     finally:
         os.chdir(before)
         sys.argv = argv
+        signal.signal(signal.SIGTERM, handler)
     return code, out.getvalue(), said.getvalue()
 
 

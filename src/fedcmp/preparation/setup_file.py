@@ -32,7 +32,9 @@ def read_setup(folder: Path) -> dict[str, Any]:
     """
     path = folder / SETUP
     try:
-        setup: dict[str, Any] = dict(unsealed(json.loads(path.read_text(encoding="utf-8"))))
+        setup: dict[str, Any] = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(setup, dict):
+            raise Damaged("it holds no JSON object")
         for name, digest in dict(setup.pop("files", {})).items():
             path = folder / name
             if sha256(path.read_bytes()) != digest:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fedcmp.checksums import Damaged, is_sealed, sealed, sealed_toml, sha256, unsealed
 from fedcmp.errors import UserError
-from fedcmp.files import write_whole
+from fedcmp.files import cannot_be_written, write_whole
 from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
 from fedcmp.runs.records import Finished, Record, RunRecord
 
@@ -87,11 +87,19 @@ class RunFolder:
         return self.metrics.exists()
 
     def log(self, records: Sequence[Record]) -> None:
-        """Append records; on disk when this returns."""
-        with self.metrics.open("ab") as file:
-            file.write("".join(json.dumps(record.line(), allow_nan=False) + "\n" for record in records).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append records; on disk when this returns.
+
+        Raises:
+            UserError: they cannot be written; a resumed run cuts off what was.
+        """
+        lines = "".join(json.dumps(record.line(), allow_nan=False) + "\n" for record in records).encode()
+        try:
+            with self.metrics.open("ab") as file:
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_be_written(self.metrics, error) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop the one before the last."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedcmp.config import dump_recipe
 from fedcmp.errors import counted
+from fedcmp.locks import alone_in
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.study_records import FORMAT, Blind, ScenarioFacts, StudyRun
@@ -58,8 +59,14 @@ class Study:
 
         Raises:
             OutOfTime: the minutes are over.
-            UserError: a run met what the user has to mend, or lmms-eval cannot be asked.
+            UserError: a run met what the user has to fix, lmms-eval cannot be asked, or another process is running
+                this study.
         """
+        folder = self.files.folder
+        with alone_in(folder, f"{folder}: another process is running this study; wait for it, or give another folder"):
+            self._run()
+
+    def _run(self) -> None:
         benchmarks = StudyBenchmarks.of(self.recipe, self.files, self.say)
         self.files.write_study(self.recipe)
         self.say(self.estimate())
@@ -275,9 +282,8 @@ class Study:
     def _seconds_a_run(self, scenario: str) -> float | None:
         """Of the runs that have ended, training and about what judging costs."""
         files = self.files.runs_of(scenario)
-        seconds = [
-            record["training_seconds"] for f in files if (record := read_record(f)) and "training_seconds" in record
-        ]
+        records = [StudyRun.from_line(record) for f in files if (record := read_record(f))]
+        seconds = [record.seconds for record in records if record.seconds is not None]
         return sum(seconds) / len(seconds) + _SECONDS_OF_JUDGING if seconds else None
 
 
@@ -294,7 +300,8 @@ def task_of(run: PlannedRun) -> Task:
 
 def _caption_loss(record: dict[str, Any]) -> float:
     """Infinite for a run that failed."""
-    return float(record["final"]["caption_loss"]) if "final" in record else math.inf
+    loss = StudyRun.from_line(record).final.caption_loss
+    return math.inf if loss is None else loss
 
 
 def _figures(record: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fedcmp.files import TEMPORARY, write_whole
+from fedcmp.files import write_whole
 from fedcmp.wire.frames import apart
 
 _KEY, _HASH = "fedcmp", "sha256"
@@ -28,9 +28,7 @@ def write_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]
 
 def park_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write one file that outlives this process, but need not outlive a power failure: it is then found damaged."""
-    new = path.with_name(f"{path.name}{TEMPORARY}")
-    new.write_bytes(_content(header, tensors))
-    new.replace(path)
+    write_whole(path, _content(header, tensors), durable=False)
 
 
 def _content(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
