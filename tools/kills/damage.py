@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from safetensors.torch import load_file
+
 from tools.kills.runs import NAME, finish, outcome, place, start, write_recipe
 
 METHOD = "moon"  # its clients keep a state
@@ -64,7 +66,7 @@ def sweep(work: Path, *, seed: int, say: Say) -> dict[str, list[Swept]]:
         "finished" and "interrupted" -> one entry per verb.
     """
     os.environ["FEDCMP_CACHE"] = str(work / "cache")
-    write_recipe(work / "finished", methods=[METHOD], workers=1)
+    write_recipe(work / "finished", methods=[METHOD], workers=1, clients=2, pairs=60)
     finish(work / "finished", work / "cache")
     shutil.rmtree(place(work / "finished") / "report")
     interrupted = _interrupt(work / "interrupted", work / "cache")
@@ -99,7 +101,7 @@ def _sweep_one(whole: Path, case: Path, verbs: list[str], draw: random.Random, s
 def damages(path: Path, draw: random.Random) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """What is done to one file: name and deed."""
     content = path.read_bytes()
-    yield "removed", Path.unlink
+    yield "removed", lambda file: file.unlink()
     yield "emptied", lambda file: _write(file, b"")
     if content:
         yield "cut in half", lambda file: _write(file, content[: len(content) // 2])
@@ -128,7 +130,7 @@ def _tried(whole: Path, case: Path, verb: str, damage: Callable[[Path], None]) -
             "report": lambda: (case / "page" / "tables.md").read_text(),
             "evaluate": lambda: out,
             "export": lambda: _hashes(case / "exported"),
-            "export --projector-only": lambda: _hashes(case / "projector.safetensors"),
+            "export --projector-only": lambda: _tensors(case / "projector.safetensors"),
             "track": lambda: None,
         }[verb]()
     return code, said, given
@@ -171,14 +173,19 @@ def _end(code: int, said: str, same: bool) -> str:
     return REFUSED if code == 2 and len(lines) == 1 and "Traceback" not in said else FAILED
 
 
-def _hashes(place_: Path) -> dict[str, str]:
-    files = [place_] if place_.is_file() else sorted(path for path in place_.rglob("*") if path.is_file())
+def _hashes(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def _tensors(path: Path) -> dict[str, object]:
+    """What a file holds: safetensors writes the entries of its metadata in any order."""
+    return {name: tensor.tolist() for name, tensor in load_file(path).items()}
 
 
 def _interrupt(folder: Path, cache: Path) -> Path:
     """A run that was killed in the middle of a client's part in its second round."""
-    write_recipe(folder, methods=[METHOD], workers=1)
+    write_recipe(folder, methods=[METHOD], workers=1, clients=3)
     process = start(folder, cache)
     run = place(folder)
     while not (any(run.glob("waiting/round-0002/*")) and any(run.glob("clients/*/part*"))):

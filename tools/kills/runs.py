@@ -20,11 +20,11 @@ seed = 5
 save_seconds = 0.2
 
 [data]
-num_pairs = 600
+num_pairs = {pairs}
 
 [scenario]
 kind = "iid"
-clients = 5
+clients = {clients}
 
 [federation]
 rounds = 3
@@ -42,11 +42,13 @@ _TIMES = "seconds"
 _OF_FILES = ("metrics_bytes", "metrics_sha256", "checksum")  # of state.json: they depend on times
 
 
-def write_recipe(folder: Path, *, methods: list[str], workers: int) -> Path:
+def write_recipe(folder: Path, *, methods: list[str], workers: int, clients: int = 5, pairs: int = 600) -> Path:
     """Write the recipe of a run that trains for some seconds; return its file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "recipe.toml"
-    path.write_text(RECIPE.format(name=NAME, methods=json.dumps(methods), workers=workers))
+    path.write_text(
+        RECIPE.format(name=NAME, methods=json.dumps(methods), workers=workers, clients=clients, pairs=pairs)
+    )
     return path
 
 

@@ -1,7 +1,8 @@
 """A header and its tensors as one safetensors file, written whole or not at all.
 
 The header is in the file's metadata, and with it a hash of header and tensors: a flipped bit is found when the file is
-read. Files of version 0.2.0 have no hash and are taken as they are.
+read. Both are one entry there, for safetensors writes several in any order. Files of version 0.2.0 have the header
+alone, and are taken as they are.
 """
 
 import hashlib
@@ -15,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from fedcmp.checksums import Damaged
 from fedcmp.files import write_whole
 from fedcmp.wire.frames import apart
 
-_KEY, _HASH = "fedcmp", "sha256"
+_KEY, _HASH = "fedcmp", "sha256"  # of the metadata, and within it
 
 
 def write_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> None:
@@ -32,8 +34,8 @@ def park_message(path: Path, header: dict[str, Any], tensors: dict[str, Tensor])
 
 
 def _content(header: dict[str, Any], tensors: dict[str, Tensor]) -> bytes:
-    head = json.dumps(header)
-    content: bytes = save(apart(tensors), metadata={_KEY: head, _HASH: message_hash(head, tensors)})
+    entry = {_HASH: message_hash(json.dumps(header), tensors), "header": header}
+    content: bytes = save(apart(tensors), metadata={_KEY: json.dumps(entry)})
     return content
 
 
@@ -45,13 +47,17 @@ def read_message(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
+            entry: dict[str, Any] = json.loads((file.metadata() or {})[_KEY])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-        if _HASH in metadata and metadata[_HASH] != message_hash(metadata[_KEY], tensors):
-            raise ValueError("its content is not what was written: the checksum does not fit")
-        header: dict[str, Any] = json.loads(metadata[_KEY])
+        if not isinstance(entry, dict):
+            raise Damaged("its metadata holds no JSON object")
+        if entry.keys().isdisjoint((_HASH, "header")):
+            return entry, tensors
+        header: dict[str, Any] = entry["header"]
+        if entry[_HASH] != message_hash(json.dumps(header), tensors):
+            raise Damaged("its content is not what was written: the checksum does not fit")
         return header, tensors
-    except (OSError, SafetensorError, KeyError, ValueError, RuntimeError, RecursionError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RuntimeError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read ({error})") from error
 
 
