@@ -204,8 +204,10 @@ class RunFolder:
             UserError: the records are damaged, or that checkpoint is.
         """
         rounds = self._rounds_of_finished()
+        if not rounds:  # not at its end, or its records do not say how many rounds it had
+            return rounds is not None
         complete = checkpoint_folders(self.path)
-        return rounds is not None and bool(complete) and self.read(complete[-1]).round >= rounds
+        return bool(complete) and self.read(complete[-1]).round >= rounds
 
     def _rounds_of_finished(self) -> int | None:
         """How many rounds a run that came to its end had (0 where its records do not say); None for any other."""
