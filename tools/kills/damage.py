@@ -123,17 +123,24 @@ def _tried(whole: Path, case: Path, verb: str, damage: Callable[[Path], None]) -
     damage(place(case))
     run = (Path("runs") / NAME).as_posix()
     code, out, said = call([argument.format(run=run) for argument in VERBS[verb]], case)
-    given: object = None
-    if code == 0:
-        given = {
-            "train --resume": lambda: _trained(place(case), with_clients=(whole.name == "interrupted")),
-            "report": lambda: (case / "page" / "tables.md").read_text(),
-            "evaluate": lambda: out,
-            "export": lambda: _hashes(case / "exported"),
-            "export --projector-only": lambda: _tensors(case / "projector.safetensors"),
-            "track": lambda: None,
-        }[verb]()
+    given = _given(verb, whole, case, out) if code == 0 else None
     return code, said, given
+
+
+def _given(verb: str, whole: Path, copy: Path, out: str) -> object:
+    """What a verb gave, in a form that can be compared."""
+    match verb:
+        case "train --resume":
+            return _trained(place(copy), with_clients=whole.name == "interrupted")
+        case "report":
+            return (copy / "page" / "tables.md").read_text()
+        case "evaluate":
+            return out
+        case "export":
+            return _hashes(copy / "exported")
+        case "export --projector-only":
+            return _tensors(copy / "projector.safetensors")
+    return None
 
 
 def _trained(run: Path, *, with_clients: bool) -> dict[str, str]:

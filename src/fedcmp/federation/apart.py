@@ -11,7 +11,7 @@ from typing import Any
 from fedcmp.config import Recipe
 from fedcmp.errors import UserError
 from fedcmp.federation.kept_replies import KeptReplies
-from fedcmp.federation.server import Line, client_line
+from fedcmp.federation.replies import Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply

@@ -14,19 +14,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcmp.aggregation import Aggregator, ClientUpdate
+from fedcmp.aggregation import Aggregator
 from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.bounds import check_bounds
 from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.participation import participants
+from fedcmp.federation.replies import Line, client_line, update_of
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.payload import decode, encode, forms, moved
-
-Line = dict[str, Any]  # a client's record while its round is open
+from fedcmp.wire.payload import encode, forms
 
 
 @dataclass
@@ -249,7 +248,7 @@ class ServerSide:
         now.seconds += reply.seconds
         now.bytes_sent += up + down
         try:
-            update = _update_of(reply, self.states["global"])
+            update = update_of(reply, self.states["global"])
             norm = check_bounds(update, self.states["global"])
             self.aggregator.add(update)
         except ValueError as error:
@@ -278,30 +277,3 @@ class ServerSide:
             f"{counted(len(now.clients), 'client')}, federation.min_clients = {self._min_clients}{told}; "
             "the round is not closed: resume with --resume"
         )
-
-
-def client_line(reply: Reply, name: str) -> Line:
-    """A client's record of one round, before the server has weighed it."""
-    return {
-        "kind": "client",
-        "round": reply.round,
-        "client": max(reply.client, 0),
-        "client_name": name,
-        "num_examples": reply.num_examples,
-        "alignment_error": reply.alignment_error,
-        **reply.figures,
-        "bytes_up": 0,
-        "bytes_down": 0,
-        "seconds": reply.seconds,
-    }
-
-
-def _update_of(reply: Reply, before: Tensors) -> ClientUpdate:
-    """What a client sent, decoded; ValueError where it does not fit the server's tensors."""
-    return ClientUpdate(
-        state=moved(before, decode(reply.update)) if reply.update else reply.state,
-        num_examples=reply.num_examples,
-        alignment_error=reply.alignment_error,
-        second_moment=decode(reply.second_moment) or None,
-        extra={label: decode(named) for label, named in reply.extra.items()} or None,
-    )

@@ -4,35 +4,27 @@ A recipe with one method keeps its run in runs/NAME; with several, each has a fo
 runs/NAME/prepared. Methods share the workers: while one waits for its slowest client, another trains.
 """
 
-import shutil
 import threading
-import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-from fedcmp.checksums import sealed_toml
-from fedcmp.config import Recipe, dump_recipe
+from fedcmp.config import Recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.federation.rounds import Events, Rounds
-from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
 from fedcmp.planning.demand import Ranks
 from fedcmp.planning.dtype import settle_dtype
 from fedcmp.planning.preflight import plan_run
-from fedcmp.preparation.loading import Prepared, initial_trainable, load_text
-from fedcmp.preparation.prepare import prepare
-from fedcmp.preparation.setup_file import SETUP
+from fedcmp.preparation.loading import initial_trainable, load_text
 from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.place import check_place, preparing_place
-from fedcmp.runs.versions import versions
+from fedcmp.runs.place import check_place
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.preparing import prepare_at, preparing, recipe_text
 from fedcmp.simulation.processes import start_workers
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
@@ -78,7 +70,7 @@ def train(
     folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
     taken = f"{folder}: another process is running this; wait for it, or give another run.name"
-    with alone_in(folder, taken), _preparing(folder) as fresh:
+    with alone_in(folder, taken), preparing(folder) as fresh:
         ranks = Ranks(group.size, ranks_here())
         begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
         check_place(recipe, resume=resume, overwrite=overwrite)
@@ -111,18 +103,6 @@ def train(
                 )
 
 
-@contextmanager
-def _preparing(folder: Path) -> Iterator[Path]:
-    """Give a run's pairs a place until it takes its own; a kill or Ctrl-C leaves it: there is a run to resume."""
-    fresh = preparing_place(folder)
-    try:
-        yield fresh
-    except Exception:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise
-    shutil.rmtree(fresh, ignore_errors=True)
-
-
 def _train(
     recipe: Recipe,
     folder: Path,
@@ -135,55 +115,22 @@ def _train(
     crew: Crew | None,
     processes: WorkerProcesses,
 ) -> Path:
-    """Prepare in a place of its own: only if that goes well does the new run take an earlier one's place."""
-    prepared = folder / "prepared"
-    if resume and (prepared / SETUP).exists():
-        data = prepare(recipe, prepared, progress, helpers=crew)
-        _check_manifest(folder, data)
-    else:
-        shutil.rmtree(fresh, ignore_errors=True)
-        data = prepare(recipe, fresh / "prepared", progress, helpers=crew)
-        if resume:  # what was prepared is gone, what was trained is not
-            _check_manifest(folder, data)
-            shutil.rmtree(prepared, ignore_errors=True)
-            (fresh / "prepared").rename(prepared)
-        else:
-            write_whole(fresh / "recipe.toml", sealed_toml(_recipe_text(recipe, data, None)).encode())
-            _replace(folder, fresh)
+    data = prepare_at(folder, fresh, recipe, resume=resume, progress=progress, crew=crew)
     torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
     text = load_text(recipe)
     initial = initial_trainable(recipe, data.vision_width, text.width).tensors()
     for method, kept in folders.items():
         if not kept.begun:
-            kept.begin(_recipe_text(recipe, data, method))
+            kept.begin(recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
+    prepared = folder / "prepared"
     with Tracked(recipe, folders, events) as tracked, Pool(recipe, prepared, crew=crew, processes=processes) as pool:
         runs = [
             method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume)
     return folder
-
-
-def _check_manifest(folder: Path, data: Prepared) -> None:
-    """Refuse to resume a run on another partition than it was begun with."""
-    path = folder / "recipe.toml"
-    begun = tomllib.loads(path.read_text(encoding="utf-8")).get("versions", {}).get("manifest")
-    if begun is not None and begun != data.manifest.hash():
-        raise UserError(
-            f"{path}: the data or their partition changed since the run began; restore them, or start with --overwrite"
-        )
-
-
-def _replace(folder: Path, fresh: Path) -> None:
-    """Put a prepared folder in the place of an earlier run; at no moment is there a mixture of the two."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
@@ -215,13 +162,3 @@ def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
                 thread.join()
     for error in [*failures, *mistakes]:
         raise error
-
-
-def _recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:
-    """A method's folder gets a recipe that runs it alone."""
-    own = (
-        recipe
-        if method is None
-        else recipe.model_copy(update={"run": recipe.run.model_copy(update={"methods": [method]})})
-    )
-    return dump_recipe(own, versions=versions() | {"manifest": data.manifest.hash()})
