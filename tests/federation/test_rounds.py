@@ -151,6 +151,26 @@ def test_a_refused_reply_is_asked_for_again(engine, orderly, tmp_path, monkeypat
     assert outcome(folder) == orderly["fedavg"]
 
 
+def test_a_round_that_cannot_be_merged_names_the_client_of_the_largest_update(engine, tmp_path, monkeypatch):
+    carry_out = engine.client_side.carry_out
+
+    def large(works):
+        (reply,) = carry_out(works)
+        grow = 1e3 if works[0].client == 4 else 1.0
+        update = {name: t * grow if name.endswith("@scales") else t for name, t in reply.update.items()}
+        return [dataclasses.replace(reply, update=update)]
+
+    def finish(_):
+        raise ValueError("merged linear_1.bias: its values do not fit torch.float32")
+
+    monkeypatch.setattr(engine.client_side, "carry_out", large)
+    monkeypatch.setattr("fedcmp.aggregation.base.Aggregator.finish", finish)
+    with pytest.raises(
+        UserError, match=r"do not fit .*; the largest update, of norm \d.*, is that of client 4 \(client-4"
+    ):
+        run(engine, tmp_path, "fedavg")
+
+
 def test_clients_that_lost_their_state_are_named(engine, tmp_path):
     with pytest.raises(InterruptedError):
         run(engine, tmp_path, "scaffold", events=StopAfter(1))
