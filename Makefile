@@ -5,9 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
-QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md
+QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/reliability.md
 
-.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -63,6 +63,11 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+# Kills runs at random moments, damages their files, and says what came of it in docs/reliability.md: half an hour.
+kills: $(STAMP)
+	$(BIN)/python -m tools.kills --out results/kills.md
+	$(QUOTE)
 
 benchmarks: $(STAMP)
 	$(BIN)/python -m benchmarks.world --out results/world.json

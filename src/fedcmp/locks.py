@@ -1,8 +1,7 @@
 """Folders that one process fills at a time."""
 
-import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -11,25 +10,39 @@ from fedcmp.errors import UserError
 
 
 @contextmanager
-def alone_in(folder: Path, cache: Path, otherwise: str) -> Iterator[None]:
+def alone_in(folder: Path, otherwise: str) -> Iterator[None]:
     """Hold a folder, which need not exist yet; nothing is written there for it.
+
+    The lock is a hidden file next to the folder, whatever other settings those who may fill it have; it is gone
+    afterwards, as are the folders above it that were made for it and stayed empty. The system frees the lock of a
+    process that dies; the file that it leaves behind holds nobody up.
 
     Args:
         folder: what is to be filled.
-        cache: the folder that keeps the locks, shared by all who may fill it.
-        otherwise: what to tell people where another process holds it.
+        otherwise: what to report where another process holds it.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or the lock cannot be made.
     """
-    locks = cache / "locks"
-    locks.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(locks / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]}.lock")
+    place = folder.resolve()
+    path = place.with_name(f".{place.name}.lock")
+    made = [above for above in path.parents if not above.exists()]
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path)
         lock.acquire(timeout=0)
     except Timeout as error:
         raise UserError(otherwise) from error
+    except (OSError, NotImplementedError) as error:
+        raise UserError(
+            f"{path}: cannot be locked ({error}); check the folder's rights, and that its disk allows locks"
+        ) from error
     try:
         yield
     finally:
+        with suppress(OSError):  # before it is released: who waits for it makes a new one
+            path.unlink()
         lock.release()
+        with suppress(OSError):  # not empty: what was filled is there
+            for above in made:
+                above.rmdir()

@@ -1,7 +1,7 @@
 """A second transport for the rounds, without processes: it reorders, delays, duplicates and drops replies."""
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,8 @@ class Unruly:
         duplicate: some replies come twice.
         late: some replies of a round come once more in the next round.
         lost: (round, client) whose reply never comes.
+        killed: (round, replies after which the process ends), with InterruptedError.
+        asked: (round, client) of every assignment that was carried out.
     """
 
     engine: Engine
@@ -33,14 +35,21 @@ class Unruly:
     duplicate: bool = False
     late: bool = False
     lost: frozenset[tuple[int, int]] = frozenset()
+    killed: tuple[int, int] | None = None
+    asked: list[tuple[int, int]] = field(default_factory=list)
     order: list[list[int]] = field(default_factory=list)
     _old: list[Reply] = field(default_factory=list)
 
-    def exchange(self, assignments: Mapping[int, Assignment], *, until: float | None) -> Iterator[Reply]:
+    def exchange(
+        self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
+    ) -> Iterator[Reply]:
         del until
         draw = random.Random(f"{self.seed} {next(iter(assignments.values())).round}")
         replies = []
         for client, assignment in assignments.items():
+            if client in done:
+                continue
+            self.asked.append((assignment.round, client))
             folder = ClientFolder(self.folders / f"client-{client}")
             (reply,) = self.engine.client_side.carry_out([Work(client, assignment, folder)])
             if (assignment.round, client) not in self.lost:
@@ -53,7 +62,10 @@ class Unruly:
         if self.reorder:
             draw.shuffle(replies)
         self.order.append([reply.client for reply in replies])
-        yield from replies
+        for number, reply in enumerate(replies):
+            if self.killed == (reply.round, number):
+                raise InterruptedError
+            yield reply
 
 
 class Unmeasured:

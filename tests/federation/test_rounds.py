@@ -1,5 +1,6 @@
 """The rounds through a transport that misbehaves: the same bits, whatever the order in which replies come."""
 
+import dataclasses
 import shutil
 
 import pytest
@@ -35,7 +36,7 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, **
     if not folder.begun:
         folder.begin(dump_recipe(recipe))
     if method in NOT_FEDERATED:
-        side = Apart(method, names, initial, 0.003)
+        side = Apart(method, names, initial, 0.003, waiting=place / "run" / "waiting")
     else:
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting", 0.003)
     transport = Unruly(engine, place / "clients", **unruly)
@@ -86,6 +87,88 @@ def test_a_round_that_was_half_done_is_done_again(engine, orderly, tmp_path):
     shutil.rmtree(newest)
     folder, _ = run(engine, tmp_path, "scaffold", resume=True)
     assert outcome(folder) == orderly["scaffold"]
+
+
+@pytest.mark.parametrize("method", ["moon", "scaffold", "shared-basis", "local"])
+def test_a_resumed_round_asks_only_the_clients_whose_reply_is_missing(engine, orderly, tmp_path, method):
+    """A process that is killed after three of five replies to round 2, in any order, loses none of them."""
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, method, reorder=True, seed=2, killed=(2, 3))
+    assert len(list((tmp_path / "run" / "waiting" / "round-0002").iterdir())) == 3
+    folder, transport = run(engine, tmp_path, method, resume=True)
+    assert outcome(folder) == orderly[method]
+    assert len([place for place in transport.asked if place[0] == 2]) == 2
+    assert not (tmp_path / "run" / "waiting").exists()
+
+
+def test_a_killed_first_round_keeps_its_replies_and_a_killed_opening_round_too(engine, orderly, tmp_path):
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, "shared-basis", killed=(1, 4))  # the opening round comes first
+    folder, transport = run(engine, tmp_path, "shared-basis", resume=True)
+    assert outcome(folder) == orderly["shared-basis"]
+    opening_and_first = [client for number, client in transport.asked if number == 1]
+    assert opening_and_first == [4, 0, 1, 2, 3, 4]
+
+
+def test_a_damaged_reply_and_one_to_another_assignment_count_for_nothing(engine, orderly, tmp_path):
+    with pytest.raises(InterruptedError):
+        run(engine, tmp_path, "fedavg", killed=(2, 3))
+    waiting = tmp_path / "run" / "waiting"
+    first, second, third = sorted((waiting / "round-0002").iterdir())
+    content = bytearray(first.read_bytes())
+    content[-5] ^= 4
+    first.write_bytes(content)
+    third.write_bytes(second.read_bytes())
+    (waiting / "round-0001").mkdir()
+    folder, transport = run(engine, tmp_path, "fedavg", resume=True)
+    assert outcome(folder) == orderly["fedavg"]
+    assert transport.asked[:4] == [(2, 0), (2, 2), (2, 3), (2, 4)]
+
+
+def test_a_refused_reply_is_asked_for_again(engine, orderly, tmp_path, monkeypatch):
+    """A finite but huge update is refused by its client's name; the run resumes, also without such a client."""
+    carry_out = engine.client_side.carry_out
+
+    def huge(works):
+        (reply,) = carry_out(works)
+        if works[0].client == 3 and works[0].assignment.round == 2:
+            update = {name: t * 1e30 if name.endswith("@scales") else t for name, t in reply.update.items()}
+            reply = dataclasses.replace(reply, update=update)
+        return [reply]
+
+    monkeypatch.setattr(engine.client_side, "carry_out", huge)
+    with pytest.raises(
+        UserError, match=r"fedavg, round 2, client 3 \(client-3\): linear_1\.weight has the norm .*drop"
+    ):
+        run(engine, tmp_path, "fedavg")
+    dropped = shutil.copytree(tmp_path, tmp_path / "dropped")
+    folder, _ = run(engine, dropped, "fedavg", resume=True, federation={"on_bad_update": "drop"})
+    refused = [(line["round"], line["client"]) for line in folder.lines() if line.get("refused")]
+    assert refused == [(2, 3)]
+    monkeypatch.undo()
+    folder, transport = run(engine, tmp_path, "fedavg", resume=True)
+    assert transport.asked[0] == (2, 3)
+    assert outcome(folder) == orderly["fedavg"]
+
+
+def test_a_round_that_cannot_be_merged_names_the_client_of_the_largest_update(engine, tmp_path, monkeypatch):
+    carry_out = engine.client_side.carry_out
+
+    def large(works):
+        (reply,) = carry_out(works)
+        grow = 1e3 if works[0].client == 4 else 1.0
+        update = {name: t * grow if name.endswith("@scales") else t for name, t in reply.update.items()}
+        return [dataclasses.replace(reply, update=update)]
+
+    def finish(_):
+        raise ValueError("merged linear_1.bias: its values do not fit torch.float32")
+
+    monkeypatch.setattr(engine.client_side, "carry_out", large)
+    monkeypatch.setattr("fedcmp.aggregation.base.Aggregator.finish", finish)
+    with pytest.raises(
+        UserError, match=r"do not fit .*; the largest update, of norm \d.*, is that of client 4 \(client-4"
+    ):
+        run(engine, tmp_path, "fedavg")
 
 
 def test_clients_that_lost_their_state_are_named(engine, tmp_path):

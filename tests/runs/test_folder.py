@@ -1,11 +1,14 @@
 import json
+import random
+import shutil
 
 import pytest
 import torch
 
 from fedcmp.errors import UserError
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.records import Finished, ServerRound
+from fedcmp.runs.reading import checkpoint_folders, read_records
+from fedcmp.runs.records import Finished, RunRecord, ServerRound
 
 
 def checkpoint(number, value=0.0):
@@ -127,3 +130,116 @@ def test_files_can_be_read_without_fedcmp(tmp_path):
 def test_no_checkpoint_is_an_error_that_says_so(tmp_path):
     with pytest.raises(UserError, match="no complete checkpoint"):
         RunFolder(tmp_path).last()
+
+
+def begun(path, *, rounds):
+    run = RunFolder(path)
+    run.begin("[run]\n")
+    run.log([RunRecord(method="fedavg", federated=True, rounds=rounds, clients=2, seed=0, versions={})])
+    return run
+
+
+def finished_run(path, *, rounds=3):
+    run = begun(path, rounds=rounds)
+    for number in range(1, rounds + 1):
+        run.log([server_round(number)])
+        run.save(checkpoint(number, number / 2))
+    run.finish(Finished(seconds=1.0))
+    return run
+
+
+def test_a_run_is_finished_while_its_last_rounds_checkpoint_is_there(tmp_path):
+    """As when that was damaged, and removed as the message says."""
+    run = finished_run(tmp_path)
+    assert run.finished
+    shutil.rmtree(run.checkpoints / "round-0003")
+    assert not run.finished
+    with pytest.raises(UserError, match=r"end of its 3 rounds, but its last checkpoint is that of round 2; .*--resume"):
+        run.last()
+    assert run.resume().round == 2
+    assert [line["kind"] for line in run.lines()] == ["run", "round", "round"]
+    assert run.last().round == 2  # as of any run that is not finished
+    shutil.rmtree(run.checkpoints)
+    assert not run.finished
+
+
+def test_checkpoints_are_in_the_order_of_their_rounds(tmp_path):
+    run = begun(tmp_path, rounds=10_001)
+    for number in (9_998, 9_999, 10_000, 10_001):
+        run.save(checkpoint(number))
+        assert run.last().round == number
+    assert [path.name for path in checkpoint_folders(tmp_path)] == ["round-10000", "round-10001"]
+    (run.checkpoints / "round-0002.bak").mkdir()
+    assert run.resume().round == 10_001
+
+
+def flips(path, count, seed=0):
+    """The content of a file with one bit of it flipped, `count` times."""
+    whole, draw = path.read_bytes(), random.Random(f"{seed} {path.name}")
+    for place in draw.sample(range(8 * len(whole)), min(count, 8 * len(whole))):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        yield bytes(flipped)
+
+
+@pytest.mark.parametrize("name", ["projector.safetensors", "server.safetensors", "state.json"])
+def test_a_flipped_bit_in_a_checkpoint_is_found_or_changes_nothing(tmp_path, name):
+    run = finished_run(tmp_path)
+    path, before = run.checkpoints / "round-0003" / name, run.last()
+    whole, said, unnoticed = path.read_bytes(), [], 0
+    for damaged in flips(path, 150):
+        path.write_bytes(damaged)
+        try:
+            found = run.last()
+        except UserError as error:
+            said.append(str(error))
+            continue
+        unnoticed += 1  # in state.json: in the checksum's own name, or in the case of a hexadecimal digit
+        assert name == "state.json"
+        assert torch.equal(found.projectors["global"]["w"], before.projectors["global"]["w"])
+        assert found.state.items() >= before.state.items()
+    path.write_bytes(whole)
+    assert unnoticed < 15
+    assert all("round-0003: damaged checkpoint" in line and "\n" not in line for line in said)
+    assert run.last().round == 3
+
+
+def test_a_flipped_bit_in_the_records_is_found_by_every_reader(tmp_path):
+    run = finished_run(tmp_path)
+    for damaged in flips(run.metrics, 100):
+        run.metrics.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"metrics\.jsonl: (line \d: damaged|damaged|holds less)"):
+            read_records(run.metrics)
+        with pytest.raises(UserError):
+            run.resume()
+        with pytest.raises(UserError):
+            _ = run.finished
+
+
+def test_records_of_another_run_are_found(tmp_path):
+    one, other = finished_run(tmp_path / "one"), begun(tmp_path / "other", rounds=3)
+    for number in range(1, 8):
+        other.log([server_round(number)])
+    shutil.copy(other.metrics, one.metrics)
+    with pytest.raises(UserError, match="records up to round 3 are not those that were written"):
+        one.resume()
+
+
+def test_a_checkpoint_that_is_another_rounds_is_found(tmp_path):
+    run = finished_run(tmp_path)
+    shutil.rmtree(run.checkpoints / "round-0003")
+    shutil.copytree(run.checkpoints / "round-0002", run.checkpoints / "round-0003")
+    with pytest.raises(UserError, match=r"round-0003: damaged .*is that of round 2"):
+        run.last()
+
+
+def test_a_run_of_a_version_without_checksums_is_read_with_one_line(tmp_path, caplog):
+    run = finished_run(tmp_path)
+    path = run.checkpoints / "round-0003" / "state.json"
+    state = json.loads(path.read_text())
+    path.write_text(json.dumps({key: state[key] for key in ("method", "round", "projectors", "metrics_bytes")}))
+    for _ in range(3):
+        assert run.last().round == 3
+    assert run.finished
+    (said,) = caplog.messages
+    assert said.endswith("round-0003: written by fedcmp 0.2.0 or before, without checksums: damage is not noticed")

@@ -7,7 +7,7 @@ import pytest
 
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
-from fedcmp.runs.place import check_place
+from fedcmp.runs.place import check_place, preparing_place
 from tests.simulation.runner import environment, recipe
 
 
@@ -24,8 +24,14 @@ def begin(run):
 def test_a_free_place_and_an_empty_folder_are_taken(tmp_path):
     for _ in range(2):
         check_place(at(tmp_path), resume=False, overwrite=False)
-        check_place(at(tmp_path), resume=True, overwrite=False)
+        with pytest.raises(UserError, match=r"run: no run is there to resume; leave --resume out"):
+            check_place(at(tmp_path), resume=True, overwrite=False)
         at(tmp_path).run.place.mkdir(exist_ok=True)
+
+
+def test_a_run_that_was_killed_while_it_was_prepared_can_be_resumed(tmp_path):
+    preparing_place(at(tmp_path).run.place).mkdir()
+    check_place(at(tmp_path), resume=True, overwrite=False)
 
 
 def test_a_run_that_is_there_is_kept(tmp_path):
@@ -47,6 +53,9 @@ def test_only_the_same_run_goes_on(tmp_path):
     check_place(at(tmp_path, dtype="auto"), resume=True, overwrite=False)  # the run's own dtype is kept
     with pytest.raises(UserError, match=r"model.dtype = 'float32': the run in .* was begun with 'bfloat16'"):
         check_place(at(tmp_path), resume=True, overwrite=False)
+    policy = at(tmp_path, dtype="auto")
+    federation = policy.federation.model_copy(update={"on_bad_update": "drop", "min_clients": 2, "deadline": 5.0})
+    check_place(policy.model_copy(update={"federation": federation}), resume=True, overwrite=False)
     with pytest.raises(UserError, match=r"run.seed = 1: "):
         check_place(at(tmp_path, dtype="auto", seed=1), resume=True, overwrite=False)
 

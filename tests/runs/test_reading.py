@@ -2,6 +2,7 @@ import json
 
 import pytest
 
+from fedcmp.checksums import sealed, sealed_toml
 from fedcmp.errors import UserError
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.summary import Comparison
@@ -53,7 +54,7 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
     write_lines(tmp_path, [{"kind": "round", "round": 1}])
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text('{"kind": "round"\n' + metrics.read_text())
-    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1 is not JSON; remove"):
+    with pytest.raises(UserError, match=r"metrics\.jsonl: line 1: damaged .*; restore"):
         load_runs(tmp_path)
 
 
@@ -202,7 +203,30 @@ def test_lines_count_once_their_newline_is_there(tmp_path):
     path.write_bytes(b'{"a": 1}\n\n[2]\n{"b": 3}')
     assert json_lines(path) == [{"a": 1}, [2]]
     path.write_bytes(b'{"a": 1}\n\xff\n')
-    with pytest.raises(UserError, match=r"lines\.jsonl: line 2 is not JSON; remove"):
+    with pytest.raises(UserError, match=r"lines\.jsonl: line 2: damaged .*; restore"):
         json_lines(path)
     with pytest.raises(UserError, match="absent: cannot be read"):
         json_lines(tmp_path / "absent")
+
+
+def test_recipe_and_samples_are_checked_against_their_checksums(tmp_path):
+    write_lines(tmp_path, [])
+    recipe, samples = tmp_path / "recipe.toml", tmp_path / "samples.json"
+    recipe.write_text(sealed_toml("[run]\nseed = 3\n"))
+    samples.write_text(json.dumps([sealed({"key": "a", "captions": {"fedavg": "x"}})]))
+    (run,) = load_runs(tmp_path)
+    assert run.seed == 3
+    assert [sample.captions for sample in run.samples] == [{"fedavg": "x"}]
+    for path, old, new in ((recipe, "3", "7"), (samples, '"x"', '"y"')):
+        whole = path.read_text()
+        path.write_text(whole.replace(old, new, 1))
+        with pytest.raises(UserError, match=rf"{path.name}: damaged .*not what was written"):
+            load_runs(tmp_path)
+        path.write_text(whole)
+
+
+def test_a_run_can_be_seen_as_it_was_after_a_round(demo):
+    run = load_runs(demo / "fedavg")[0].up_to(4)
+    assert run.round_reached == 4
+    assert {line.round for line in run.client_rounds} == {1, 2, 3, 4}
+    assert run.reference("blind") is not None

@@ -149,7 +149,8 @@ def interrupted(
         seconds: how long after it has begun to train; at the latest when a method ends its last round but one.
         preparing: send it as soon as something is in the cache instead.
     """
-    arguments = ["train", path, *(["--resume"] if (folder / "runs").exists() else [])]
+    begun = any((folder / "runs" / name).exists() for name in ("small", ".small.preparing"))
+    arguments = ["train", path, *(["--resume"] if begun else [])]
     process = subprocess.Popen(
         command(*arguments),
         cwd=folder,
@@ -206,14 +207,17 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_end(reference, tmp_pat
     assert_same_run(reference[0], tmp_path / "runs" / "small")
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(reference, tmp_path, world_cache, workers):
+@pytest.mark.parametrize(
+    ("workers", "number", "code"), [(1, signal.SIGINT, 130), (2, signal.SIGINT, 130), (2, signal.SIGTERM, 143)]
+)
+def test_ctrl_c_and_sigterm_leave_a_run_that_can_be_resumed(reference, tmp_path, world_cache, workers, number, code):
     path = recipe(tmp_path, methods=METHODS, workers=workers)
     half = training_seconds(reference[0]) / 2
-    stopped = interrupted(tmp_path, world_cache, path, signal.SIGINT, seconds=half)
-    assert stopped.returncode == 130, stopped.stderr
+    stopped = interrupted(tmp_path, world_cache, path, number, seconds=half)
+    assert stopped.returncode == code, stopped.stderr
     assert "--resume" in stopped.stderr
     assert "Traceback" not in stopped.stderr
+    assert "BrokenPipe" not in stopped.stderr
     fedcmp(tmp_path, world_cache, "train", path, "--resume")
     assert_same_run(reference[0], tmp_path / "runs" / "small")
 
@@ -259,6 +263,7 @@ def test_a_run_can_be_judged_exported_and_reported(reference, tmp_path, world_ca
         (["train", "small.toml", "-o", "federation.rounds=100"], "fewer than federation.rounds = 100"),
         (["train", "small.toml", "-o", "model.language=./nowhere"], "model.language = './nowhere': no such folder"),
         (["train", "small.toml", "--resume", "--overwrite"], "exclude each other"),
+        (["train", "small.toml", "--resume"], "no run is there to resume"),
         (["report", "nowhere"], "nowhere"),
         (["evaluate", "nowhere"], "nowhere"),
     ],

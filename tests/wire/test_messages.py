@@ -8,9 +8,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import save
 
 from fedcmp.wire.files import read_message, write_message
-from fedcmp.wire.frames import read_frame, write_frame
+from fedcmp.wire.frames import apart, read_frame, write_frame
 from fedcmp.wire.messages import Assignment, ClientState, Reply
 from fedcmp.wire.naming import MessageError, joined
 from fedcmp.wire.part_state import PartState
@@ -148,6 +149,28 @@ def test_no_object_and_no_tensor_are_refused():
 def test_labels_cannot_be_mistaken(label):
     with pytest.raises(MessageError, match="label"):
         joined(public={label: {"w": B}})
+
+
+def test_a_flipped_bit_of_a_file_is_found(tmp_path):
+    path = tmp_path / "kept.safetensors"
+    write_message(path, *MESSAGES[3].to_tensors())
+    whole = path.read_bytes()
+    for place in range(0, 8 * len(whole), 7):
+        flipped = bytearray(whole)
+        flipped[place // 8] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ValueError, match=r"kept\.safetensors: cannot be read"):
+            read_message(path)
+
+
+def test_the_same_message_gives_the_same_bytes_and_one_without_a_hash_is_taken_as_it_is(tmp_path):
+    """As version 0.2.0 wrote it."""
+    header, tensors = MESSAGES[3].to_tensors()
+    for name in "abcdefgh":
+        write_message(tmp_path / name, header, tensors)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    (tmp_path / "old").write_bytes(save(apart(tensors), metadata={"fedcmp": json.dumps(header)}))
+    assert read_message(tmp_path / "old")[0] == header
 
 
 def test_a_damaged_file_is_named(tmp_path):

@@ -1,5 +1,6 @@
 """Handlers for the tests of worker processes: they stand for the real ones."""
 
+import ctypes
 import os
 import threading
 import time
@@ -24,6 +25,7 @@ def echo(*arguments):
         if "bug" in header:
             raise KeyError(header["bug"])
         time.sleep(header.get("seconds", 0))
+        ctypes.PyDLL(None).sleep(header.get("holding", 0))  # as a library that does not let go of Python's lock
         if "file" in header:
             with Path(header["file"]).open("a") as log:
                 log.write("done\n")

@@ -99,9 +99,9 @@ def test_variables_reach_the_workers_and_each_computes_in_one_thread():
 
 
 @pytest.mark.parametrize("split", [True, False])
-@pytest.mark.parametrize("busy", [True, False])
+@pytest.mark.parametrize("busy", ["no", "seconds", "holding"])
 def test_workers_end_within_a_second_when_their_parent_is_killed(split, busy):
-    """Also in the middle of a job: nobody waits for it any more."""
+    """Also in the middle of a job, and where a library's code holds Python's lock: nobody waits for it any more."""
     program = f"""
         from fedcmp.wire.frames import read_frame, write_frame
         from fedcmp.workers.processes import WorkerProcesses
@@ -109,8 +109,8 @@ def test_workers_end_within_a_second_when_their_parent_is_killed(split, busy):
         for worker in processes.all:
             write_frame(worker.jobs, {{}}, {{}})
             print(worker.process.pid, read_frame(worker.results)[0]["result"]["process"], flush=True)
-            if {busy}:
-                write_frame(worker.jobs, {{"seconds": 1000}}, {{}})
+            if {busy!r} != "no":
+                write_frame(worker.jobs, {{{busy!r}: 1000}}, {{}})
         input()
     """
     command = [sys.executable, "-c", textwrap.dedent(program)]

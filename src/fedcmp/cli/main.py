@@ -1,13 +1,15 @@
 """The command line: one verb a user's action. A verb parses, calls one function, prints.
 
 Results go to stdout, progress to stderr. Exit code 0; 2 for the user's mistake, told in one line; 1 for ours; 130 after
-Ctrl-C.
+Ctrl-C, 143 after SIGTERM.
 """
 
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Annotated, Literal
@@ -331,7 +333,18 @@ def main() -> None:
     os._exit(code)  # a thread may still wait for a rank that is gone
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the command ends as after Ctrl-C, its workers with it."""
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
 def _main() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     quiet_libraries()
     logging.basicConfig(format="%(message)s", stream=sys.stderr, level=logging.WARNING)
     try:
@@ -347,8 +360,8 @@ def _main() -> None:
     except (WorkerDied, WorkerFailed) as error:
         _tell(str(error))
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt as stopped:
+        sys.exit(143 if isinstance(stopped, Terminated) else 130)
 
 
 def _tell(mistake: str) -> None:

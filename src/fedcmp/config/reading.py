@@ -7,6 +7,7 @@ from typing import Any
 import tomli_w
 from pydantic import ValidationError
 
+from fedcmp.checksums import check_toml
 from fedcmp.config.mistakes import first_mistake
 from fedcmp.config.recipe import Recipe
 from fedcmp.errors import UserError
@@ -88,11 +89,13 @@ def read_dumped(path: Path) -> Recipe:
     """A recipe from a file that `dump_recipe` wrote.
 
     Raises:
-        UserError: the file is missing or torn.
+        UserError: the file is missing or torn, or not what was written.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        text = path.read_text(encoding="utf-8")
+        check_toml(text)
+        content = tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a readable recipe ({error}); start the run again with --overwrite") from error
     content.pop(VERSIONS, None)
     return parse_recipe(content, str(path))

@@ -5,10 +5,12 @@ initial tensors; each learner continues from its own state, and the run only loo
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fedcmp.errors import MethodFailed, UserError
-from fedcmp.federation.server import Line, client_line
+from fedcmp.federation.kept_replies import KeptReplies
+from fedcmp.federation.replies import Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
@@ -25,6 +27,7 @@ class Apart:
         initial: the tensors that everyone starts from.
         rate: peak learning rate of the learners.
         heard: called with each reply as it arrives and the number of learners.
+        waiting: a folder for the replies of the round under way; None: they are not kept.
     """
 
     needs_opening = False
@@ -36,6 +39,7 @@ class Apart:
         initial: Tensors,
         rate: float,
         heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
+        waiting: Path | None = None,
     ) -> None:
         self._method, self._names, self._initial, self._heard = method, names, initial, heard
         self._rate = rate
@@ -44,6 +48,7 @@ class Apart:
         self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
         self._number, self._clients = 0, self._learners
         self._lines: dict[int, Line] = {}
+        self._replies = KeptReplies(waiting)
 
     def clients_of(self, number: int) -> list[int]:
         """Return all learners."""
@@ -62,7 +67,14 @@ class Apart:
             keep_optimizer=True,
             state=self._initial if number == 1 else {},
         )
-        return dict.fromkeys(clients, assignment)
+        assignments = dict.fromkeys(clients, assignment)
+        for reply in self._replies.open(assignments):
+            self._take(reply)
+        return assignments
+
+    def arrived(self) -> frozenset[int]:
+        """Return the learners whose reply to the open round is there."""
+        return frozenset(self._lines)
 
     def receive(self, reply: Reply) -> str:
         """Take one learner's reply; see ServerSide.receive.
@@ -74,17 +86,21 @@ class Apart:
             return f"a reply of round {reply.round}, which is not open"
         if reply.client in self._lines:
             return "its client has replied already"
-        self._heard(reply, len(self._clients))
         if not all(bool(tensor.isfinite().all()) for tensor in reply.state.values()):
             raise MethodFailed(
                 self._method,
                 f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate",
             )
+        self._replies.keep(reply)
+        self._take(reply)
+        return ""
+
+    def _take(self, reply: Reply) -> None:
+        self._heard(reply, len(self._clients))
         pooled = reply.client < 0
         self.states["global" if pooled else f"client-{reply.client}"] = reply.state
         name = "all clients' pairs" if pooled else self._names[reply.client]
         self._lines[reply.client] = client_line(reply, name)
-        return ""
 
     def close(self) -> list[AnyRecord]:
         """Close the round; see ServerSide.close.
@@ -98,6 +114,10 @@ class Apart:
         clients = [ClientRound(**self._lines[client]) for client in self._clients]
         seconds = sum(self._lines[client]["seconds"] for client in self._clients)
         return [*clients, ServerRound(round=self._number, seconds=seconds, bytes_sent=0, diagnostics={})]
+
+    def settled(self) -> None:
+        """Forget the replies of the last round; see ServerSide.settled."""
+        self._replies.settled()
 
     def memory(self) -> Tensors:
         """Return nothing: there is no server that could remember."""

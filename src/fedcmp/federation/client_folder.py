@@ -8,19 +8,21 @@ keeps the state that it began a round with and the one before that, and the serv
 to continue from.
 """
 
-import hashlib
+import json
+import logging
+import re
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import torch
-
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
-from fedcmp.wire.files import read_message, write_message
+from fedcmp.wire.files import message_hash, read_message, write_message
 from fedcmp.wire.messages import Assignment, ClientState
 from fedcmp.wire.part_state import PartState
+
+_LOG = logging.getLogger(__name__)
 
 
 class ClientFolder:
@@ -43,7 +45,10 @@ class ClientFolder:
             return None
         path = self._file(round_number)
         try:
-            return ClientState.from_tensors(*read_message(path))
+            state = ClientState.from_tensors(*read_message(path))
+            if state.round != round_number:
+                raise ValueError(f"it is that of round {state.round}")
+            return state
         except ValueError as error:
             raise UserError(
                 f"{path}: the client's state of round {round_number} cannot be read ({error}); restore the file, or "
@@ -69,7 +74,8 @@ class ClientFolder:
         return self.path / f"round-{round_number:04d}.safetensors"
 
     def _rounds(self) -> list[int]:
-        return sorted(int(path.stem.partition("-")[2]) for path in self.path.glob("round-*.safetensors"))
+        found = (re.fullmatch(r"round-(\d+)\.safetensors", path.name) for path in self.path.glob("round-*"))
+        return sorted(int(match[1]) for match in found if match)
 
 
 class PartFile:
@@ -105,7 +111,8 @@ class PartFile:
             return None
         try:
             saved = PartState.from_tensors(*read_message(self._file))
-        except ValueError:
+        except ValueError as error:
+            _LOG.warning("%s; the part is trained from its beginning", error)
             return None
         return saved if saved.work == self._work else None
 
@@ -126,12 +133,6 @@ class PartFile:
 
 
 def _identity(assignments: Sequence[tuple[int, Assignment]]) -> str:
-    found = hashlib.sha256()
-    for client, assignment in assignments:
-        header, tensors = assignment.to_tensors()
-        found.update(repr((client, sorted(header.items()))).encode())
-        if client == assignments[0][0]:  # a cohort's clients begin with the same tensors
-            for name, tensor in sorted(tensors.items()):
-                found.update(name.encode())
-                found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    headers = [(client, assignment.header()) for client, assignment in assignments]
+    _, tensors = assignments[0][1].to_tensors()  # a cohort's clients begin with the same ones
+    return message_hash(json.dumps(headers, sort_keys=True), tensors)

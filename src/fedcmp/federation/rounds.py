@@ -7,12 +7,13 @@ this very loop.
 
 import logging
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
 
 from fedcmp.config import Recipe
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.records import AnyRecord, Evaluation, Finished
+from fedcmp.runs.reading import read_records
+from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 
@@ -22,11 +23,14 @@ _LOG = logging.getLogger(__name__)
 class Transport(Protocol):
     """How assignments reach the clients and replies come back."""
 
-    def exchange(self, assignments: Mapping[int, Assignment], *, until: float | None) -> Iterator[Reply]:
+    def exchange(
+        self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
+    ) -> Iterator[Reply]:
         """Send each client its assignment; yield replies in any order, also twice, late or never.
 
         Args:
             assignments: client -> its assignment; all hold the same tensors.
+            done: clients whose reply is there already: they need not be asked, and no reply of theirs is yielded.
             until: time.monotonic() at which waiting ends; None: wait for all.
 
         Raises:
@@ -62,11 +66,17 @@ class Side(Protocol):
     def open(self, number: int, clients: list[int], *, measure_only: bool = False) -> dict[int, Assignment]:
         """Open a round."""
 
+    def arrived(self) -> frozenset[int]:
+        """Return whose reply to the open round is there, also from before a kill."""
+
     def receive(self, reply: Reply) -> str:
         """Take one reply; say why where it is ignored."""
 
     def close(self) -> list[AnyRecord]:
         """Close the round and return its records."""
+
+    def settled(self) -> None:
+        """Forget the replies of the last round: its checkpoint is on disk."""
 
     def memory(self) -> Tensors:
         """Return the server's tensors for a checkpoint."""
@@ -122,7 +132,7 @@ class Rounds:
         self._first_records, self._events = first_records, events
 
     def run(self, *, resume: bool, references: bool = True) -> None:
-        """Run all rounds from the last complete one on, then write the samples.
+        """Run all rounds after the last complete one, then write the samples.
 
         Args:
             resume: continue from the folder's last checkpoint if it has one.
@@ -150,9 +160,11 @@ class Rounds:
             self._folder.log(records)
             known = {"method": self.method} | self.side.known()
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
+            self.side.settled()
             self._events.round_done(self.method, number, rounds, evaluation)
         self._evaluator.samples(self.side.states)
-        self._folder.log([Finished(seconds=self._seconds())])
+        self.side.settled()  # of a process that was killed between its last checkpoint and this
+        self._folder.finish(Finished(seconds=self._seconds()))
 
     def _round(self, number: int) -> list[AnyRecord]:
         """One round, the opening one before it where the rule wants it."""
@@ -166,7 +178,7 @@ class Rounds:
         seconds = self._recipe.federation.deadline
         until = None if seconds is None else time.monotonic() + seconds
         assignments = self.side.open(number, clients, measure_only=measure_only)
-        for reply in self._transport.exchange(assignments, until=until):
+        for reply in self._transport.exchange(assignments, until=until, done=self.side.arrived()):
             ignored = self.side.receive(reply)
             if ignored:
                 place = f"{self.method}, round {number}, client {reply.client}"
@@ -175,4 +187,5 @@ class Rounds:
 
     def _seconds(self) -> float:
         """Of training, all workers together; judging and loading are not counted."""
-        return sum(float(line["seconds"]) for line in self._folder.lines() if line["kind"] == "round")
+        rounds = (record for record in read_records(self._folder.metrics) if isinstance(record, ServerRound))
+        return sum(record.seconds or 0.0 for record in rounds)

@@ -1,31 +1,31 @@
 """The server's half of a round: open it, receive replies in any order, refuse bad ones, close it.
 
     open      Assignments for the clients of the round, all with the same tensors
-    receive   one Reply; it is folded into the rule's sums if all clients before it are settled, else it waits on disk
+    receive   one Reply; it is folded into the rule's sums if all clients before it are settled, else it waits
     close     what still waits is folded in, clients that never replied are left out; the rule makes the next tensors
 
 Replies are folded in by the clients' numbers, whatever the order in which they arrive: the result has the same bits,
-and one reply at a time is in memory, however many clients there are. Knows no pool and no pairs.
+and one reply at a time is in memory, however many clients there are. All of them are kept on disk until the round's
+checkpoint is (kept_replies.py). Knows no pool and no pairs.
 """
 
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedcmp.aggregation import Aggregator, ClientUpdate
+from fedcmp.aggregation import Aggregator
 from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
 from fedcmp.errors import MethodFailed, UserError, counted
+from fedcmp.federation.bounds import check_bounds
+from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.participation import participants
+from fedcmp.federation.replies import Line, client_line, update_of
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
-from fedcmp.wire.files import park_message, read_message
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.payload import decode, encode, forms, moved
-
-Line = dict[str, Any]  # a client's record while its round is open
+from fedcmp.wire.payload import encode, forms
 
 
 @dataclass
@@ -42,6 +42,7 @@ class _Open:
     lines: dict[int, Line] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
     kept: dict[int, bool] = field(default_factory=dict)
+    norms: dict[int, float] = field(default_factory=dict)  # of the accepted updates
     seconds: float = 0.0
     bytes_sent: int = 0
 
@@ -56,7 +57,7 @@ class ServerSide:
         names: of the clients.
         initial: the tensors that everyone starts from.
         rate: peak learning rate of its clients.
-        waiting: a folder for replies that wait for their turn.
+        waiting: a folder for the replies of the round under way.
         heard: called with each reply as it arrives: client, clients in the round, loss (opening rounds have none).
     """
 
@@ -74,7 +75,8 @@ class ServerSide:
         federation = recipe.federation
         self.states: dict[str, Tensors] = {"global": initial}
         self.aggregator: Aggregator = chosen.create_aggregator()
-        self._method, self._chosen, self._names, self._waiting, self._heard = method, chosen, names, waiting, heard
+        self._method, self._chosen, self._names, self._heard = method, chosen, names, heard
+        self._replies = KeptReplies(waiting)
         self._rate = rate
         self._forms = forms(federation.payload, federation.broadcast_payload)
         self._error_feedback = federation.error_feedback
@@ -93,7 +95,7 @@ class ServerSide:
         return self.aggregator.opening and self.aggregator.round == 0
 
     def open(self, number: int, clients: Sequence[int], *, measure_only: bool = False) -> dict[int, Assignment]:
-        """Open a round; one that was left open is forgotten.
+        """Open a round; one that was left open is forgotten. Replies to it that a killed process kept are taken.
 
         Args:
             number: of the round, from 1.
@@ -102,6 +104,9 @@ class ServerSide:
 
         Returns:
             Client -> its assignment; all share the same tensors.
+
+        Raises:
+            UserError: as `receive`.
         """
         shared = self.states["global"]
         assignment = Assignment(
@@ -117,9 +122,15 @@ class ServerSide:
             public=self.aggregator.broadcast(shared),
         )
         self.aggregator.begin(shared)
-        shutil.rmtree(self._waiting, ignore_errors=True)
         self._open = _Open(number, assignment, sorted(clients), frozenset(clients))
-        return {client: assignment.continuing(self._kept.get(client, 0)) for client in clients}
+        assignments = {client: assignment.continuing(self._kept.get(client, 0)) for client in clients}
+        for reply in self._replies.open(assignments):
+            self._take(reply)
+        return assignments
+
+    def arrived(self) -> frozenset[int]:
+        """Return the clients whose reply to the open round is there."""
+        return frozenset(self._now().arrived)
 
     def receive(self, reply: Reply) -> str:
         """Take one reply.
@@ -138,15 +149,8 @@ class ServerSide:
             return "its client has no part in the round"
         if reply.client in now.arrived:
             return "its client has replied already"
-        now.arrived.add(reply.client)
-        self._heard(reply, len(now.clients))
-        if reply.client == now.clients[now.next]:
-            self._fold(reply)
-            self._fold_waiting()
-        else:
-            self._waiting.mkdir(parents=True, exist_ok=True)
-            park_message(self._file(reply.client), *reply.to_tensors())
-            now.waiting.add(reply.client)
+        self._replies.keep(reply)
+        self._take(reply)
         return ""
 
     def close(self) -> list[AnyRecord]:
@@ -167,13 +171,17 @@ class ServerSide:
         try:
             self.states = {"global": self.aggregator.finish()}
         except ValueError as error:
-            raise MethodFailed(self._method, f"{self._method}, round {now.number}: {error}") from error
+            largest = max(now.norms, key=lambda client: now.norms[client])
+            raise MethodFailed(
+                self._method,
+                f"{self._method}, round {now.number}: {error}; the largest update, of norm {now.norms[largest]:.3g}, "
+                f"is that of client {largest} ({self._names[largest]})",
+            ) from error
         for client, weight in zip(now.accepted, self.aggregator.last_weights, strict=True):
             now.lines[client]["weight"] = weight
             if now.kept[client]:
                 self._kept[client] = now.number
         self._open = None
-        shutil.rmtree(self._waiting, ignore_errors=True)
         if now.assignment.measure_only:  # it has no losses and no client weights
             return [OpeningRound(round=now.number, seconds=now.seconds, bytes_sent=now.bytes_sent)]
         clients = [ClientRound(**now.lines[client]) for client in sorted(now.lines)]
@@ -186,6 +194,10 @@ class ServerSide:
             **told,
         )
         return [*clients, last]
+
+    def settled(self) -> None:
+        """Forget the replies of the last round: its checkpoint is on disk."""
+        self._replies.settled()
 
     def memory(self) -> Tensors:
         """Return what the rule remembers, for a checkpoint."""
@@ -206,15 +218,24 @@ class ServerSide:
             raise RuntimeError("no round is open: call open() first")
         return self._open
 
+    def _take(self, reply: Reply) -> None:
+        """Fold a reply that is kept in, or let it wait for its turn."""
+        now = self._now()
+        now.arrived.add(reply.client)
+        self._heard(reply, len(now.clients))
+        if reply.client == now.clients[now.next]:
+            self._fold(reply)
+            self._fold_waiting()
+        else:
+            now.waiting.add(reply.client)
+
     def _fold_waiting(self, *, past_missing: bool = False) -> None:
         now = self._now()
         while now.next < len(now.clients):
             client = now.clients[now.next]
             if client in now.waiting:
                 now.waiting.remove(client)
-                reply = Reply.from_tensors(*read_message(self._file(client)))
-                self._file(client).unlink()
-                self._fold(reply)
+                self._fold(self._replies.read(client))
             elif past_missing:
                 now.next += 1
             else:
@@ -230,20 +251,24 @@ class ServerSide:
         now.seconds += reply.seconds
         now.bytes_sent += up + down
         try:
-            self.aggregator.add(_update_of(reply, self.states["global"]))
+            update = update_of(reply, self.states["global"])
+            norm = check_bounds(update, self.states["global"])
+            self.aggregator.add(update)
         except ValueError as error:
             self._refuse(reply.client, error, line)
             return
         now.accepted.append(reply.client)
+        now.norms[reply.client] = norm
         now.kept[reply.client] = reply.kept
 
     def _refuse(self, client: int, error: ValueError, line: Line) -> None:
         """Leave the client out: it continues from what it knew before, as if it had been absent."""
         if self._stop_at_refusal:
+            self._replies.drop(client)  # the client trains again when the run is resumed
             raise MethodFailed(
                 self._method,
                 f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; a "
-                'lower learning rate may help, or set federation.on_bad_update = "drop" to go on without such a client',
+                'lower learning rate may help, or resume with federation.on_bad_update = "drop", without such clients',
             ) from error
         line["refused"] = str(error)
 
@@ -256,33 +281,3 @@ class ServerSide:
             f"{counted(len(now.clients), 'client')}, federation.min_clients = {self._min_clients}{told}; "
             "the round is not closed: resume with --resume"
         )
-
-    def _file(self, client: int) -> Path:
-        return self._waiting / f"client-{client}.safetensors"
-
-
-def client_line(reply: Reply, name: str) -> Line:
-    """A client's record of one round, before the server has weighed it."""
-    return {
-        "kind": "client",
-        "round": reply.round,
-        "client": max(reply.client, 0),
-        "client_name": name,
-        "num_examples": reply.num_examples,
-        "alignment_error": reply.alignment_error,
-        **reply.figures,
-        "bytes_up": 0,
-        "bytes_down": 0,
-        "seconds": reply.seconds,
-    }
-
-
-def _update_of(reply: Reply, before: Tensors) -> ClientUpdate:
-    """What a client sent, decoded; ValueError where it does not fit the server's tensors."""
-    return ClientUpdate(
-        state=moved(before, decode(reply.update)) if reply.update else reply.state,
-        num_examples=reply.num_examples,
-        alignment_error=reply.alignment_error,
-        second_moment=decode(reply.second_moment) or None,
-        extra={label: decode(named) for label, named in reply.extra.items()} or None,
-    )

@@ -16,6 +16,7 @@ from fedcmp.model.language import LanguageModel
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.model.vlm import VLM
 from fedcmp.preparation.loading import initial_trainable, load_encoder, load_language, new_trainable
+from fedcmp.runs.folder import RunFolder
 
 BLIND, INITIAL = "blind", "initial"
 REFERENCES = (BLIND, INITIAL)
@@ -39,7 +40,9 @@ class Captioner:
         self, folder: Path, *, who: str = "trained", client: int | None = None, like: "Captioner | None" = None
     ) -> None:
         recipe = run_recipe(folder)
-        tensors = trained_tensors(folder, recipe, client) if who == "trained" else None
+        tensors = None
+        if who == "trained":
+            tensors = trained_tensors(folder, recipe, RunFolder(folder).last().projectors, client)
         shared = like if like is not None and like.frozen == _frozen(recipe) else None
         self.frozen: dict[str, object] = _frozen(recipe)
         self._blind = who == BLIND

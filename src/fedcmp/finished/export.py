@@ -1,5 +1,7 @@
 """A run's model is exported: as a LLaVA folder with a model card, or its projector alone."""
 
+import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 from fedcmp.config import Recipe
@@ -16,6 +18,8 @@ from fedcmp.model.rewriting import base_folder, rewrite_projector
 from fedcmp.model.trainable import trainable_widths
 from fedcmp.preparation.loading import load_encoder, load_text, new_trainable
 from fedcmp.runs.folder import RunFolder, Tensors
+
+_LOG = logging.getLogger(__name__)
 
 
 def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
@@ -34,8 +38,9 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
     """
     check_export_folder(out)
     recipe = run_recipe(folder)
-    module = _trained(folder, recipe, client)
-    encoder, text, card = load_encoder(recipe, device="cpu"), load_text(recipe), model_card(folder, client=client)
+    module, number = _trained(folder, recipe, client)
+    encoder, text = load_encoder(recipe, device="cpu"), load_text(recipe)
+    card = model_card(folder, client=client, round_number=number)
     base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
     if base is not None:
         return rewrite_projector(out, base, encoder, module, text, dtype=dtype, card=card)
@@ -58,7 +63,7 @@ def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface",
         UserError: no run, no checkpoint, no such client, or the file is there already.
     """
     path = file_for(out, naming)
-    module = _trained(folder, run_recipe(folder), client)
+    module, _ = _trained(folder, run_recipe(folder), client)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -67,20 +72,28 @@ def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface",
     return path
 
 
-def _trained(folder: Path, recipe: Recipe, client: int | None) -> Projector:
-    tensors = trained_tensors(folder, recipe, client)
+def _trained(folder: Path, recipe: Recipe, client: int | None) -> tuple[Projector, int]:
+    """The projector of a run's last checkpoint, and after which round that was written."""
+    checkpoint = RunFolder(folder).last()
+    tensors = trained_tensors(folder, recipe, checkpoint.projectors, client)
     module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
-    return module.as_projector()
+    if checkpoint.round < recipe.federation.rounds:
+        _LOG.warning(
+            "%s: is not finished: what is exported is of round %d of %d",
+            folder,
+            checkpoint.round,
+            recipe.federation.rounds,
+        )
+    return module.as_projector(), checkpoint.round
 
 
-def trained_tensors(folder: Path, recipe: Recipe, client: int | None) -> Tensors:
-    """Return the tensors of a run's last checkpoint: the global ones, or those of one client that trained alone.
+def trained_tensors(folder: Path, recipe: Recipe, projectors: Mapping[str, Tensors], client: int | None) -> Tensors:
+    """Return what a checkpoint trained: the global tensors, or those of one client that trained alone.
 
     Raises:
-        UserError: no checkpoint, or `client` names none that there is.
+        UserError: `client` names none that there is.
     """
-    projectors = RunFolder(folder).last().projectors
     if recipe.run.methods[0] in NOT_FEDERATED and "global" not in projectors:
         name = f"client-{client}"
         if name not in projectors:

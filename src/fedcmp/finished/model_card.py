@@ -34,17 +34,19 @@ print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_toke
 ```"""
 
 
-def model_card(folder: Path, *, client: int | None = None) -> str:
+def model_card(folder: Path, *, client: int | None = None, round_number: int | None = None) -> str:
     """The text of README.md for the model of a run.
 
     Args:
         folder: one method's run.
         client: of a local-only run, whose projector is exported.
+        round_number: after which round the projector is that of the run; None: the last one on record.
 
     Raises:
         UserError: the folder is no run, or a file of it is not what it should be.
     """
     (run,) = load_runs(folder)
+    run = run if round_number is None else run.up_to(round_number)
     recipe = published(run.recipe)
     versions = recipe.pop("versions", {})
     whose = "" if client is None else f", client {client} alone"

@@ -1,6 +1,5 @@
 """What `prepare` wrote, opened again: by every worker, and by whoever judges a run afterwards."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from fedcmp.model.projector_files import read_projector, start_from
 from fedcmp.model.text_format import TextFormat
 from fedcmp.model.trainable import Trainable, create_trainable
 from fedcmp.model.vision import VisionEncoder
+from fedcmp.preparation.setup_file import read_setup
 from fedcmp.preparation.sources import (
     ChainedFeatures,
     Progress,
@@ -117,8 +117,11 @@ def load_prepared(recipe: Recipe, folder: Path, *, encoder: VisionEncoder | None
         recipe: the run.
         folder: `prepared/` of the run.
         encoder: saves loading it again where features are computed in passing.
+
+    Raises:
+        UserError: a file of it is missing or not what was written.
     """
-    setup = json.loads((folder / "setup.json").read_text(encoding="utf-8"))
+    setup = read_setup(folder)
 
     def silent(_what: str, _done: int, _total: int) -> None:
         return None

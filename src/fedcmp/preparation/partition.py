@@ -11,15 +11,15 @@ Shapes: N usable pairs by position, E embedding width, K clients.
 
 import hashlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from filelock import FileLock
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
 from fedcmp.config import Recipe
 from fedcmp.data.batches import one_pass_order
@@ -27,7 +27,6 @@ from fedcmp.data.features import FeatureSource, decoded
 from fedcmp.data.quality import BadPair
 from fedcmp.data.store import FeatureStore
 from fedcmp.errors import UserError, counted
-from fedcmp.files import write_whole
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.built_partition import built_partition
@@ -35,6 +34,7 @@ from fedcmp.preparation.sources import Collection, Progress, cache_folder
 from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
+from fedcmp.wire.files import read_message, write_message
 from fedcmp.world.words import STYLES
 
 _EMBED_BATCH = 128
@@ -126,7 +126,7 @@ def clusters(
             for client, mine in enumerate(by_meaning(parts, count, seed=seed)):
                 labels[mine] = client
         kept = {"labels": labels, "trace": trace}
-        write_whole(path, save(kept))
+        _keep(path, kept)
     return Clusters(kept["labels"], kept["trace"])
 
 
@@ -156,7 +156,7 @@ def embeddings(
             kept = _kept(path)
             if kept is None:
                 kept = _embedded(recipe, collection, mine, captions, encoder, progress)
-                write_whole(path, save(kept))
+                _keep(path, kept)
         parts.append(kept)
         start += len(collection.source)
     return {name: np.concatenate([part[name] for part in parts]) for name in ("image", "text")}
@@ -177,10 +177,14 @@ def _name(collection: Collection, rows: list[int], encoder: VisionEncoder) -> st
 def _kept(path: Path) -> dict[str, Any] | None:
     """What a file of the cache holds; None where there is none, or a damaged one, which is then written anew."""
     try:
-        tensors: dict[str, Any] = load(path.read_bytes())
-        return tensors
-    except (FileNotFoundError, SafetensorError):
+        _, tensors = read_message(path)
+    except ValueError:
         return None
+    return {name: tensor.numpy() for name, tensor in tensors.items()}
+
+
+def _keep(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    write_message(path, {}, {name: torch.from_numpy(array) for name, array in arrays.items()})
 
 
 def _embedded(

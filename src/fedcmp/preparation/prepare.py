@@ -29,6 +29,7 @@ from fedcmp.preparation.built_partition import BuiltPartition, built_partition, 
 from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
 from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable, used_share
 from fedcmp.preparation.samples import choose, keep_pictures
+from fedcmp.preparation.setup_file import SETUP, read_setup, write_setup
 from fedcmp.preparation.sources import (
     HELD_OUT,
     Collection,
@@ -146,7 +147,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         judged_collections = [held_out] if held_out else collections
         places = [_place(judged_collections, judged_rows[i]) for i in chosen]
         keep_pictures(folder, chosen, places, [judged_groups[i] for i in chosen], max_pixels=recipe.data.max_pixels)
-        write_whole(folder / "setup.json", json.dumps(setup).encode())  # last: says that the rest is there
+        write_setup(folder, setup)  # last: says that the rest is there
     return load_prepared(recipe, folder, encoder=encoder)
 
 
@@ -216,9 +217,9 @@ def _place(collections: list[Collection], row: int) -> tuple[PairSource, int]:
 
 def _write(folder: Path, setup: dict[str, Any], manifest: Manifest, tokens: TokenTable, judged: TokenTable) -> bool:
     """Everything but setup.json; False where all of it is there already."""
-    path = folder / "setup.json"
+    path = folder / SETUP
     if path.exists():
-        if json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(setup)):
+        if read_setup(folder) != json.loads(json.dumps(setup)):
             raise UserError(f"{path}: the data or their partition changed since the run began; start with --overwrite")
         return False
     folder.mkdir(parents=True, exist_ok=True)

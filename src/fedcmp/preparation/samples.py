@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fedcmp.checksums import sealed
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import PairSource
 from fedcmp.files import write_whole
@@ -68,7 +69,7 @@ def write_samples(prepared: Path, run: Path, captions: list[dict[str, str]]) -> 
         captions: who -> what it wrote, one a chosen picture.
     """
     shutil.copytree(prepared / "samples", run / "samples", dirs_exist_ok=True)
-    entries = [entry | {"captions": said} for entry, said in zip(_entries(prepared), captions, strict=True)]
+    entries = [sealed(entry | {"captions": said}) for entry, said in zip(_entries(prepared), captions, strict=True)]
     write_whole(run / "samples.json", json.dumps(entries, indent=1, ensure_ascii=False).encode())
 
 

@@ -1,30 +1,41 @@
-"""A run's folder: recipe, metrics, checkpoints; written so that a kill at any moment loses at most one round.
+"""A run's folder: recipe, metrics, checkpoints; written so that a kill at any moment loses no accepted reply.
 
     recipe.toml                            the resolved recipe, versions, the manifest's hash
     metrics.jsonl                          one line a round and client, one a round and evaluation (docs/guide.md)
     checkpoints/round-0007/projector.safetensors, server.safetensors, state.json
-    samples.json, samples/*.png            held-out pictures and what the model writes about them
+    waiting/                               replies of the round under way (federation/kept_replies.py)
+    samples.json, samples/*.png            held-out images and what the model writes about them
 
 A checkpoint is made under a hidden name and renamed. state.json records how long metrics.jsonl was then: whatever a
-killed round had written after that is cut off on resuming.
+killed round had written after that is cut off on resuming. It also holds the hashes of the checkpoint's files and of
+those records, and one of itself: a flipped bit is found when they are read (checksums.py).
 """
 
+import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from fedcmp.checksums import Damaged, is_sealed, sealed, sealed_toml, sha256, unsealed
 from fedcmp.errors import UserError
-from fedcmp.files import write_whole
-from fedcmp.runs.records import Record
+from fedcmp.files import cannot_be_written, write_whole
+from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
+from fedcmp.runs.records import Finished, Record, RunRecord
 
 Tensors = dict[str, Tensor]
+_LOG = logging.getLogger(__name__)
+_FILES = ("projector.safetensors", "server.safetensors")
+_OF_FILES = ("files", "metrics_sha256")  # keys of state.json that are about files, not about the run
 
 
 def check_folder(folder: Path) -> None:
@@ -59,14 +70,16 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.metrics = path / "metrics.jsonl"
-        self.checkpoints = path / "checkpoints"
+        self.metrics = path / METRICS
+        self.checkpoints = path / CHECKPOINTS
+        self._hashed = hashlib.sha256()  # of the records so far: a long run's are not read again after every round
+        self._hashed_bytes = 0
 
     def begin(self, recipe_text: str) -> None:
         """A fresh run: the recipe, and an empty metrics file."""
         self.path.mkdir(parents=True, exist_ok=True)
-        write_whole(self.path / "recipe.toml", recipe_text.encode())
-        write_whole(self.metrics, b"")
+        write_whole(self.path / "recipe.toml", sealed_toml(recipe_text).encode())
+        self._cut(0)
 
     @property
     def begun(self) -> bool:
@@ -74,66 +87,79 @@ class RunFolder:
         return self.metrics.exists()
 
     def log(self, records: Sequence[Record]) -> None:
-        """Append records; on disk when this returns."""
-        with self.metrics.open("ab") as file:
-            file.write("".join(json.dumps(record.line(), allow_nan=False) + "\n" for record in records).encode())
-            file.flush()
-            os.fsync(file.fileno())
+        """Append records; on disk when this returns.
+
+        Raises:
+            UserError: they cannot be written; a resumed run cuts off what was.
+        """
+        lines = "".join(json.dumps(record.line(), allow_nan=False) + "\n" for record in records).encode()
+        try:
+            with self.metrics.open("ab") as file:
+                file.write(lines)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise cannot_be_written(self.metrics, error) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, whole or not at all, and drop the one before the last."""
-        final = self.checkpoints / f"round-{checkpoint.round:04d}"
+        final = self._checkpoint(checkpoint.round)
         unfinished = self.checkpoints / f".{final.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
         named = {f"{who}/{name}": t for who, tensors in checkpoint.projectors.items() for name, t in tensors.items()}
         if list(checkpoint.projectors) == ["global"]:  # the usual case: plain tensor names, as any tool expects
             named = checkpoint.projectors["global"]
-        _write_tensors(unfinished / "projector.safetensors", named)
-        _write_tensors(unfinished / "server.safetensors", checkpoint.server)
-        state = checkpoint.state | {
-            "round": checkpoint.round,
-            "projectors": list(checkpoint.projectors),
-            "metrics_bytes": self.metrics.stat().st_size,
-        }
-        write_whole(unfinished / "state.json", json.dumps(state, indent=1).encode())
+        contents = {name: _as_file(tensors) for name, tensors in zip(_FILES, (named, checkpoint.server), strict=True)}
+        for name, content in contents.items():
+            write_whole(unfinished / name, content)
+        state = checkpoint.state | {"round": checkpoint.round, "projectors": list(checkpoint.projectors)}
+        state |= {"files": {name: sha256(content) for name, content in contents.items()}}
+        self._write_state(unfinished, state)
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
         _sync(self.checkpoints)
-        for older in self._complete()[:-2]:
+        for older in checkpoint_folders(self.path)[:-2]:
             shutil.rmtree(older)
+
+    def finish(self, record: Finished) -> None:
+        """Append a run's last record; its last checkpoint then vouches for all records."""
+        self.log([record])
+        *_, last = checkpoint_folders(self.path)
+        self._write_state(last, self._state(last))
 
     def resume(self) -> Checkpoint | None:
         """The last complete checkpoint, metrics.jsonl cut back to it; None, and nothing in it, where there is none.
 
         Raises:
-            UserError: a checkpoint whose files cannot be read, or that knows of more records than there are.
+            UserError: a checkpoint whose files cannot be read, or that knows of other records than there are.
         """
-        complete = self._complete()
+        complete = checkpoint_folders(self.path)
         if not complete:
-            write_whole(self.metrics, b"")
+            self._cut(0)
             return None
         checkpoint = self.read(complete[-1])
-        known = int(checkpoint.state["metrics_bytes"])
-        if self.metrics.stat().st_size < known:
-            raise UserError(
-                f"{self.metrics}: holds less than round {checkpoint.round} had written; restore the file, or start the "
-                "run again with --overwrite"
-            )
-        with self.metrics.open("r+b") as file:
-            file.truncate(known)
+        read_records(self.metrics)  # those that the checkpoint vouches for are what was written
+        self._cut(checkpoint.state["metrics_bytes"])
         return checkpoint
 
     def last(self) -> Checkpoint:
         """The last complete checkpoint, nothing changed.
 
         Raises:
-            UserError: there is none.
+            UserError: there is none, or the run came to its end and its last round's is not there.
         """
-        complete = self._complete()
+        complete = checkpoint_folders(self.path)
         if not complete:
             raise UserError(f"{self.path}: holds no complete checkpoint; has the run finished its first round?")
-        return self.read(complete[-1])
+        checkpoint = self.read(complete[-1])
+        rounds = self._rounds_of_finished()
+        if rounds is not None and checkpoint.round < rounds:
+            raise UserError(
+                f"{self.path}: the run came to the end of its {rounds} rounds, but its last checkpoint is that of "
+                f"round {checkpoint.round}; `fedcmp train RECIPE --resume` trains what is missing"
+            )
+        return checkpoint
 
     def read(self, folder: Path) -> Checkpoint:
         """One checkpoint.
@@ -141,14 +167,17 @@ class RunFolder:
         Raises:
             UserError: names the file that is missing or damaged.
         """
-        try:
-            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-            tensors = load((folder / "projector.safetensors").read_bytes())
-            server = load((folder / "server.safetensors").read_bytes())
-        except Exception as error:
-            raise UserError(
-                f"{folder}: damaged checkpoint ({error}); remove this folder to resume from the one before"
-            ) from error
+        state = self._state(folder)
+        found: list[Tensors] = []
+        for name in _FILES:
+            try:
+                content = (folder / name).read_bytes()
+                if "files" in state and state["files"].get(name) != sha256(content):
+                    raise Damaged("its content is not what was written: the checksum does not fit")
+                found.append(load(content))
+            except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
+                raise _damaged(folder, f"{name}: {error}") from error
+        tensors, server = found
         if state["projectors"] == ["global"]:
             projectors = {"global": tensors}
         else:
@@ -156,39 +185,85 @@ class RunFolder:
                 who: {name.removeprefix(f"{who}/"): t for name, t in tensors.items() if name.startswith(f"{who}/")}
                 for who in state["projectors"]
             }
-        return Checkpoint(int(state["round"]), projectors, server, state)
+        plain = {key: value for key, value in state.items() if key not in _OF_FILES}
+        return Checkpoint(state["round"], projectors, server, plain)
 
     def lines(self) -> list[dict[str, Any]]:
-        """All complete records of metrics.jsonl.
+        """All complete records of metrics.jsonl, as plain objects.
 
         Raises:
             UserError: a line that is complete is no record.
         """
-        if not self.metrics.exists():
-            return []
-        complete = self.metrics.read_bytes().split(b"\n")[:-1]  # a killed run may leave a part of a line
-        out: list[dict[str, Any]] = []
-        for number, line in enumerate(complete, start=1):
-            try:
-                out.append(json.loads(line))
-            except ValueError as error:
-                raise UserError(
-                    f"{self.metrics}: line {number}: damaged ({error}); restore the file, or start the run again with "
-                    "--overwrite"
-                ) from None
-        return out
+        return json_lines(self.metrics) if self.begun else []
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end."""
-        return any(line["kind"] == "finished" for line in self.lines())
+        """Whether the run came to its end, and its last round's checkpoint is there.
 
-    def _complete(self) -> list[Path]:
-        return sorted(self.checkpoints.glob("round-*")) if self.checkpoints.exists() else []
+        Raises:
+            UserError: the records are damaged, or that checkpoint is.
+        """
+        rounds = self._rounds_of_finished()
+        if not rounds:  # not at its end, or its records do not say how many rounds it had
+            return rounds is not None
+        complete = checkpoint_folders(self.path)
+        return bool(complete) and self.read(complete[-1]).round >= rounds
+
+    def _rounds_of_finished(self) -> int | None:
+        """How many rounds a run that came to its end had (0 where its records do not say); None for any other."""
+        records = read_records(self.metrics) if self.begun else []
+        if not any(isinstance(record, Finished) for record in records):
+            return None
+        return next((record.rounds or 0 for record in records if isinstance(record, RunRecord)), 0)
+
+    def _checkpoint(self, number: int) -> Path:
+        return self.checkpoints / f"round-{number:04d}"
+
+    def _state(self, folder: Path) -> dict[str, Any]:
+        """What state.json holds, checked."""
+        try:
+            content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            state: dict[str, Any] = unsealed(content)
+            number, names = int(state["round"]), state["projectors"]
+            if not isinstance(names, list) or not isinstance(state["metrics_bytes"], int):
+                raise Damaged("its keys are not those that were written")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise _damaged(folder, f"state.json: {error}") from error
+        if folder != self._checkpoint(number):
+            raise _damaged(folder, f"state.json: it is that of round {number}")
+        if not is_sealed(content):
+            _say_unchecked(folder)
+        return state
+
+    def _write_state(self, folder: Path, state: dict[str, Any]) -> None:
+        with self.metrics.open("rb") as file:
+            file.seek(self._hashed_bytes)
+            added = file.read()
+        self._hashed.update(added)
+        self._hashed_bytes += len(added)
+        state = state | {"metrics_bytes": self._hashed_bytes, "metrics_sha256": self._hashed.hexdigest()}
+        write_whole(folder / "state.json", json.dumps(sealed(state), indent=1).encode())
+
+    def _cut(self, size: int) -> None:
+        """Keep so many bytes of the records, of none where there is no file yet."""
+        with self.metrics.open("r+b" if size else "wb") as file:
+            file.truncate(size)
+        self._hashed, self._hashed_bytes = hashlib.sha256(), 0
 
 
-def _write_tensors(path: Path, tensors: Tensors) -> None:
-    write_whole(path, save({name: tensor.contiguous() for name, tensor in tensors.items()}))
+@lru_cache
+def _say_unchecked(folder: Path) -> None:
+    """Once for each checkpoint: a run's is read several times."""
+    _LOG.warning("%s: written by fedcmp 0.2.0 or before, without checksums: damage is not noticed", folder)
+
+
+def _damaged(folder: Path, problem: str) -> UserError:
+    return UserError(f"{folder}: damaged checkpoint ({problem}); remove this folder to resume from the one before")
+
+
+def _as_file(tensors: Tensors) -> bytes:
+    content: bytes = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    return content
 
 
 def _sync(folder: Path) -> None:

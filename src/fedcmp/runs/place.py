@@ -1,4 +1,4 @@
-"""What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
+"""What is at a run's place already, and whether the run may begin or resume there. Does not load transformers."""
 
 import tomllib
 from pathlib import Path
@@ -7,37 +7,44 @@ from typing import Any
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 
-NOT_COMPARED = (
-    "workers",
-    "cache",
-    "folder",
-    "track",
-    "preflight",
-    "save_seconds",
-)  # a run may be resumed with other ones: they change no result
+# a run may be resumed with other ones: they change no result, or only say what happens when something goes wrong
+NOT_COMPARED = {
+    "run": ("workers", "cache", "folder", "track", "preflight", "save_seconds"),
+    "federation": ("on_bad_update", "min_clients", "deadline"),
+}
+
+
+def preparing_place(folder: Path) -> Path:
+    """Return where a run's pairs are prepared before it takes its place; it is left behind by one that is killed."""
+    return folder.with_name(f".{folder.name}.preparing")
 
 
 def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-    """Refuse a run that would disturb another, or that cannot go on.
+    """Refuse a run that would disturb another, or that cannot be resumed.
 
     Args:
         recipe: the run; where it says model.dtype = "auto", the dtype of the run that is there is its own.
-        resume: go on with what is there.
+        resume: continue what is there.
         overwrite: take its place.
 
     Raises:
-        UserError: a run is there and neither is given, or both are; what is there is no run, or another one.
+        UserError: a run is there and neither is given, or both are; what is there is no run, or another one; there is
+            none that could be resumed.
     """
     folder = recipe.run.place
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other")
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        if resume and not preparing_place(folder).exists():
+            raise UserError(
+                f"{folder}: no run is there to resume; leave --resume out to begin it, or check run.folder and run.name"
+            )
         return
     if overwrite:
         if not (folder / "recipe.toml").exists():
             raise UserError(f"{folder}: is not a run (no recipe.toml); --overwrite will not remove it")
     elif not resume:
-        raise UserError(f"{folder}: a run is there already; give --resume to go on with it, or --overwrite")
+        raise UserError(f"{folder}: a run is there already; give --resume to continue it, or --overwrite")
     else:
         _check_same(recipe)
 
@@ -84,4 +91,6 @@ def _check_same(recipe: Recipe) -> None:
 
 def _compared(recipe: Recipe) -> dict[str, dict[str, Any]]:
     content = recipe.model_dump(mode="json")
-    return content | {"run": {key: value for key, value in content["run"].items() if key not in NOT_COMPARED}}
+    for section, keys in NOT_COMPARED.items():
+        content[section] = {key: value for key, value in content[section].items() if key not in keys}
+    return content

@@ -2,17 +2,20 @@
 
 A run's folder is one that holds metrics.jsonl. A run that is still going, or that was killed in the middle of a line,
 reads like any other: the torn last line is left out, and of two lines about the same thing the later one counts.
-Loads neither torch nor anything of the machinery that runs.
+Records that the last checkpoint vouches for, the recipe and the samples are checked against their checksums
+(checksums.py). Loads neither torch nor anything of the machinery that runs.
 """
 
 import json
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fedcmp.checksums import check_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.references import is_federated
 from fedcmp.runs.records import (
@@ -32,6 +35,8 @@ from fedcmp.runs.records import (
 )
 
 METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+_CHECKPOINT = re.compile(r"round-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,15 @@ class Run:
         noted = [line.round for line in self.server_rounds] or [line.round for line in self.client_rounds]
         return max([*learned, *noted], default=0)
 
+    def up_to(self, number: int) -> "Run":
+        """Return the run as it was after a round: a checkpoint may be older than the last records."""
+        return replace(
+            self,
+            evaluations=tuple(line for line in self.evaluations if line.round <= number),
+            client_rounds=tuple(line for line in self.client_rounds if line.round <= number),
+            server_rounds=tuple(line for line in self.server_rounds if line.round <= number),
+        )
+
     def measures(self, split: str) -> dict[int, tuple[Evaluation, ...]]:
         """Evaluations of what the run offers, by round: one global model, or all clients' own models.
 
@@ -151,32 +165,76 @@ def load_runs(folder: Path) -> list[Run]:
     return [_read_run(path.parent) for path in found]
 
 
+def checkpoint_folders(run: Path) -> list[Path]:
+    """Return the complete checkpoints of a run's folder, by their rounds' numbers."""
+    found = [(match, path) for path in (run / CHECKPOINTS).glob("*") if (match := _CHECKPOINT.fullmatch(path.name))]
+    return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
+
+
 def json_lines(path: Path) -> list[Any]:
     """Return the complete lines of a file of JSON lines, parsed; a last line without its newline is torn, and left out.
 
     Raises:
         UserError: the file cannot be read, or a complete line is not JSON.
     """
-    try:
-        complete = path.read_bytes().split(b"\n")[:-1]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-    parsed = []
-    for number, raw in enumerate(complete, start=1):
-        try:
-            parsed += [json.loads(raw)] if raw.strip() else []
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is not JSON; remove that line, or run again") from error
-    return parsed
+    return _parsed(path, _content(path))
 
 
 def read_records(path: Path) -> list[AnyRecord]:
     """Return the records of a metrics.jsonl in the order of the file; what is no record is passed over.
 
     Raises:
-        UserError: as `json_lines`.
+        UserError: as `json_lines`; or the run's last checkpoint knows of other records than there are.
     """
-    return [record for line in json_lines(path) if (record := read_line(line)) is not None]
+    vouched = _vouched(path.parent)  # before the records, which a run under way may add to
+    content = _content(path)
+    lines = _parsed(path, content)
+    if vouched is not None:
+        number, size, digest = vouched
+        if len(content) < size:
+            raise UserError(
+                f"{path}: holds less than round {number} had written; restore the file, or start the run again with "
+                "--overwrite"
+            )
+        if digest and sha256(content[:size]) != digest:
+            raise UserError(
+                f"{path}: damaged (the records up to round {number} are not those that were written); restore the "
+                "file, or start the run again with --overwrite"
+            )
+    return [record for line in lines if (record := read_line(line)) is not None]
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
+
+
+def _parsed(path: Path, content: bytes) -> list[Any]:
+    parsed = []
+    for number, raw in enumerate(content.split(b"\n")[:-1], start=1):
+        try:
+            parsed += [json.loads(raw)] if raw.strip() else []
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}: line {number}: damaged ({error}); restore the file, or start again with --overwrite"
+            ) from error
+    return parsed
+
+
+def _vouched(run: Path) -> tuple[int, int, str] | None:
+    """Return the last checkpoint's round, how many bytes of records it knows of, and their hash.
+
+    None where there is none; one that is damaged is named by who reads checkpoints.
+    """
+    for folder in checkpoint_folders(run)[-1:]:
+        try:
+            state = unsealed(json.loads((folder / "state.json").read_text(encoding="utf-8")))
+            return int(state["round"]), int(state["metrics_bytes"]), str(state.get("metrics_sha256", ""))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return None
+    return None
 
 
 def _read_run(folder: Path) -> Run:
@@ -228,10 +286,14 @@ def _read_text(path: Path) -> str:
 def _read_recipe(path: Path) -> Mapping[str, Any]:
     if not path.is_file():
         return {}  # the folder's name then stands for the method, and the page says less
+    text = _read_text(path)
     try:
-        return tomllib.loads(_read_text(path))
+        check_toml(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}; restore the recipe that the run wrote") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: damaged ({error}); restore the recipe that the run wrote") from error
 
 
 def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
@@ -269,10 +331,14 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
 def _read_samples(path: Path) -> tuple[Sample, ...]:
     if not path.is_file():
         return ()
+    text = _read_text(path)
     try:
-        entries = json.loads(_read_text(path))
-    except ValueError as error:
+        entries = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); remove it, the report does without") from error
     if not isinstance(entries, list):
         raise UserError(f"{path}: holds no list of samples; remove it, the report does without")
-    return tuple(Sample.from_line(entry) for entry in entries if isinstance(entry, dict))
+    try:
+        return tuple(Sample.from_line(unsealed(entry)) for entry in entries if isinstance(entry, dict))
+    except ValueError as error:
+        raise UserError(f"{path}: damaged ({error}); remove it, the report does without") from error

@@ -53,10 +53,10 @@ def method_run(
             events.client_done(method, reply.round, reply.client, clients, reply.figures["loss"])
 
     side: Side
+    waiting = folder.path / "waiting"
     if not is_federated(method):
-        side = Apart(method, names, initial, rate, heard)
+        side = Apart(method, names, initial, rate, heard, waiting)
     else:
-        waiting = folder.path / "waiting"
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, rate, heard)
     return Rounds(
         method,

@@ -4,30 +4,27 @@ A recipe with one method keeps its run in runs/NAME; with several, each has a fo
 runs/NAME/prepared. Methods share the workers: while one waits for its slowest client, another trains.
 """
 
-import shutil
 import threading
 from pathlib import Path
 
 import torch
 
-from fedcmp.config import Recipe, dump_recipe
+from fedcmp.config import Recipe
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.errors import UserError
 from fedcmp.federation.rounds import Events, Rounds
-from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
 from fedcmp.planning.demand import Ranks
 from fedcmp.planning.dtype import settle_dtype
 from fedcmp.planning.preflight import plan_run
-from fedcmp.preparation.loading import Prepared, initial_trainable, load_text
-from fedcmp.preparation.prepare import prepare
-from fedcmp.preparation.sources import Progress, cache_folder
+from fedcmp.preparation.loading import initial_trainable, load_text
+from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.place import check_place
-from fedcmp.runs.versions import versions
 from fedcmp.simulation.crew import Crew, crew_of
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
+from fedcmp.simulation.preparing import prepare_at, preparing, recipe_text
 from fedcmp.simulation.processes import start_workers
 from fedcmp.simulation.tracked import Tracked
 from fedcmp.tracking.trackers import require_trackers
@@ -56,7 +53,7 @@ def train(
 
     Args:
         recipe: what to run.
-        resume: go on with a run that was interrupted; the recipe must be the same.
+        resume: continue a run that was interrupted; the recipe must be the same.
         overwrite: remove an earlier run of the same name first.
         events: receives what learners finish.
         progress: receives what is prepared, how much of it, out of how much.
@@ -72,12 +69,12 @@ def train(
     """
     folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
-    # the lock lies in the cache: a mistake leaves nothing where runs are kept
     taken = f"{folder}: another process is running this; wait for it, or give another run.name"
-    with alone_in(folder, cache_folder(recipe), taken):
+    with alone_in(folder, taken), preparing(folder) as fresh:
         ranks = Ranks(group.size, ranks_here())
         begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
         check_place(recipe, resume=resume, overwrite=overwrite)
+        fresh.mkdir(parents=True, exist_ok=True)
         if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
             probed = plan_run(recipe, ranks=ranks, insist=True)
             if recipe.run.preflight == "refuse":
@@ -97,7 +94,8 @@ def train(
                     recipe,
                     folder,
                     folders,
-                    resume=resume,
+                    fresh,
+                    resume=begun is not None,
                     events=events,
                     progress=progress,
                     crew=crew,
@@ -109,6 +107,7 @@ def _train(
     recipe: Recipe,
     folder: Path,
     folders: dict[str, RunFolder],
+    fresh: Path,
     *,
     resume: bool,
     events: Events,
@@ -116,24 +115,13 @@ def _train(
     crew: Crew | None,
     processes: WorkerProcesses,
 ) -> Path:
-    """Prepare beside the run's place: only if that goes well does the new run take an earlier one's place."""
-    fresh = folder.with_name(f".{folder.name}.preparing")
-    shutil.rmtree(fresh, ignore_errors=True)
-    if resume and (folder / "prepared").exists():
-        data = prepare(recipe, folder / "prepared", progress, helpers=crew)
-    else:
-        try:
-            data = prepare(recipe, fresh / "prepared", progress, helpers=crew)
-            write_whole(fresh / "recipe.toml", _recipe_text(recipe, data, None).encode())
-            _replace(folder, fresh)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+    data = prepare_at(folder, fresh, recipe, resume=resume, progress=progress, crew=crew)
     torch.set_num_threads(1)  # from here on the workers are busy; results must not depend on their number either
     text = load_text(recipe)
     initial = initial_trainable(recipe, data.vision_width, text.width).tensors()
     for method, kept in folders.items():
         if not kept.begun:
-            kept.begin(_recipe_text(recipe, data, method))
+            kept.begin(recipe_text(recipe, data, method))
     if all(kept.finished for kept in folders.values()):
         return folder
     prepared = folder / "prepared"
@@ -145,18 +133,8 @@ def _train(
     return folder
 
 
-def _replace(folder: Path, fresh: Path) -> None:
-    """Put a prepared folder in the place of an earlier run; at no moment is there a mixture of the two."""
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    fresh.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
-    """A method that the user has to mend stops alone, the others go on; anything else stops all of them."""
+    """A method with a user's mistake stops alone, the others continue; anything else stops all of them."""
     mistakes: list[UserError] = []
     failures: list[BaseException] = []
 
@@ -184,13 +162,3 @@ def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
                 thread.join()
     for error in [*failures, *mistakes]:
         raise error
-
-
-def _recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:
-    """A method's folder gets a recipe that runs it alone."""
-    own = (
-        recipe
-        if method is None
-        else recipe.model_copy(update={"run": recipe.run.model_copy(update={"methods": [method]})})
-    )
-    return dump_recipe(own, versions=versions() | {"manifest": data.manifest.hash()})

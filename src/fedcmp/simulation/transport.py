@@ -1,7 +1,7 @@
 """How a simulation's rounds reach its clients: cohorts become jobs of the pool, replies come back as they are done."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from fedcmp.config.sections import FOLDER_NAME
@@ -26,16 +26,23 @@ class PoolTransport:
         self._pool, self._cohort = pool, cohort
         self._folders, self._names = folders, client_folder_names(names)
 
-    def exchange(self, assignments: Mapping[int, Assignment], *, until: float | None) -> Iterator[Reply]:
-        """See Transport.exchange. A client that is late trains to its end; its reply is not waited for."""
+    def exchange(
+        self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
+    ) -> Iterator[Reply]:
+        """See Transport.exchange. A client that is late trains to its end; its reply is not waited for.
+
+        A cohort trains as a whole, also where only some of its replies are missing: a cohort of others would compute
+        other bits.
+        """
         clients = list(assignments)
         cohorts = [clients[start : start + self._cohort] for start in range(0, len(clients), self._cohort)]
+        cohorts = [cohort for cohort in cohorts if not set(cohort) <= set(done)]
         jobs = (
             training_job({client: assignments[client] for client in cohort}, {c: self._folder(c) for c in cohort})
             for cohort in cohorts
         )
         for _, answer in self._pool.as_completed(jobs, until=until):
-            yield from read_replies(answer.result, answer.tensors)
+            yield from (reply for reply in read_replies(answer.result, answer.tensors) if reply.client not in done)
 
     def _folder(self, client: int) -> Path:
         return self._folders / (POOLED_FOLDER if client < 0 else self._names[client])

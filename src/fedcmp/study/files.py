@@ -10,16 +10,21 @@ tuning/METHOD.json                  every trial, and what was chosen
 """
 
 import json
+import logging
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from fedcmp.checksums import Damaged, sealed, unsealed
 from fedcmp.files import write_whole
 from fedcmp.references import is_federated
 from fedcmp.runs.records import Record
 from fedcmp.runs.study_records import FORMAT, StudyMethod, StudyPlan, StudyScenario, arms_of
 from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import StudyRecipe
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -90,15 +95,26 @@ class StudyFiles:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write one JSON file whole or not at all, its folders with it."""
+    """Write one JSON file with its checksum, whole or not at all, its folders with it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+    write_whole(path, (json.dumps(sealed(content), indent=1) + "\n").encode())
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A record, or None where there is none or it is torn."""
+    """Return a record; None where there is none, or where it is damaged, which is logged: it is then made again."""
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = unsealed(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(record, dict):
+            raise Damaged("no JSON object")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        _say_damaged(path, str(error))
         return None
     return record
+
+
+@lru_cache
+def _say_damaged(path: Path, problem: str) -> None:
+    """Once for each file, however often it is looked at."""
+    _LOG.warning("%s: damaged (%s); it is made again", path, problem)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from fedcmp.checksums import unsealed
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.runs.reading import json_lines
@@ -103,8 +104,8 @@ def _kept(kind: type[Record], path: Path) -> Line:
 
 def _read(path: Path) -> Mapping[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = unsealed(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error}); remove it and run the study again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object; remove it and run the study again")

@@ -9,6 +9,7 @@ from typing import Any
 
 from fedcmp.config import dump_recipe
 from fedcmp.errors import counted
+from fedcmp.locks import alone_in
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.study_records import FORMAT, Blind, ScenarioFacts, StudyRun
@@ -58,8 +59,14 @@ class Study:
 
         Raises:
             OutOfTime: the minutes are over.
-            UserError: a run met what the user has to mend, or lmms-eval cannot be asked.
+            UserError: a run met what the user has to fix, lmms-eval cannot be asked, or another process is running
+                this study.
         """
+        folder = self.files.folder
+        with alone_in(folder, f"{folder}: another process is running this study; wait for it, or give another folder"):
+            self._run()
+
+    def _run(self) -> None:
         benchmarks = StudyBenchmarks.of(self.recipe, self.files, self.say)
         self.files.write_study(self.recipe)
         self.say(self.estimate())
@@ -194,7 +201,7 @@ class Study:
 
     def _is_done(self, run: PlannedRun) -> bool:
         record = read_record(self.files.run(run.scenario, run.method, run.seed))
-        if record is None or record["hash"] != run.hash:
+        if record is None or record.get("hash") != run.hash:
             return False
         kept = self._keeping(run)
         return not kept or "failed" in record or RunFolder(Path(kept["keep"])).begun
@@ -212,7 +219,7 @@ class Study:
         seed = self.recipe.scenario[name].seeds[0]
         run = planned_run(self.recipe, name, "fedavg", seed, {"learning_rate": 1e-3})
         kept = read_record(path)
-        if kept is not None and kept["hash"] == run.pairs_hash:
+        if kept is not None and kept.get("hash") == run.pairs_hash:
             return
         (done,) = self._ended(workers, [task_of(run) | {"op": "blind"}], ["the blind LLM"])
         self.files.write(path, Blind(format=FORMAT, hash=run.pairs_hash, **checked(done, "the blind LLM")))
@@ -224,7 +231,7 @@ class Study:
         for (scenario, seed), run in first.items():
             path = self.files.facts(scenario, seed)
             kept = read_record(path)
-            if kept is None or kept["hash"] != run.pairs_hash:
+            if kept is None or kept.get("hash") != run.pairs_hash:
                 missing[path] = run
         tasks = [task_of(run) | {"op": "scenario"} for run in missing.values()]
         labels = [f"facts about {run.scenario}, seed {run.seed}" for run in missing.values()]
@@ -275,9 +282,8 @@ class Study:
     def _seconds_a_run(self, scenario: str) -> float | None:
         """Of the runs that have ended, training and about what judging costs."""
         files = self.files.runs_of(scenario)
-        seconds = [
-            record["training_seconds"] for f in files if (record := read_record(f)) and "training_seconds" in record
-        ]
+        records = [StudyRun.from_line(record) for f in files if (record := read_record(f))]
+        seconds = [record.seconds for record in records if record.seconds is not None]
         return sum(seconds) / len(seconds) + _SECONDS_OF_JUDGING if seconds else None
 
 
@@ -294,7 +300,8 @@ def task_of(run: PlannedRun) -> Task:
 
 def _caption_loss(record: dict[str, Any]) -> float:
     """Infinite for a run that failed."""
-    return float(record["final"]["caption_loss"]) if "final" in record else math.inf
+    loss = StudyRun.from_line(record).final.caption_loss
+    return math.inf if loss is None else loss
 
 
 def _figures(record: dict[str, Any]) -> str:

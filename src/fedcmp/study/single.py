@@ -1,5 +1,6 @@
 """One run of a study from its recipe to its record, in this process: prepare (or find prepared), train, judge."""
 
+import logging
 import math
 import shutil
 import tempfile
@@ -16,6 +17,7 @@ from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.federation.rounds import Events
 from fedcmp.preparation.loading import Prepared, initial_trainable, load_prepared, load_text
 from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.setup_file import SETUP
 from fedcmp.preparation.sources import cache_folder
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
@@ -28,6 +30,7 @@ from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
 
 Record = dict[str, Any]
+_LOG = logging.getLogger(__name__)
 
 
 def run_single(
@@ -95,14 +98,17 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
 
 
 def prepared_pairs(recipe: Recipe, pairs_hash: str) -> tuple[Path, Prepared]:
-    """The pairs of a recipe, prepared once for all methods."""
+    """Return the pairs of a recipe, prepared once for all methods; what is damaged is prepared again."""
     place = cache_folder(recipe) / "study" / pairs_hash[:24]
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.with_name(f".{place.name}.lock")):
-        if not (place / "setup.json").exists():
-            shutil.rmtree(place, ignore_errors=True)
-            prepare(recipe, place, lambda _what, _done, _total: None)
-    return place, load_prepared(recipe, place)
+        if (place / SETUP).exists():
+            try:
+                return place, load_prepared(recipe, place)
+            except UserError as error:
+                _LOG.warning("%s; it is prepared again", error)
+        shutil.rmtree(place, ignore_errors=True)
+        return place, prepare(recipe, place, lambda _what, _done, _total: None)
 
 
 def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record:

@@ -4,14 +4,13 @@ Every method has the same rungs, on validation scenes and a seed that is not rep
 loss and worst-family loss. Results are kept in tuning/METHOD.json, trial by trial.
 """
 
-import json
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedcmp.runs.study_records import Trial, Tuning
-from fedcmp.study.files import write_json
+from fedcmp.study.files import read_record, write_json
 from fedcmp.study.plan import PlannedRun, Settings, grid, planned_run
 from fedcmp.study.recipe import StudyRecipe
 
@@ -32,9 +31,10 @@ class MethodTuning:
     trials: dict[str, Trial] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Trials of an earlier, interrupted study."""
-        if self.file.exists():
-            kept = Tuning.from_line(json.loads(self.file.read_text(encoding="utf-8")))
+        """Read the trials of an earlier, interrupted study."""
+        record = read_record(self.file)
+        if record is not None:
+            kept = Tuning.from_line(record)
             self.trials = {trial.hash: trial for trial in kept.trials}
 
     def pending(self) -> list[tuple[PlannedRun, Settings]]:

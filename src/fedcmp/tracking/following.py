@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fedcmp.checksums import sealed, unsealed
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
@@ -109,7 +110,7 @@ class Follower:
         logger.warning(told, where, name, reason, where, name)
 
     def _write_state(self) -> None:
-        write_whole(self._folder.path / STATE, json.dumps(self._state).encode())
+        write_whole(self._folder.path / STATE, json.dumps(sealed(self._state)).encode())
 
 
 def track_run(folder: Path, trackers: list[str]) -> list[Path]:
@@ -154,9 +155,9 @@ def _settings(recipe: Recipe, method: str) -> dict[str, Any]:
 
 def _read_state(path: Path) -> dict[str, Any]:
     try:
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        state: dict[str, Any] = unsealed(json.loads(path.read_text(encoding="utf-8")))
         return {"id": str(state["id"]), "sent": dict(state["sent"])}
     except FileNotFoundError:
         return {"id": secrets.token_hex(4), "sent": {}}
-    except (ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: damaged ({error}); remove it to begin new curves") from error

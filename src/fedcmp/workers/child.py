@@ -9,12 +9,15 @@ worker reads a frame per job from its open pipe JOBS and answers each on RESULTS
 
 With one pair of pipes the process is the worker. With several it loads the handler's libraries, splits into a worker
 for each pair, and reports with what exit code one ended ({"exit_code": code}). A worker ends at once when its jobs end,
-hence also in the middle of a job when the process that started it is killed.
+hence also in the middle of a job when the process that started it is killed. On Linux the system ends it even then: a
+library's code may hold Python's lock for seconds.
 """
 
+import ctypes
 import importlib
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -34,6 +37,8 @@ if TYPE_CHECKING:  # torch is loaded after standard output has been moved
 
 def main() -> None:
     """Serve jobs until there are no more."""
+    _end_with_parent()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of a job's processes: the command ends its workers
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's print is not for the command's standard output
     name, *arguments, pairs = sys.argv[1:]
     pipes = [(int(jobs), int(results)) for jobs, results in (pair.split(":") for pair in pairs.split(","))]
@@ -57,6 +62,12 @@ def main() -> None:
         _split(make, pipes)
 
 
+def _end_with_parent() -> None:
+    """Let the system kill this process when the one that started it ends (Linux: PR_SET_PDEATHSIG)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def _split(make: "Callable[[], Handler]", pipes: list[tuple[int, int]]) -> None:
     """Become one worker for each pair of pipes, and report how each of them ended."""
     from fedcmp.wire.frames import write_frame
@@ -65,6 +76,7 @@ def _split(make: "Callable[[], Handler]", pipes: list[tuple[int, int]]) -> None:
     for jobs, results in pipes:
         worker = os.fork()
         if worker == 0:
+            _end_with_parent()
             for other in {end for pair in pipes for end in pair} - {jobs, results}:
                 with suppress(OSError):  # closed by the first process already
                     os.close(other)

@@ -50,7 +50,8 @@ class WorkerPipes:
 class WorkerProcesses:
     """Several worker processes that do the same kind of job; use as a context manager: leaving it ends them.
 
-    They load their libraries as soon as they are started, and call the handler's factory with their first job.
+    They load their libraries as soon as they are started, and call the handler's factory with their first job. They end
+    with the thread that starts them, at the latest.
 
     Args:
         count: the number of workers.

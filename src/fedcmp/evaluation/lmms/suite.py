@@ -131,7 +131,7 @@ def ask_benchmarks(
     planned = [_plan(model, benchmark, settings) for benchmark in settings.benchmarks]
     done = done or (lambda outcome: say(outcome.line()))
     taken = f"{out}: another process asks benchmarks here; wait for it, or give each its own folder by --out"
-    with alone_in(out, settings.cache, taken):
+    with alone_in(out, taken):
         out.mkdir(parents=True, exist_ok=True)
         work = out / ".work"
         outcomes = []

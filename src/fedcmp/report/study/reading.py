@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedcmp.checksums import Damaged, unsealed
 from fedcmp.errors import UserError
 from fedcmp.runs.benchmark_results import Results, read_results
 from fedcmp.runs.records import number
@@ -118,10 +119,12 @@ def _seed_files(folder: Path) -> list[tuple[int, Path]]:
 
 def _read(path: Path) -> Mapping[str, object]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = unsealed(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-    except ValueError as error:
+    except Damaged as error:
+        raise UserError(f"{path}: damaged ({error}); remove it and run the study again") from error
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); remove it and run the study again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: holds no JSON object; remove it and run the study again")
