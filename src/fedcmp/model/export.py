@@ -99,7 +99,7 @@ def _assembled(
     )
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config).to(dtype)
-    tower = AutoModel.from_config(encoder.config).to(dtype)
+    tower = AutoModel.from_config(encoder.config, trust_remote_code=False).to(dtype)
     tower.load_state_dict(encoder.load_weights().state_dict())
     model.model.vision_tower = tower
     model.model.language_model, model.lm_head = llm.base_model, llm.get_output_embeddings()

@@ -17,10 +17,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from fedcmp.errors import UserError
-from fedcmp.model.locations import check_loaded, load
+from fedcmp.errors import UserError, shortage
+from fedcmp.model.folders import INDEX as INDEX
+from fedcmp.model.locations import check_loaded, first_line, load
 
-INDEX = "model.safetensors.index.json"
 _VISION = re.compile(r"(?:model\.)?vision_tower\.(.+)")
 _LANGUAGE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?(?!lm_head)(.+)")
 _HEAD = re.compile(r"(?:model\.)?(?:language_model\.)?(lm_head\..+)")
@@ -87,7 +87,7 @@ def _load_half(
             tensors[mine] = (shard, name)
     state = _read(tensors, key)
     with torch.device("meta"):
-        skeleton = factory.from_config(config)
+        skeleton = factory.from_config(config, trust_remote_code=False)
     kind = type(skeleton)
     if section == "text_config":  # LLaVA calls any LLM's parts `model` and `lm_head`
         head = _name_of(skeleton, skeleton.get_output_embeddings())
@@ -97,9 +97,12 @@ def _load_half(
         model, found = kind.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key} = {location!r}: transformers cannot load its {section} ({reason})") from error
+    except Exception as error:  # transformers raises anything
+        if shortage(error) is not None:
+            raise
+        raise UserError(
+            f"{key} = {location!r}: transformers cannot load its {section} ({first_line(error)})"
+        ) from error
     check_loaded(model, found, f"{key} = {location!r}")
     loaded: PreTrainedModel = model
     return loaded
