@@ -22,19 +22,10 @@ from torch import Tensor
 
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
+from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
 from fedcmp.runs.records import Record
 
 Tensors = dict[str, Tensor]
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a run's folder that is not there.
-
-    Raises:
-        UserError: no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
 
 
 @dataclass(frozen=True)

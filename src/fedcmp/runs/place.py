@@ -1,6 +1,7 @@
 """What lies at a run's place already, and whether the new run may begin or go on there. Does not load transformers."""
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 from fedcmp.config import Recipe, read_dumped
@@ -14,6 +15,16 @@ NOT_COMPARED = (
     "preflight",
     "save_seconds",
 )  # a run may be resumed with other ones: they change no result
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a run's folder that is not there.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
 
 
 def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
