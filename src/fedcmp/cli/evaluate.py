@@ -20,37 +20,31 @@ def evaluate_command(
         typer.Argument(help="Folder of a run; with --suite also an exported LLaVA folder.", show_default=False),
     ] = None,
     option: Override = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON instead of a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     suite: Annotated[
         str | None,
-        typer.Option(help="Run real benchmarks by lmms-eval; llava7: the paper's seven.", show_default=False),
+        typer.Option(help="Real benchmarks to run: llava7.", show_default=False),
     ] = None,
-    datasets: Annotated[
-        Path | None, typer.Option(help="Folder of the benchmarks' data, one folder each.", show_default=False)
-    ] = None,
+    datasets: Annotated[Path | None, typer.Option(help="Data, one folder per benchmark.", show_default=False)] = None,
     lmms_python: Annotated[
         Path | None,
-        typer.Option(help="Python interpreter with lmms-eval. Default: $FEDCMP_LMMS_PYTHON.", show_default=False),
+        typer.Option(help="Python with lmms-eval; $FEDCMP_LMMS_PYTHON.", show_default=False),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(help="Comma-separated subset, such as pope,mme. Default: all.", show_default=False)
+        str | None, typer.Option(help="Comma-separated subset, such as pope,mme.", show_default=False)
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help="Evaluate only the first N rows of each benchmark.", show_default=False),
+        typer.Option(min=1, help="Use only the first N rows of each.", show_default=False),
     ] = None,
     judge_url: Annotated[
-        str | None, typer.Option(help="OpenAI-compatible API of the judge of open answers.", show_default=False)
+        str | None, typer.Option(help="OpenAI-compatible API that judges answers.", show_default=False)
     ] = None,
     judge_model: Annotated[str | None, typer.Option(help="Model name of the judge.", show_default=False)] = None,
-    judge_key: Annotated[
-        str, typer.Option(help="Environment variable that holds the judge's API key.")
-    ] = "OPENAI_API_KEY",
+    judge_key: Annotated[str, typer.Option(help="Environment variable with the API key.")] = "OPENAI_API_KEY",
     prompts: Annotated[
         str | None,
-        typer.Option(
-            help="Wording of the prompts: lmms-eval or world. Default: world for the embedded LLM.", show_default=False
-        ),
+        typer.Option(help="Prompts: lmms-eval's or the world's.", show_default=False),
     ] = None,
     device: Device = "auto",
     client: Client = None,
@@ -58,7 +52,7 @@ def evaluate_command(
         Path | None, typer.Option(help="Output folder. Default: RUN/benchmarks.", show_default=False)
     ] = None,
     print_environment: Annotated[
-        bool, typer.Option("--print-environment", help="Print the commands that install lmms-eval, then stop.")
+        bool, typer.Option("--print-environment", help="Print how to install lmms-eval, then stop.")
     ] = False,
 ) -> None:
     """Evaluate a run's last projector again on held-out pairs, or on real benchmarks with --suite llava7.

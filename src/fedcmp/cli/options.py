@@ -11,14 +11,12 @@ RecipeFile = Annotated[Path, typer.Argument(help="Recipe of the run (a TOML file
 RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a run, such as runs/demo.", show_default=False)]
 Override = Annotated[
     list[str] | None,
-    typer.Option(
-        "-o", "--option", help="Override a recipe key: section.key=value. Can be repeated.", show_default=False
-    ),
+    typer.Option("-o", "--option", help="Override a recipe key: section.key=value.", show_default=False),
 ]
-Device = Annotated[str, typer.Option(help="Device of the models: auto (a GPU if there is one), cpu, cuda, cuda:1 ...")]
+Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 ...")]
 Client = Annotated[
     int | None,
-    typer.Option(min=0, help="Client whose projector to use (local-only runs). Default: all.", show_default=False),
+    typer.Option(min=0, help="Client whose projector to use (local runs).", show_default=False),
 ]
 
 

@@ -23,13 +23,11 @@ scenario_app = typer.Typer(
 def scenario_embed_command(
     source: Annotated[
         list[Path],
-        typer.Argument(help="JSON files, tar shards or parquet files, or folders of shards.", show_default=False),
+        typer.Argument(help="JSON, tar or parquet files, or folders of the latter.", show_default=False),
     ],
     model: Annotated[
         str,
-        typer.Option(
-            help="Encoder of images and captions: 'world', a folder or a hub name (CLIP, SigLIP).", show_default=False
-        ),
+        typer.Option(help="CLIP or SigLIP: 'world', folder or hub name.", show_default=False),
     ],
     out: Annotated[Path, typer.Option(help="Output folder; an interrupted run resumes.", show_default=False)],
     format: Annotated[
@@ -38,26 +36,24 @@ def scenario_embed_command(
     ] = "auto",
     images: Annotated[
         Path | None,
-        typer.Option(help="LLaVA JSON: image folder. Default: the JSON file's folder.", show_default=False),
+        typer.Option(help="Image folder of LLaVA JSON.", show_default=False),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per forward pass; more take more memory.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per forward pass.")] = 64,
     workers: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Number of processes. Default: one per CPU core, or one on a GPU.", show_default=False
-        ),
+        typer.Option(min=1, help="Processes. Default: one per core or GPU.", show_default=False),
     ] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
-        typer.Option(help="Data type of the encoder; auto: float16 on a GPU, else float32."),
+        typer.Option(help="auto: float16 on a GPU, else float32."),
     ] = "auto",
     device: Device = "auto",
     shard_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pairs per shard. Default: 4096, or that of the resumed run.", show_default=False),
+        typer.Option(min=1, help="Pairs per shard. Default: 4096.", show_default=False),
     ] = None,
     max_bad_fraction: Annotated[
-        float, typer.Option(min=0, max=1, help="Maximum share of unusable pairs; the command stops above it.")
+        float, typer.Option(min=0, max=1, help="Share of unusable pairs above which it stops.")
     ] = 0.01,
 ) -> None:
     """Compute image and caption embeddings of a collection, the input of `scenario build`.
@@ -96,38 +92,34 @@ def scenario_embed_command(
 def scenario_build_command(
     embeddings: Annotated[Path, typer.Argument(help="Folder written by `scenario embed`.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Output folder.", show_default=False)],
-    similarity: Annotated[
-        Similarity, typer.Option(help="Similarity used for clustering: image, text, joint or cross.")
-    ] = "image",
+    similarity: Annotated[Similarity, typer.Option(help="Similarity used for clustering.")] = "image",
     division: Annotated[
         Division,
-        typer.Option(help="How pairs are assigned to clients: one cluster each, IID, Dirichlet or fixed sizes."),
+        typer.Option(help="How pairs are assigned: one cluster per client, IID, Dirichlet or fixed sizes."),
     ] = "clusters",
     clients: Annotated[int, typer.Option(help="Number of clients.")] = 5,
     cap: Annotated[
         int | None,
         typer.Option(
-            help="Maximum pairs per client; those nearest the centroid are kept. Default: all.",
+            help="Maximum pairs per client; those nearest the centroid are kept.",
             show_default=False,
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Number of rounds each client's pairs are split into.")] = 10,
+    rounds: Annotated[int, typer.Option(help="Rounds to split a client's pairs into.")] = 10,
     seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
-    held_out: Annotated[float, typer.Option(help="Share of each client's pairs held out for evaluation.")] = 0.01,
+    held_out: Annotated[float, typer.Option(help="Share held out for evaluation.")] = 0.01,
     alpha: Annotated[
         float, typer.Option(help="Dirichlet concentration; smaller values give more heterogeneous clients.")
     ] = 0.5,
     groups: Annotated[
         int | None,
         typer.Option(
-            help="Dirichlet: number of clusters dealt out. Default: four per client.",
+            help="Dirichlet: number of clusters.",
             show_default=False,
         ),
     ] = None,
-    sizes: Annotated[
-        str, typer.Option(help="Fixed sizes: pairs per client, such as 368000,1000000.", show_default=False)
-    ] = "",
-    batch_size: Annotated[int, typer.Option(help="Batch size of the training to come; a lower cap is refused.")] = 16,
+    sizes: Annotated[str, typer.Option(help="Fixed sizes: 368000,1000000,...", show_default=False)] = "",
+    batch_size: Annotated[int, typer.Option(help="Batch size of the training to come.")] = 16,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")] = False,
 ) -> None:
