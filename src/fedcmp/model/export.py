@@ -67,10 +67,11 @@ def export_llava(
     if getattr(llm.get_output_embeddings(), "bias", None) is not None:
         raise UserError(f"model.language = {text.name!r}: its output layer has a bias, which LLaVA's has not")
     if image_token_id >= llm.get_input_embeddings().weight.shape[0]:
-        # the new row is the mean of the others: its logit can never be the largest
+        # new rows are the mean of the others: their logits can never be the largest
+        before = llm.get_input_embeddings().weight.shape[0]
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
         for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
-            table.data[image_token_id] = table.data[:image_token_id].mean(0)
+            table.data[before:] = table.data[:before].mean(0)
     model = _assembled(encoder, projector, llm, image_token_id, dtype)
     _check_same_words(model, llm, text.name)
     model.generation_config = generation_config(text)

@@ -29,17 +29,24 @@ class BehindPicture:
     Args:
         tokenizer: of the LLM; left as it is.
         separator: between the picture and the text.
+        place: the recipe key and value, for errors.
+        rows: tokens that the LLM has embeddings for, ids 0 to rows - 1; None: any.
     """
 
-    def __init__(self, tokenizer: Any, separator: str) -> None:
+    def __init__(self, tokenizer: Any, separator: str, place: str = "", *, rows: int | None = None) -> None:
         if not has_image_token(tokenizer):
             tokenizer = copy.deepcopy(tokenizer)
             add_image_token(tokenizer)
         self._tokenizer, self._separator = tokenizer, separator
+        self._place, self._rows = place, rows
         self.separator_ids = self._behind(separator)
 
     def __call__(self, text: str, **_options: Any) -> dict[str, list[int]]:
-        """Token ids of the text; special tokens that are spelled out in it are read, none are added."""
+        """Return token ids of the text; special tokens that are spelled out in it are read, none are added.
+
+        Raises:
+            UserError: a special token that the LLM has no embedding for.
+        """
         ids, count = self._behind(self._separator + text), len(self.separator_ids)
         if ids[:count] == self.separator_ids:
             return {"input_ids": ids[count:]}
@@ -48,7 +55,27 @@ class BehindPicture:
     def _behind(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(IMAGE_TOKEN + text, add_special_tokens=False)["input_ids"]
         place = ids.index(self._tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+        for number in ids[place + 1 :]:
+            if self._rows is not None and number >= self._rows:
+                word = str(self._tokenizer.convert_ids_to_tokens(number))
+                raise beyond_embeddings(self._place, word, number, self._rows)
         return ids[place + 1 :]
+
+
+def beyond_embeddings(place: str, word: str, number: int, rows: int) -> UserError:
+    """Return the error for a token that the LLM has no embedding for.
+
+    Args:
+        place: the recipe key and value.
+        word: the token.
+        number: its id.
+        rows: embeddings that there are.
+    """
+    return UserError(
+        f"{place}: {word!r} is token {number} of its tokenizer, but the LLM has embeddings for {rows:,} tokens only "
+        f"(0 to {rows - 1}); use the tokenizer that the LLM was saved with, or save the LLM again after "
+        f"resize_token_embeddings({number + 1})"
+    )
 
 
 def has_image_token(tokenizer: Any) -> bool:

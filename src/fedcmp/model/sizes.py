@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 from fedcmp.errors import UserError
 from fedcmp.model.hub import cached_folder
 from fedcmp.model.locations import first_line, load, resolve
+from fedcmp.model.processing import check_layers
 from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 
@@ -78,7 +79,7 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
         strategy: model.vision_strategy.
 
     Raises:
-        UserError: no such folder.
+        UserError: no such folder, or no such layer.
         NoConfigError: its config cannot be had.
         UnknownSizeError: its config is not an encoder's.
     """
@@ -94,11 +95,12 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
         count = int(own.num_hidden_layers)
     except (AttributeError, TypeError) as error:
         raise UnknownSizeError(f"{VISION_KEY} = {name!r}: no image encoder's config ({error})") from error
+    indices = check_layers(repr(name), wanted, count)
     loaded = _parameters(model)
     encoder = getattr(tower, "encoder", None)
     layers = getattr(encoder, "layers", getattr(encoder, "layer", None))
     if isinstance(layers, nn.ModuleList) and len(layers) == count:
-        del layers[max(each if each >= 0 else count + 1 + each for each in wanted) :]
+        del layers[max(indices) :]
     before = 0
     for tensor, parameter in tower.named_parameters():
         if tensor.endswith(("class_embedding", "cls_token")):

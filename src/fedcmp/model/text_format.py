@@ -19,7 +19,14 @@ from transformers import (
 from fedcmp.errors import UserError
 from fedcmp.model.llava_folder import is_llava, load_language_half
 from fedcmp.model.locations import load, load_model, resolve
-from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION, BehindPicture, ChatFormat, plain_template
+from fedcmp.model.prompts import (
+    IMAGE_TOKEN,
+    INSTRUCTION,
+    BehindPicture,
+    ChatFormat,
+    beyond_embeddings,
+    plain_template,
+)
 
 KEY = "model.language"
 PromptFormat = Literal["plain", "chat"]
@@ -50,7 +57,8 @@ class TextFormat:
 
     Raises:
         UserError: a config or tokenizer that cannot be loaded, a tokenizer without an end-of-sequence token, a
-            config without a width, an LLM that reads more than embeddings, or no chat template where one is wanted.
+            config without a width, an LLM that reads more than embeddings, or no chat template where one is wanted;
+            a separator without tokens, or tokens that the LLM has no embeddings for.
     """
 
     def __init__(
@@ -78,12 +86,20 @@ class TextFormat:
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{KEY} = {name!r}: its tokenizer has no end-of-sequence token; set eos_token in its files")
         self.end = int(self.tokenizer.eos_token_id)
+        self._rows = None if getattr(config, "vocab_size", None) is None else int(config.vocab_size)
         pad = self.tokenizer.pad_token_id
-        self.pad = self.end if pad is None else int(pad)
+        # one beyond the embeddings, as [PAD] often is: padding is never looked at, so any token will do
+        self.pad = self.end if pad is None or (self._rows is not None and pad >= self._rows) else int(pad)
         own = None if prompt == "chat" else self.tokenizer.sep_token
         self.separator = separator if separator is not None else (own or "\n")
-        self.reader = BehindPicture(self.tokenizer, self.separator)
+        place = f"{KEY} = {name!r}"
+        self.reader = BehindPicture(self.tokenizer, self.separator, place, rows=self._rows)
         self.separator_ids: list[int] = self.reader.separator_ids
+        if not self.separator_ids:
+            raise UserError(
+                f"model.separator = {self.separator!r}: is no token of {self.name!r}; give a text of at least one, or "
+                "leave it out"
+            )
         with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
         bos = self.tokenizer.bos_token_id
         adds_bos = bos is not None and with_special[:1] == [bos]
@@ -96,6 +112,20 @@ class TextFormat:
             self.start_ids = before if before[:1] == [bos] else self.start_ids + before
             self.end = self.end if self._chat.end is None else self._chat.end
             self.caption_prompt_ids = self.prompt_ids("")
+        self._check_embeddings()
+
+    def _check_embeddings(self) -> None:
+        """Refuse tokens that the LLM has no embeddings for, where a text may hold them."""
+        if self._rows is None:
+            return
+        known = self.tokenizer.get_vocab()
+        special = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
+        beyond = {number: word for word, number in known.items() if number >= self._rows and word not in special}
+        used = [*self.start_ids, *self.separator_ids, *self.caption_prompt_ids, self.end]
+        beyond |= {n: str(self.tokenizer.convert_ids_to_tokens(n)) for n in used if n >= self._rows}
+        if beyond:
+            first = min(beyond)
+            raise beyond_embeddings(f"{KEY} = {self.name!r}", beyond[first], first, self._rows)
 
     def asked(self, question: str) -> str:
         """A question with what stands between it and its answer; an empty one asks for the caption."""

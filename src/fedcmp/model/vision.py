@@ -18,6 +18,7 @@ from fedcmp.errors import UserError
 from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.llava_folder import is_llava, load_vision_half
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
+from fedcmp.model.processing import check_features, check_layers, processed
 
 Strategy = Literal["auto", "default", "full"]
 KEY = "model.vision"
@@ -37,7 +38,8 @@ class VisionEncoder:
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        UserError: a model that cannot be loaded, that is no image encoder, or a layer that it does not have.
+        UserError: a model that cannot be loaded, that is no image encoder, a layer that it does not have, or an image
+            processor that does not fit it (processing.py).
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class VisionEncoder:
         self.processor: Any = load(AutoImageProcessor, where, KEY)
         self._fingerprint: str | None = None
         self._keep_layers_below(layers)
+        place = f"{KEY} = {name!r}"
+        pixels = processed(self.processor, self.image_size, place).to(self.device, self.dtype)
         self._fast = _FastPreprocessing.proven_equal(self.processor, self.image_size, self.device)
-        pixels = self.pixel_values([Image.new("RGB", (self.image_size, self.image_size))])
         self.grid = (int(pixels.shape[-2]) // self.patch_size, int(pixels.shape[-1]) // self.patch_size)
-        tokens = self._tokens(pixels).shape[1]
+        with torch.no_grad():
+            tokens = check_features(self._tokens, pixels, self.image_size, place).shape[1]
         self.num_prefix_tokens = tokens - self.grid[0] * self.grid[1]
         self.has_class_token = self.num_prefix_tokens > 0
         if strategy == "default" and not self.has_class_token:
@@ -92,10 +96,7 @@ class VisionEncoder:
     def _keep_layers_below(self, wanted: list[int]) -> None:
         """Layers above the last one that is read are never computed."""
         count = int(self.config.num_hidden_layers)
-        self._indices = [layer if layer >= 0 else count + 1 + layer for layer in wanted]
-        for layer, index in zip(wanted, self._indices, strict=True):
-            if not 0 < index <= count:
-                raise UserError(f"model.vision_layer = {layer}: {self.name!r} has {count} layers; use -{count} to -1")
+        self._indices = check_layers(repr(self.name), wanted, count)
         encoder = getattr(self.model, "encoder", None)
         layers = getattr(encoder, "layers", getattr(encoder, "layer", None))  # DINOv2 has `layer`
         self._hooked: list[nn.Module] = []
