@@ -298,8 +298,10 @@ def test_the_recipes_of_real_models_load_and_say_what_they_cannot_size(name, mon
     has(monkeypatch, PLENTY)
     plan = plan_run(loaded)
     vision, language = plan.lines[-2:]
-    assert vision.startswith(f"not sized: model.vision = '{loaded.model.vision}': not in the hub's cache, and ")
-    assert language.startswith(f"not sized: model.language = '{loaded.model.language}': not in the hub's cache, and ")
+    assert vision.startswith(f"not estimated: model.vision = '{loaded.model.vision}': not in the hub's cache, and ")
+    assert language.startswith(
+        f"not estimated: model.language = '{loaded.model.language}': not in the hub's cache, and "
+    )
     plan.check()
     with pytest.raises(UserError, match=r"cc12m-image|LLaVA-Pretrain: no such folder"):
         plan_run(loaded, insist=True)  # a run that begins is told this alone

@@ -1,4 +1,4 @@
-"""Picture and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by.
+"""Image and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by.
 
 A caption is prepared as the model was trained on it:
 
@@ -7,7 +7,7 @@ A caption is prepared as the model was trained on it:
     all               in small letters where the tokenizer's files say so; transformers 5 forgets it for SigLIP2's
                       checkpoints of fixed resolution, whose Gemma tokenizer knows no small letters
 
-Shapes: B pictures or captions, E embedding width.
+Shapes: B images or captions, E embedding width.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ _OF_ONE_COPY = ("_name_or_path", "_commit_hash", "transformers_version")  # of a
 
 
 class DualEncoder:
-    """Embeds pictures and captions in one space.
+    """Embeds images and captions in one space.
 
     Args:
         name: "world", a folder or a hub name of a model with get_image_features and get_text_features.
@@ -42,7 +42,7 @@ class DualEncoder:
         key: the recipe key or option that `name` was given by, for errors.
 
     Raises:
-        UserError: the model has no text half or no picture half, or its tokenizer or image processor is missing.
+        UserError: the model has no text half or no image half, or its tokenizer or image processor is missing.
     """
 
     def __init__(
@@ -80,26 +80,26 @@ class DualEncoder:
         """E.
 
         Raises:
-            UserError: pictures and captions have embeddings of different width.
+            UserError: images and captions have embeddings of different width.
         """
-        picture = self.images([Image.new("RGB", (32, 32))])
+        image = self.images([Image.new("RGB", (32, 32))])
         caption = self.texts(["a"])
-        if picture.shape != caption.shape:
+        if image.shape != caption.shape:
             raise UserError(
-                f"{self.location}: embeds pictures in {picture.shape[-1]} and captions in {caption.shape[-1]} "
+                f"{self.location}: embeds images in {image.shape[-1]} and captions in {caption.shape[-1]} "
                 "dimensions, so they cannot be compared; use a CLIP or SigLIP model"
             )
-        return int(picture.shape[1])
+        return int(image.shape[1])
 
     def prepare(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """RGB pictures of any size as the picture half takes them, each on its own; threads may call this at once."""
+        """RGB images of any size as the image half takes them, each on its own; threads may call this at once."""
         if self.encoder is not None:
             return {"pixel_values": self.encoder.pixel_values(images)}
         return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()
     def prepared_images(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What `prepare` made of B pictures -> (B, E) unit vectors, on the CPU."""
+        """What `prepare` made of B images -> (B, E) unit vectors, on the CPU."""
         inputs = {
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
@@ -107,7 +107,7 @@ class DualEncoder:
         return _unit(self.model.get_image_features(**inputs))
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures -> (B, E) unit vectors, on the CPU."""
+        """RGB images -> (B, E) unit vectors, on the CPU."""
         return self.prepared_images(self.prepare(images))
 
     @torch.no_grad()

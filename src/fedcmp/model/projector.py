@@ -1,6 +1,6 @@
 """The trainable part: vision features to visual tokens, linear or LLaVA's two-layer MLP.
 
-Tensor names are those of transformers' LlavaMultiModalProjector. Shapes: B pictures, P patches, V vision width, D text
+Tensor names are those of transformers' LlavaMultiModalProjector. Shapes: B images, P patches, V vision width, D text
 width; weights are (out, in).
 """
 

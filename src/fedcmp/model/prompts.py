@@ -1,10 +1,10 @@
-"""Prompt formats: what stands before a picture, between it and the text, and behind the text.
+"""Prompt formats: what stands before an image, between it and the text, and behind the text.
 
-    plain   [<bos>] picture separator [question] caption <eos>                       LLaVA's pretraining format
-    chat    the tokenizer's own chat template around one turn of the user, `picture separator instruction`, and the
+    plain   [<bos>] image separator [question] caption <eos>                       LLaVA's pretraining format
+    chat    the tokenizer's own chat template around one turn of the user, `image separator instruction`, and the
             beginning of an answer; then the caption and what ends a turn
 
-Text behind a picture is read as the exported processor reads it: behind the special token `<image>`, not as the
+Text behind an image is read as the exported processor reads it: behind the special token `<image>`, not as the
 beginning of a text, where some tokenizers put a space of their own.
 """
 
@@ -23,12 +23,12 @@ _OWN = "{#- the LLM's own template -#}"  # ends what an export puts in front of 
 _DAY = {"%a": "Wed", "%A": "Wednesday", "%b": "Jan", "%B": "January", "%d": "01", "%m": "01", "%y": "25", "%Y": "2025"}
 
 
-class BehindPicture:
-    """A tokenizer for what follows a picture and the separator; called as a tokenizer is.
+class BehindImage:
+    """A tokenizer for what follows an image and the separator; called as a tokenizer is.
 
     Args:
         tokenizer: of the LLM; left as it is.
-        separator: between the picture and the text.
+        separator: between the image and the text.
         place: the recipe key and value, for errors.
         rows: tokens that the LLM has embeddings for, ids 0 to rows - 1; None: any.
     """
@@ -97,12 +97,12 @@ class ChatFormat:
 
     Args:
         tokenizer: of the LLM.
-        separator: between the picture and the instruction.
+        separator: between the image and the instruction.
         place: the recipe key and value, for errors.
         adds_bos: whether the tokenizer puts `<bos>` in front of a text.
 
     Attributes:
-        before: text in front of the picture.
+        before: text in front of the image.
         behind: text behind the instruction, up to where the answer begins.
         end: id of the token that ends an answer; None where the template's is no single special token.
 
@@ -123,7 +123,7 @@ class ChatFormat:
         turn: Any = {"role": "user", "content": asked}
         before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
         self._takes_parts = not found
-        if not found:  # a LLaVA's template, which takes pictures and texts apart
+        if not found:  # a LLaVA's template, which takes images and texts apart
             turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]}
             before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
         if not found or IMAGE_TOKEN in behind:
@@ -159,13 +159,13 @@ class ChatFormat:
         bos = "{%- set bos_token = '' -%}" if self._adds_bos else ""
         if self._takes_parts:
             return bos + self._template
-        picture = quoted(f"{IMAGE_TOKEN}{separator}")
+        image = quoted(f"{IMAGE_TOKEN}{separator}")
         return (
             f"{bos}{{%- set fedcmp = namespace(messages=[], text='') -%}}"
             "{%- for m in messages -%}{%- if m['content'] is string or m['content'] is not iterable -%}"
             "{%- set fedcmp.messages = fedcmp.messages + [m] -%}"
             "{%- else -%}{%- set fedcmp.text = '' -%}{%- for c in m['content'] -%}"
-            f"{{%- if c['type'] == 'image' -%}}{{%- set fedcmp.text = fedcmp.text + {picture} -%}}"
+            f"{{%- if c['type'] == 'image' -%}}{{%- set fedcmp.text = fedcmp.text + {image} -%}}"
             "{%- elif c['type'] == 'text' -%}{%- set fedcmp.text = fedcmp.text + c['text'] -%}{%- endif -%}"
             "{%- endfor -%}{%- set fedcmp.messages = fedcmp.messages + [dict(m, content=fedcmp.text)] -%}"
             "{%- endif -%}{%- endfor -%}{%- set messages = fedcmp.messages -%}"
@@ -180,7 +180,7 @@ def _fixed_day() -> str:
 
 
 def plain_template(separator: str) -> str:
-    """Pictures first, each followed by the separator, then the text: the plain format for LLaVA's processor."""
+    """Images first, each followed by the separator, then the text: the plain format for LLaVA's processor."""
     image, line = quoted(f"{IMAGE_TOKEN}{separator}"), quoted(f"{IMAGE_TOKEN}\n")
     return (
         "{% for m in messages %}{% if m['content'] is string %}"

@@ -22,7 +22,7 @@ from fedcmp.model.locations import load, load_model, resolve
 from fedcmp.model.prompts import (
     IMAGE_TOKEN,
     INSTRUCTION,
-    BehindPicture,
+    BehindImage,
     ChatFormat,
     beyond_embeddings,
     plain_template,
@@ -49,7 +49,7 @@ class TextFormat:
             end-of-sequence token where there is none.
         separator: as text; `separator_ids` are its tokens.
         start_ids: `<bos>` where the tokenizer begins a text with it, else nothing; in a chat also what comes before the
-            picture.
+            image.
         caption_prompt_ids: what follows the separator where a caption is wanted; nothing in the plain format.
         reader: tokenizer for what follows the separator.
         width: D, of the input embeddings.
@@ -93,7 +93,7 @@ class TextFormat:
         own = None if prompt == "chat" else self.tokenizer.sep_token
         self.separator = separator if separator is not None else (own or "\n")
         place = f"{KEY} = {name!r}"
-        self.reader = BehindPicture(self.tokenizer, self.separator, place, rows=self._rows)
+        self.reader = BehindImage(self.tokenizer, self.separator, place, rows=self._rows)
         self.separator_ids: list[int] = self.reader.separator_ids
         if not self.separator_ids:
             raise UserError(
@@ -165,7 +165,7 @@ def _check_reads_embeddings(name: str, whole: PreTrainedConfig, text: PreTrained
         )
     if seeing:
         raise UserError(
-            f"{KEY} = {name!r}: a {whole.model_type} model sees pictures already; use a causal LM of text alone"
+            f"{KEY} = {name!r}: a {whole.model_type} model sees images already; use a causal LM of text alone"
         )
 
 
@@ -174,7 +174,7 @@ def check_length(text_format: TextFormat, *, num_patches: int, max_caption_token
 
     Args:
         text_format: of the LLM.
-        num_patches: P, visual tokens of a picture.
+        num_patches: P, visual tokens of an image.
         max_caption_tokens: longest caption, without its `<eos>`.
         vision_name: model.vision, for the error.
 

@@ -1,8 +1,8 @@
-"""The frozen vision encoder: pictures to patch features, from any CLIP-, SigLIP- or DINOv2-like transformers model.
+"""The frozen vision encoder: images to patch features, from any CLIP-, SigLIP- or DINOv2-like transformers model.
 
-Tokens in front of the patches (a class token, DINOv2's registers) are counted: what a picture has beyond its grid of
+Tokens in front of the patches (a class token, DINOv2's registers) are counted: what an image has beyond its grid of
 patches, the grid taken from the size that the image processor really makes, which need not be the config's image_size.
-Shapes: B pictures, P patches, V vision width (that of all chosen layers together).
+Shapes: B images, P patches, V vision width (that of all chosen layers together).
 """
 
 from collections.abc import Sequence
@@ -123,14 +123,14 @@ class VisionEncoder:
         return states[0] if len(states) == 1 else torch.cat(states, -1)
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """An RGB picture of any size -> one whose pixel values are the same, of the encoder's own size if it can be.
+        """An RGB image of any size -> one whose pixel values are the same, of the encoder's own size if it can be.
 
         Resizing takes most of the time, and may go on in several threads.
         """
         return image if self._fast is None else self._fast.resized(image)
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
+        """RGB images of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
         resized = [self.resized(image) for image in images]
         if self._fast is not None and all(image.size == self._fast.size for image in resized):
             pixels = self._fast(resized)
@@ -140,7 +140,7 @@ class VisionEncoder:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures -> (B, P, V) features, on the CPU, in the encoder's dtype."""
+        """RGB images -> (B, P, V) features, on the CPU, in the encoder's dtype."""
         tokens = self._tokens(self.pixel_values(images))
         return (tokens[:, self.num_prefix_tokens :] if self.strategy == "default" else tokens).cpu()
 
@@ -157,15 +157,15 @@ def _check_fixed_resolution(name: str, model_type: str, config: Any) -> None:
         raise UserError(f"{KEY} = {name!r}: a {model_type} model is no image encoder; use a CLIP or SigLIP one")
     if not hasattr(config, "image_size"):
         raise UserError(
-            f"{KEY} = {name!r}: a {model_type} model takes pictures of any resolution, with masks that LLaVA's format "
+            f"{KEY} = {name!r}: a {model_type} model takes images of any resolution, with masks that LLaVA's format "
             "has no place for; use one of fixed resolution, such as google/siglip2-base-patch16-256"
         )
     if not isinstance(config.patch_size, int) or not isinstance(config.image_size, int):
-        raise UserError(f"{KEY} = {name!r}: has patches or pictures that are not square; use another encoder")
+        raise UserError(f"{KEY} = {name!r}: has patches or images that are not square; use another encoder")
 
 
 class _FastPreprocessing:
-    """The image processor in two steps: each picture resized apart, then whole batches rescaled and normalised."""
+    """The image processor in two steps: each image resized apart, then whole batches rescaled and normalised."""
 
     def __init__(self, processor: Any, side: int, device: torch.device) -> None:
         self.size = (side, side)
@@ -177,7 +177,7 @@ class _FastPreprocessing:
 
     @classmethod
     def proven_equal(cls, processor: Any, side: int, device: torch.device) -> "_FastPreprocessing | None":
-        """The fast route, if random pictures come out as the library's processor makes them."""
+        """The fast route, if random images come out as the library's processor makes them."""
         try:
             fast = cls(processor, side, device)
             if not fast._agrees(side, side):
@@ -188,23 +188,23 @@ class _FastPreprocessing:
         return fast
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What the processor resizes and crops, as 8-bit RGB; the picture itself where it does something else."""
+        """What the processor resizes and crops, as 8-bit RGB; the image itself where it does something else."""
         if image.size == self.size or not self._resizes:
             return image
         whole = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
         return Image.fromarray(whole["pixel_values"][0].transpose(1, 2, 0))
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of the right size -> (B, 3, side, side), float32."""
+        """RGB images of the right size -> (B, 3, side, side), float32."""
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(self._gain.device)
         # in place: a batch in float32 fills the caches many times over
         return pixels.permute(0, 3, 1, 2).float().mul_(self._gain).sub_(self._offset)
 
     def _agrees(self, width: int, height: int) -> bool:
         noise = np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype(np.uint8)
-        picture = Image.fromarray(noise)
-        expected = self._processor(images=[picture], return_tensors="pt")["pixel_values"].float()
-        resized = self.resized(picture)
+        image = Image.fromarray(noise)
+        expected = self._processor(images=[image], return_tensors="pt")["pixel_values"].float()
+        resized = self.resized(image)
         if resized.size != self.size:
             return False
         got = self([resized]).cpu()

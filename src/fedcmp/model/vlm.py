@@ -41,15 +41,15 @@ class VLM:
 
     @torch.no_grad()
     def answer(self, images: Sequence[Image.Image], prompts: Sequence[str], *, max_new_tokens: int = 32) -> list[str]:
-        """Greedy answers to one prompt a picture; an empty prompt asks for the caption.
+        """Greedy answers to one prompt an image; an empty prompt asks for the caption.
 
         Raises:
             ValueError: without an encoder, or if the two lists differ in length.
         """
         if self.encoder is None:
-            raise ValueError("this model was built without an encoder: it can read features, not pictures")
+            raise ValueError("this model was built without an encoder: it can read features, not images")
         if len(images) != len(prompts):
-            raise ValueError(f"{len(images)} pictures, {len(prompts)} prompts: one prompt a picture is needed")
+            raise ValueError(f"{len(images)} images, {len(prompts)} prompts: one prompt an image is needed")
         features = self.encoder.encode(images)
         ids = [self.language.prompt_ids(text) for text in prompts]
         answers = [""] * len(prompts)

@@ -1,4 +1,4 @@
-"""Before a run starts: what it will need, against what the machine has; a run that cannot fit is refused with the mend.
+"""Before a run starts: what it will need, against what the machine has; what cannot fit is refused with a remedy.
 
 What it needs comes from demand.py, what there is from machine.py.
 """
@@ -32,11 +32,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will need, told.
+    """What a run will need.
 
     Attributes:
         lines: for people.
-        misfits: what cannot fit, each with its mend; empty where all fits or nothing is known.
+        misfits: what cannot fit, each with a remedy; empty where all fits or nothing is known.
     """
 
     lines: list[str]
@@ -53,12 +53,12 @@ class Plan:
 
 
 def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> Plan:
-    """What the run will need, and whether this machine has it. Reads configs and the pairs' index, loads no model.
+    """Estimate what the run will need, and whether this machine has it. Reads configs and the pairs' index only.
 
     Args:
         recipe: the run.
         ranks: those that a launcher started, if one did; the others' machines are not asked.
-        insist: whether the run begins now: then pairs or a hub's model that are not there are no plan's remark.
+        insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
@@ -89,7 +89,7 @@ def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> P
 
 
 def memory_mend(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> str:
-    """What to do about memory that is not enough: keys that are enough alone, else those that are together.
+    """Return what to do about memory that is not enough: keys that are enough alone, else those that are together.
 
     Args:
         recipe: the run.
@@ -110,7 +110,7 @@ def memory_mend(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) ->
 
 
 def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> Iterator[tuple[str, Recipe]]:
-    """What costs memory and changes no result but by rounding, made less: as a person types it, and the recipe."""
+    """Yield changes that save memory and alter results by rounding only: as a person types them, and the recipe."""
 
     def changed(section: str, **values: object) -> Recipe:
         own = getattr(recipe, section).model_copy(update=values)
@@ -131,11 +131,11 @@ def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> It
 
 
 def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
-    """Sizes of models and pairs; folders and files are looked at before the hub is asked.
+    """Return the sizes of models and pairs; folders and files are looked at before the hub is asked.
 
     Args:
         recipe: the run.
-        insist: whether what is not there is an error instead of something unknown.
+        insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
 
     Raises:
         UserError: a model folder that is not there; with `insist` pairs or a hub's model.
@@ -181,10 +181,10 @@ def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
 
 
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
-    """Bytes of features in the cache that look like this run's: of its shape and form, of as many pairs or unfinished.
+    """Return the bytes of features in the cache that look like this run's: of its form, of as many pairs or unfinished.
 
     Which features they are only the encoder's own weights would tell; they are not read for this. Stores that look
-    alike are counted once a collection, and bad pairs, which have no features, as if they had.
+    alike are counted once per collection, and bad pairs, which have no features, as if they had.
     """
     vision = sizes.vision
     if vision is None or not recipe.data.feature_store:
@@ -195,7 +195,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
     for folder in (cache_folder(recipe) / "features").glob("*"):
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a build that was interrupted, and goes on
+        except (OSError, ValueError):  # a build that was interrupted, and will be continued
             begun += sum(_rows(shard, recipe, vision) for shard in folder.glob("shard-*.safetensors"))
             continue
         if expected.items() <= index.items():
@@ -206,7 +206,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
 
 
 def _rows(shard: Path, recipe: Recipe, vision: VisionSize) -> int:
-    """Rows of a shard of an unfinished store, if they are of the run's shape and form; its header alone is read."""
+    """Return the rows of an unfinished store's shard if they have the run's shape and form; reads its header only."""
     try:
         with safe_open(shard, framework="pt") as file:
             features = file.get_slice("features")
@@ -248,7 +248,7 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine, ranks
     if demand.wire:
         told = ", ".join(f"{method} {show(count)}" for method, count in demand.wire.items())
         lines.append(f"sent in a round, all clients, both ways: {told}")
-    return lines + [f"not sized: {reason}" for reason in sizes.unknown]
+    return lines + [f"not estimated: {reason}" for reason in sizes.unknown]
 
 
 def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> list[str]:
@@ -294,7 +294,7 @@ def _halves(size: int) -> list[int]:
 
 
 def show(count: int | None) -> str:
-    """Bytes for people: "1.3 GB"; "?" where they are not known."""
+    """Return bytes for people: "1.3 GB"; "?" where they are not known."""
     if count is None:
         return "?"
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
