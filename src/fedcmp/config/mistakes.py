@@ -17,7 +17,9 @@ def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[
         recipe: the model of a whole recipe, for the keys that are known at a place.
     """
     # a mistyped key first: it may be why another one is missing
-    first = min(error.errors(), key=lambda mistake: mistake["type"] != "extra_forbidden")
+    # then a number out of bounds: where a list may stand too, it is one mistake of two
+    order = {"extra_forbidden": 0, "less_than_equal": 1, "greater_than_equal": 1}
+    first = min(error.errors(), key=lambda mistake: order.get(mistake["type"], 2))
     location = _location(first["loc"], content)
     place = ".".join(map(str, location))
     if first["type"] == "extra_forbidden":
@@ -27,7 +29,7 @@ def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[
         return f"{place}: unknown key; {hint}"
     if first["type"] == "missing":
         return f"{place}.{first['loc'][-1]}: missing"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
     if not place:
         return message
     if first["type"] == "path_type":

@@ -134,7 +134,7 @@ def override(content: dict[str, Any], text: str) -> None:
     except tomllib.TOMLDecodeError:
         tables = {"value": value.strip()}
     except (ValueError, RecursionError) as error:
-        raise UserError(f"-o {text}: not a value of TOML ({error})") from error
+        raise UserError(f"-o {text[:200]}: not a value of TOML ({error})") from error
     if len(tables) > 1:
         raise UserError(f"-o {text}: sets several values; give each with an -o of its own")
     parsed = tables["value"]
