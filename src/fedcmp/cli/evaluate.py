@@ -102,7 +102,7 @@ def evaluate_command(
     chosen, judge = chosen_benchmarks(only), judge_from(judge_url, judge_model, judge_key)
     if prompts is not None:
         prompts_named(prompts)
-    begin(f"{run}: asking {', '.join(chosen)}")
+    begin(f"{run}: asking {', '.join(each.name for each in chosen)}")
     from fedcmp.evaluation.lmms.environment import probe
     from fedcmp.evaluation.lmms.suite import Outcome, Settings
     from fedcmp.finished.benchmarks import benchmark_folder

@@ -1,4 +1,4 @@
-"""Files and folders that a recipe names, looked for before anything is loaded.
+"""What a run needs to be there: files and folders that its recipe names, and enough pairs; before anything is loaded.
 
 What is inside is checked by who reads it; here a mistyped path is found within the first second.
 """
@@ -23,6 +23,7 @@ def check_places(recipe: Recipe, source: str) -> None:
     Raises:
         UserError: names the key and the path.
     """
+    _check_pairs(recipe, source)
     data = recipe.data
     given = [("data", data.pairs, data.images)]
     given += [(f"data.clients.{number}", own.pairs, own.images) for number, own in enumerate(data.clients)]
@@ -43,6 +44,17 @@ def check_places(recipe: Recipe, source: str) -> None:
     _check_room(recipe.run.place, f"{source}: run.folder = {str(recipe.run.folder)!r}")
     if recipe.run.cache is not None:
         _check_room(recipe.run.cache.expanduser(), f"{source}: run.cache = {str(recipe.run.cache)!r}")
+
+
+def _check_pairs(recipe: Recipe, source: str) -> None:
+    """Refuse fewer pairs than any division could give all clients in all rounds."""
+    count, rounds = recipe.data.num_pairs, recipe.federation.rounds
+    clients = len(recipe.data.clients) or recipe.scenario.clients
+    if recipe.scenario.kind != "manifest" and count is not None and count < clients * rounds:
+        raise UserError(
+            f"{source}: data.num_pairs = {count}: fewer than the {clients * rounds} that {clients} clients need for "
+            f"one pair in each of federation.rounds = {rounds}; use more pairs, fewer clients or fewer rounds"
+        )
 
 
 def _check_model(name: str, part: str) -> None:

@@ -166,7 +166,7 @@ def _figures(run: Run, client: int | None) -> list[str]:
     mine = [line for line in last if client is None or line.client == client]
     rows = [(f"this model (round {line.round})", line) for line in mine[:1]]
     told = {"blind": "blind: the same LLM without the image", "initial": "projector before training"}
-    rows += [(words, line) for name, words in told.items() if (line := run.reference(name)) is not None]
+    rows += [(title, line) for name, title in told.items() if (line := run.reference(name)) is not None]
     if not rows:
         return ["Not evaluated."]
     where = "" if run.split == "held out" else f" ({say_split(run.split)})"
@@ -176,9 +176,9 @@ def _figures(run: Run, client: int | None) -> list[str]:
         "| Model | Caption loss | Worst group's loss | Question accuracy |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for words, line in rows:
+    for title, line in rows:
         worst = f"{_figure(line.worst_group_loss)} {words(line.worst_group)}".strip()
-        lines.append(f"| {words} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
+        lines.append(f"| {title} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
     return lines
 
 
