@@ -6,6 +6,8 @@ from pathlib import Path
 
 import fedcmp.config
 from fedcmp.config import catalogue
+from fedcmp.evaluation.suites import table
+from fedcmp.study.recipe import SUITES
 from tests.config.recipes import MINIMAL
 
 MISTAKES = {
@@ -60,3 +62,19 @@ def test_the_catalogue_answers_alike_whether_the_registries_are_loaded_or_not(mo
     monkeypatch.setattr(catalogue, "sys", type("Nothing", (), {"modules": {}}))
     assert (catalogue.aggregators(), catalogue.objectives()) == loaded
     assert catalogue.projectors() == ["mlp", "linear"]
+
+
+def test_a_studys_mistake_is_found_as_early(tmp_path):
+    code = (
+        "import sys\nfrom fedcmp.errors import UserError\nfrom fedcmp.study.recipe import load_study\n"
+        "from pathlib import Path\n"
+        "try:\n    load_study(Path('none.toml'))\nexcept UserError as error:\n    print(error)\n"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "none.toml: no such recipe file\n", done.stderr
+    assert done.returncode == 0, done.stderr
+
+
+def test_suites_are_named_as_the_benchmarks_that_they_stand_for():
+    assert table.SUITES == SUITES

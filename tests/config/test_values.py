@@ -41,7 +41,7 @@ def test_no_whole_number_is_without_bounds(tmp_path, section, key, value):
         ("run.save_seconds=1e300", "less than or equal to"),
         ("training.max_gradient_norm=1e300", "less than or equal to"),
         ("training.weight_decay=1e300", "less than or equal to"),
-        ("method.fedavg.learning_rate=1e9", "less than or equal to 1000"),
+        ("method.fedavg.learning_rate=1e31", "less than or equal to 1000"),
         ("scenario.rate_factors.0=1e300", "less than or equal to"),
         ("run.folder=''", "must name a file or folder"),
         ('run.cache="a\\u0000b"', "without NUL characters"),

@@ -7,6 +7,7 @@ import typer
 
 from fedcmp.cli.options import Override, check_numbers
 from fedcmp.cli.output import begin, note, result
+from fedcmp.errors import counted
 
 
 def study_command(
@@ -38,13 +39,15 @@ def study_command(
     Published runs: fedcmp study recipes/study.toml --unpack results/study.jsonl
     """
     check_numbers(minutes=minutes)
-    begin(f"{recipe}: reading the study")
+    from fedcmp.study.recipe import load_study
+
+    loaded = load_study(recipe, option)
+    begin(f"{loaded.study.folder}: {counted(len(loaded.scenario), 'scenario')}; loading libraries")
     from fedcmp.report.study import write_study_report
     from fedcmp.study.packing import pack_study, unpack_study
-    from fedcmp.study.recipe import load_study
     from fedcmp.study.runner import OutOfTime, Study
 
-    study = Study(load_study(recipe, option), note, only=only, minutes=minutes)
+    study = Study(loaded, note, only=only, minutes=minutes)
     if unpack is not None:
         unpack_study(unpack, study.files.folder)
     if plan:

@@ -29,7 +29,9 @@ def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[
         return f"{place}: unknown key; {hint}"
     if first["type"] == "missing":
         return f"{place}.{first['loc'][-1]}: missing"
-    message = first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    message = (
+        first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
+    )
     if not place:
         return message
     if first["type"] == "path_type":

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from fedcmp.config.recipe import Recipe
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, counted
 from fedcmp.model.folders import EMBEDDED, check_weights, resolve
 
 _PATTERN = frozenset("{}[]*?")  # shards may be named by a pattern, which data/ expands
@@ -52,8 +52,8 @@ def _check_pairs(recipe: Recipe, source: str) -> None:
     clients = len(recipe.data.clients) or recipe.scenario.clients
     if recipe.scenario.kind != "manifest" and count is not None and count < clients * rounds:
         raise UserError(
-            f"{source}: data.num_pairs = {count}: fewer than the {clients * rounds} that {clients} clients need for "
-            f"one pair in each of federation.rounds = {rounds}; use more pairs, fewer clients or fewer rounds"
+            f"{source}: data.num_pairs = {count}: {counted(clients, 'client')} cannot hold one pair for each round, "
+            f"fewer than federation.rounds = {rounds}; use more pairs, fewer clients or fewer rounds"
         )
 
 

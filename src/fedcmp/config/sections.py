@@ -20,7 +20,7 @@ LARGEST_SEED = 2**63 - 1
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
-LearningRate = Annotated[float, Field(gt=0, le=1000)]
+LearningRate = Annotated[float, Field(gt=0, le=1e30)]  # what float32 holds
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Layer = Annotated[int, Field(ge=-1000, le=1000)]
 File = Annotated[Path, Field(strict=False), BeforeValidator(check_path)]  # TOML has no paths: a string will do

@@ -102,7 +102,8 @@ def check_features(tokens_of: Callable[[Tensor], Tensor], pixels: Tensor, side: 
 def _pixels(processor: Any, size: tuple[int, int], place: str) -> Tensor:
     noise = np.random.RandomState(0).randint(0, 256, (size[1], size[0], 3)).astype(np.uint8)
     try:
-        pixels: Tensor = processor(images=[Image.fromarray(noise)], return_tensors="pt")["pixel_values"]
+        with np.errstate(all="ignore"):  # what is not finite is refused below
+            pixels: Tensor = processor(images=[Image.fromarray(noise)], return_tensors="pt")["pixel_values"]
         shape = tuple(pixels.shape)
     except Exception as error:  # whatever an image processor objects to
         if shortage(error) is not None:

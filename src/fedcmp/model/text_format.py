@@ -95,11 +95,6 @@ class TextFormat:
         place = f"{KEY} = {name!r}"
         self.reader = BehindImage(self.tokenizer, self.separator, place, rows=self._rows)
         self.separator_ids: list[int] = self.reader.separator_ids
-        if not self.separator_ids:
-            raise UserError(
-                f"model.separator = {self.separator!r}: is no token of {self.name!r}; give a text of at least one, or "
-                "leave it out"
-            )
         with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
         bos = self.tokenizer.bos_token_id
         adds_bos = bos is not None and with_special[:1] == [bos]
@@ -112,6 +107,11 @@ class TextFormat:
             self.start_ids = before if before[:1] == [bos] else self.start_ids + before
             self.end = self.end if self._chat.end is None else self._chat.end
             self.caption_prompt_ids = self.prompt_ids("")
+        if not self.separator_ids:
+            raise UserError(
+                f"model.separator = {self.separator!r}: is no token of {self.name!r}; give a text of at least one, or "
+                "leave it out"
+            )
         self._check_embeddings()
 
     def _check_embeddings(self) -> None:
