@@ -16,7 +16,7 @@ Override = Annotated[
 Device = Annotated[str, typer.Option(help="Device: auto, cpu, cuda, cuda:1 ...")]
 Client = Annotated[
     int | None,
-    typer.Option(min=0, help="Client whose projector to use (local runs).", show_default=False),
+    typer.Option(help="Client whose projector to use (local runs).", show_default=False),
 ]
 
 

@@ -51,7 +51,8 @@ def study_command(
     if unpack is not None:
         unpack_study(unpack, study.files.folder)
     if plan:
-        typer.echo(study.estimate())
+        for line in study.estimate().split("\n"):
+            result(line)
         return
     try:
         study.run()
