@@ -50,7 +50,10 @@ class Steps:
             rate = f"  {(done - before) / max(time.monotonic() - begun, 1e-9):,.0f}/s" if done > before else ""
             left = left_text((time.monotonic() - begun) * (total - done) / (done - before)) if done > before else ""
             self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}", left=left)
-            self._say(what, f"{what}: {done:,} of {total:,}{rate}{apart(left)}", last=done >= total)
+            if total > 1:
+                self._say(what, f"{what}: {done:,} of {total:,}{rate}{apart(left)}", last=done >= total)
+            elif done == 0:  # a step of one piece: that it ends is seen by what follows
+                self._say(what, f"{what} ...", last=True)
 
     def say(self, line: str) -> None:
         """Print a line above the bars."""

@@ -52,10 +52,12 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
 
     loaded = load_recipe(recipe, option)
     begin(f"{recipe}: estimating what the run needs")
+    from fedcmp.cli.steps import Steps
     from fedcmp.planning.demand import Ranks
     from fedcmp.planning.preflight import plan_run
 
-    planned = plan_run(loaded, ranks=Ranks(launched()[1], ranks_here()))
+    with Steps() as steps:
+        planned = plan_run(loaded, ranks=Ranks(launched()[1], ranks_here()), progress=steps.preparing)
     for line in planned.lines:
         result(line)
     planned.check()

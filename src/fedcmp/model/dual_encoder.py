@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 
-from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
+from fedcmp.errors import UserError, shortage
+from fedcmp.model.locations import device_of, dtype_of, fingerprint, first_line, load, load_model, resolve
+from fedcmp.model.prompts import check_embeddings
 from fedcmp.model.vision import KEY, VisionEncoder
 
 _PADDED_TO_THE_END = ("siglip", "siglip2")
@@ -42,7 +43,8 @@ class DualEncoder:
         key: the recipe key or option that `name` was given by, for errors.
 
     Raises:
-        UserError: the model has no text half or no image half, or its tokenizer or image processor is missing.
+        UserError: the model has no text half or no image half, its tokenizer or image processor is missing, or the
+            tokenizer has words that the model has no embeddings for.
     """
 
     def __init__(
@@ -69,6 +71,9 @@ class DualEncoder:
         self.longest = min(
             int(self.model.config.text_config.max_position_embeddings), int(self.tokenizer.model_max_length)
         )
+        self._place = f"{key} = {name!r}"
+        rows = getattr(self.model.config.text_config, "vocab_size", None)
+        check_embeddings(self.tokenizer, rows, self._place)
         self._to_the_end = self.model.config.model_type in _PADDED_TO_THE_END
         self._small_letters = Lowercase() if self.tokenizer.init_kwargs.get("do_lower_case") else None
         end = self.tokenizer.eos_token_id
@@ -77,14 +82,29 @@ class DualEncoder:
 
     @property
     def width(self) -> int:
-        """E.
+        """E, found by embedding two images and a caption: what does not fit together is found before all are embedded.
 
         Raises:
-            UserError: images and captions have embeddings of different width.
+            UserError: the image processor or the tokenizer does not fit the model, its embeddings are not finite, or
+                images and captions have embeddings of different width.
         """
-        image = self.images([Image.new("RGB", (32, 32))])
-        caption = self.texts(["a"])
-        if image.shape != caption.shape:
+        shapes = ((64, 64), (128, 64))
+        try:
+            image = torch.cat([self.images([Image.new("RGB", shape, (90, 40, 160))]) for shape in shapes])
+            caption = self.texts(["a"])
+        except Exception as error:  # whatever a model raises that is fed by another one's processor
+            if isinstance(error, UserError) or shortage(error) is not None:
+                raise
+            raise UserError(
+                f"{self._place}: cannot embed an image and a caption ({first_line(error)}); use its own image "
+                "processor and tokenizer"
+            ) from error
+        if not (image.isfinite().all() and caption.isfinite().all()):
+            dtype = str(self.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{self._place}: its embeddings are not finite in {dtype}; use another one, or get the checkpoint again"
+            )
+        if image.shape[1] != caption.shape[1]:
             raise UserError(
                 f"{self.location}: embeds images in {image.shape[-1]} and captions in {caption.shape[-1]} "
                 "dimensions, so they cannot be compared; use a CLIP or SigLIP model"

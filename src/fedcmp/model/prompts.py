@@ -9,6 +9,7 @@ beginning of a text, where some tokenizers put a space of their own.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -62,8 +63,29 @@ class BehindImage:
         return ids[place + 1 :]
 
 
+def check_embeddings(tokenizer: Any, rows: int | None, place: str, used: Sequence[int] = ()) -> None:
+    """Refuse a tokenizer with tokens that its model has no embeddings for, where a text may hold them.
+
+    Args:
+        tokenizer: of transformers.
+        rows: embeddings of the model; None: not known, and all is accepted.
+        place: the recipe key and value, for the error.
+        used: ids of special tokens that are written; others never are.
+
+    Raises:
+        UserError: names the first such token.
+    """
+    if rows is None:
+        return
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    beyond = {n: word for word, n in tokenizer.get_vocab().items() if n >= rows and word not in special}
+    beyond |= {n: str(tokenizer.convert_ids_to_tokens(n)) for n in used if n >= rows}
+    if beyond:
+        raise beyond_embeddings(place, beyond[min(beyond)], min(beyond), rows)
+
+
 def beyond_embeddings(place: str, word: str, number: int, rows: int) -> UserError:
-    """Return the error for a token that the LLM has no embedding for.
+    """Return the error for a token that a model has no embedding for.
 
     Args:
         place: the recipe key and value.
@@ -72,8 +94,8 @@ def beyond_embeddings(place: str, word: str, number: int, rows: int) -> UserErro
         rows: embeddings that there are.
     """
     return UserError(
-        f"{place}: {word!r} is token {number} of its tokenizer, but the LLM has embeddings for {rows:,} tokens only "
-        f"(0 to {rows - 1}); use the tokenizer that the LLM was saved with, or save the LLM again after "
+        f"{place}: {word!r} is token {number} of its tokenizer, but the model has embeddings for {rows:,} tokens only "
+        f"(0 to {rows - 1}); use the tokenizer that it was saved with, or save the model again after "
         f"resize_token_embeddings({number + 1})"
     )
 

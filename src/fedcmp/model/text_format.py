@@ -24,7 +24,7 @@ from fedcmp.model.prompts import (
     INSTRUCTION,
     BehindImage,
     ChatFormat,
-    beyond_embeddings,
+    check_embeddings,
     plain_template,
 )
 
@@ -112,20 +112,8 @@ class TextFormat:
                 f"model.separator = {self.separator!r}: is no token of {self.name!r}; give a text of at least one, or "
                 "leave it out"
             )
-        self._check_embeddings()
-
-    def _check_embeddings(self) -> None:
-        """Refuse tokens that the LLM has no embeddings for, where a text may hold them."""
-        if self._rows is None:
-            return
-        known = self.tokenizer.get_vocab()
-        special = {token.content for token in self.tokenizer.added_tokens_decoder.values() if token.special}
-        beyond = {number: word for word, number in known.items() if number >= self._rows and word not in special}
         used = [*self.start_ids, *self.separator_ids, *self.caption_prompt_ids, self.end]
-        beyond |= {n: str(self.tokenizer.convert_ids_to_tokens(n)) for n in used if n >= self._rows}
-        if beyond:
-            first = min(beyond)
-            raise beyond_embeddings(f"{KEY} = {self.name!r}", beyond[first], first, self._rows)
+        check_embeddings(self.tokenizer, self._rows, place, used)
 
     def asked(self, question: str) -> str:
         """A question with what stands between it and its answer; an empty one asks for the caption."""

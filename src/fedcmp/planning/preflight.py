@@ -22,7 +22,7 @@ from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 from fedcmp.planning.demand import ALONE, Demand, Ranks, Sizes, demand_of
 from fedcmp.planning.machine import Machine, read_machine
-from fedcmp.preparation.sources import cache_folder, held_out_scenes, training_collections
+from fedcmp.preparation.sources import Progress, cache_folder, held_out_scenes, training_collections
 from fedcmp.scenarios.built import BuiltScenario
 
 # as safetensors' headers name the types of feature_forms.py
@@ -52,19 +52,24 @@ class Plan:
             raise UserError(f'{self.misfits[0]} (run.preflight = "warn" runs it all the same)')
 
 
-def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> Plan:
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False, progress: Progress = _silent) -> Plan:
     """Estimate what the run will need, and whether this machine has it. Reads configs and the pairs' index only.
 
     Args:
         recipe: the run.
         ranks: those that a launcher started, if one did; the others' machines are not asked.
         insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
+        progress: called while pairs are opened.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
     """
     device = device_of(recipe.model.device)
-    sizes = sizes_of(recipe, insist=insist)
+    sizes = sizes_of(recipe, insist=insist, progress=progress)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
     stored = _stored(recipe, sizes)
     native = recipe.model.frozen_precision == "float8" and is_native(device)
@@ -130,12 +135,13 @@ def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> It
         yield 'model.dtype = "bfloat16"', changed("model", dtype="bfloat16")
 
 
-def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
+def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _silent) -> Sizes:
     """Return the sizes of models and pairs; folders and files are looked at before the hub is asked.
 
     Args:
         recipe: the run.
         insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
+        progress: called while pairs are opened.
 
     Raises:
         UserError: a model folder that is not there; with `insist` pairs or a hub's model.
@@ -167,7 +173,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
                 collections = [pairs] if pairs else []
             if pairs is None or recipe.scenario.manifest is None:
-                opened = training_collections(recipe, lambda _what, _done, _total: None)
+                opened = training_collections(recipe, progress)
                 collections = [len(collection.source) for collection in opened]
                 pairs = sum(collections)
         except UserError as error:

@@ -35,7 +35,7 @@ from fedcmp.preparation.loading import (
     load_text,
     try_language,
 )
-from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable
+from fedcmp.preparation.partition import Usable, check_comparable, hold_out, in_turn, partition_pairs, readable
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.sources import (
     HELD_OUT,
@@ -77,12 +77,13 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         UserError: unusable data, or data that changed since the run began.
     """
     text = load_text(recipe)
-    if not (folder / "setup.json").exists():
-        try_language(recipe, progress)  # before features of hours are computed
     encoder = load_encoder(recipe)
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
     initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
+    if not (folder / "setup.json").exists():
+        check_comparable(recipe, encoder)
+        try_language(recipe, progress)
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed

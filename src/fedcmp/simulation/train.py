@@ -79,7 +79,7 @@ def train(
         begun = folder / "recipe.toml" if resume and (folder / "recipe.toml").exists() else None
         check_place(recipe, resume=resume, overwrite=overwrite)
         if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
-            probed = plan_run(recipe, ranks=ranks, insist=True)
+            probed = plan_run(recipe, ranks=ranks, insist=True, progress=progress)
             if recipe.run.preflight == "refuse":
                 probed.check()
         recipe = settle_dtype(recipe, begun)
@@ -87,7 +87,7 @@ def train(
         finished = resume and all(kept.finished for kept in folders.values())
         with crew_of(group, recipe) as crew:
             if not finished:
-                plan = plan_run(recipe, ranks=ranks, insist=True)
+                plan = plan_run(recipe, ranks=ranks, insist=True, progress=progress)
                 events.planned(plan.lines, plan.misfits)
                 if recipe.run.preflight == "refuse":
                     plan.check()
