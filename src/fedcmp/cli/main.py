@@ -50,7 +50,7 @@ def _options(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version, then stop.")
     ] = False,
 ) -> None:
-    """What every verb shares."""
+    """Handle what every verb shares."""
     del version
     if launched()[1] > 1 and context.invoked_subcommand != "train":
         raise UserError(f"{context.invoked_subcommand}: only `train` runs in several processes: leave torchrun out")

@@ -59,7 +59,7 @@ class Display(Steps, Events):
             who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
             note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
             self._work.note(method, done, total, time.monotonic())
-            left = left_text(self._work.secondsleft_text(time.monotonic()))
+            left = left_text(self._work.seconds_left(time.monotonic()))
             self._progress.update(task, completed=done, total=total, note=note, left="" if self._several else left)
             if self._several:
                 self._progress.update(self._tasks[_ALL], completed=self._work.share, left=left)
@@ -97,11 +97,11 @@ class _Work:
 
     @property
     def share(self) -> float:
-        """What part of all work is done, 0 to 1."""
+        """Return what part of all work is done, 0 to 1."""
         return sum(self._shares.values()) / max(len(self._shares), 1)
 
-    def secondsleft_text(self, now: float) -> float | None:
-        """Seconds until all methods are through, None before there is anything to judge by."""
+    def seconds_left(self, now: float) -> float | None:
+        """Return seconds until all methods are through, None before there is anything to judge by."""
         done = sum(self._shares.values())
         if self._silent or now <= self._begun or done - self._before < 1e-9:
             return None

@@ -89,7 +89,7 @@ class Run(Section):
 
     @property
     def place(self) -> Path:
-        """The run's own folder: folder/name."""
+        """Return the run's own folder: folder/name."""
         return self.folder / self.name
 
 

@@ -51,7 +51,7 @@ class CompiledBlocks:
 
 
 def why_not(device: torch.device) -> str | None:
-    """Why torch.compile does not work on a device, in a few words; None where it does."""
+    """Return why torch.compile does not work on a device, in a few words; None where it does."""
     try:
         sample = torch.ones(8, device=device, requires_grad=True)
         torch.compile(lambda x: (x * 2).cos().sum())(sample).backward()

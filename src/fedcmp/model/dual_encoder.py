@@ -82,7 +82,7 @@ class DualEncoder:
 
     @property
     def width(self) -> int:
-        """E, found by embedding two images and a caption: what does not fit together is found before all are embedded.
+        """Return E, found by embedding two images and a caption: what does not fit together is found early.
 
         Raises:
             UserError: the image processor or the tokenizer does not fit the model, its embeddings are not finite, or
@@ -112,14 +112,14 @@ class DualEncoder:
         return int(image.shape[1])
 
     def prepare(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """RGB images of any size as the image half takes them, each on its own; threads may call this at once."""
+        """Prepare RGB images of any size for the image half, each on its own; threads may call this at once."""
         if self.encoder is not None:
             return {"pixel_values": self.encoder.pixel_values(images)}
         return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()
     def prepared_images(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What `prepare` made of B images -> (B, E) unit vectors, on the CPU."""
+        """Turn what `prepare` made of B images into (B, E) unit vectors, on the CPU."""
         inputs = {
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
@@ -127,18 +127,18 @@ class DualEncoder:
         return _unit(self.model.get_image_features(**inputs))
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images -> (B, E) unit vectors, on the CPU."""
+        """Turn RGB images into (B, E) unit vectors, on the CPU."""
         return self.prepared_images(self.prepare(images))
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> (B, E) unit vectors, on the CPU; long ones are cut."""
+        """Turn captions into (B, E) unit vectors, on the CPU; long ones are cut."""
         if self._small_letters is not None:
             captions = [self._small_letters.normalize_str(caption) for caption in captions]
         return _unit(self.model.get_text_features(**self._tokens(list(captions))))
 
     def fingerprint(self) -> str:
-        """sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
+        """Return sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
         if self._fingerprint is None:
             config, _ = PreTrainedConfig.get_config_dict(self.location)
             self._fingerprint = fingerprint(
@@ -174,14 +174,14 @@ def _unit(output: Any) -> Tensor:
 
 
 def _stripped(config: Any) -> Any:
-    """A config without what tells one copy of a checkpoint from another."""
+    """Return a config without what tells one copy of a checkpoint from another."""
     if isinstance(config, dict):
         return {name: _stripped(value) for name, value in config.items() if name not in _OF_ONE_COPY}
     return [_stripped(value) for value in config] if isinstance(config, list) else config
 
 
 def _tokenizer_description(tokenizer: Any) -> list[str]:
-    """What decides a caption's ids; a tokenizer's padding and truncation are left out, for calls change them."""
+    """Return what decides a caption's ids; a tokenizer's padding and truncation are left out, for calls change them."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         rules = {"vocabulary": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}

@@ -87,7 +87,7 @@ def export_llava(
 def _assembled(
     encoder: VisionEncoder, projector: Projector, llm: PreTrainedModel, image_token_id: int, dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """A LLaVA around the LLM's own modules: at 7B a copy, or random weights first, would take as much memory again."""
+    """Return a LLaVA around the LLM's own modules: a copy, or random weights first, would take as much memory again."""
     config = LlavaConfig(
         vision_config=encoder.config,
         text_config=llm.config,
@@ -122,7 +122,7 @@ def check_llava_holds(encoder: VisionEncoder) -> None:
 
 
 def llava_processor(encoder: VisionEncoder, text: TextFormat) -> LlavaProcessor:
-    """The processor that makes of a conversation what the projector was trained with; the tokenizer has `<image>`."""
+    """Return the processor that makes what the projector was trained with; the tokenizer has `<image>`."""
     return LlavaProcessor(
         encoder.processor,
         text.tokenizer,
@@ -135,7 +135,7 @@ def llava_processor(encoder: VisionEncoder, text: TextFormat) -> LlavaProcessor:
 
 
 def generation_config(text: TextFormat) -> GenerationConfig:
-    """Greedy, and it ends where captions ended in training."""
+    """Return greedy decoding that ends where captions ended in training."""
     return GenerationConfig(
         bos_token_id=text.tokenizer.bos_token_id, eos_token_id=text.end, pad_token_id=text.pad, do_sample=False
     )
@@ -143,7 +143,7 @@ def generation_config(text: TextFormat) -> GenerationConfig:
 
 @torch.no_grad()
 def _check_same_words(model: LlavaForConditionalGeneration, llm: PreTrainedModel, name: str) -> None:
-    """LLaVA's output layer is a plain matrix; what an LLM does to its logits besides must not change the best one."""
+    """Refuse an LLM that does to its logits what LLaVA's plain output layer does not, if the best one changes."""
     ids = torch.arange(8)[None] % llm.get_input_embeddings().weight.shape[0]
     ours = llm.eval()(input_ids=ids, use_cache=False).logits.float()
     theirs = model.eval()(input_ids=ids, use_cache=False).logits.float()
@@ -169,7 +169,7 @@ def check_export_folder(folder: Path) -> None:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
-    """A hidden sibling to write into; renamed at the end: a kill leaves no half-written `folder`.
+    """Yield a hidden sibling to write into; renamed at the end: a kill leaves no half-written `folder`.
 
     Raises:
         UserError: it cannot be written.
@@ -198,7 +198,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
 
 
 def _mode_of_new_files(folder: Path) -> int:
-    """What the umask lets a new file be: safetensors alone writes files that only their owner can read."""
+    """Return what the umask lets a new file be: safetensors alone writes files that only their owner can read."""
     probe = folder / ".mode"
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)
@@ -207,5 +207,5 @@ def _mode_of_new_files(folder: Path) -> int:
 
 
 def prompt_text(language: TextFormat, question: str) -> str:
-    """The text to hand to the exported processor, so that it sees what the projector was trained with."""
+    """Return the text to hand to the exported processor, so that it sees what the projector was trained with."""
     return language.prompt_text(question)

@@ -21,7 +21,7 @@ _asked: tuple[float, str | None] | None = None  # when, and what `unreachable` s
 
 
 def unreachable(name: str) -> str | None:
-    """Why the hub is not to be asked; None where it answers, whatever it says about the model.
+    """Return why the hub is not to be asked; None where it answers, whatever it says about the model.
 
     Args:
         name: a hub name, to ask about where nothing is remembered.
@@ -39,13 +39,13 @@ def unreachable(name: str) -> str | None:
 
 
 def cached_folder(name: str) -> Path | None:
-    """The folder of the hub's cache that holds the model's config.json, and so perhaps all of it."""
+    """Return the folder of the hub's cache that holds the model's config.json, and so perhaps all of it."""
     config = try_to_load_from_cache(name, "config.json")
     return Path(config).parent if isinstance(config, str) else None
 
 
 def _ask(name: str) -> str | None:
-    """Why the hub did not answer; any answer but a failure of its own is one."""
+    """Return why the hub did not answer; any answer but a failure of its own is one."""
     timeout = constants.HF_HUB_ETAG_TIMEOUT if os.environ.get("HF_HUB_ETAG_TIMEOUT") else _PATIENCE
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=timeout)

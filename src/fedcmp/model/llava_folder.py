@@ -27,7 +27,7 @@ _HEAD = re.compile(r"(?:model\.)?(?:language_model\.)?(lm_head\..+)")
 
 
 def is_llava(config: Any, location: str, key: str) -> bool:
-    """Whether a config is a Hugging Face LLaVA's.
+    """Return whether a config is a Hugging Face LLaVA's.
 
     Raises:
         UserError: it is LLaVA's original layout, or it is on the hub: a part can be taken from a folder only.
@@ -46,7 +46,7 @@ def is_llava(config: Any, location: str, key: str) -> bool:
 
 
 def load_vision_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The vision tower of a LLaVA folder, on the CPU.
+    """Return the vision tower of a LLaVA folder, on the CPU.
 
     Args:
         location: the folder.
@@ -60,7 +60,7 @@ def load_vision_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrain
 
 
 def load_language_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The causal LM of a LLaVA folder, on the CPU; arguments and errors as of `load_vision_half`."""
+    """Return the causal LM of a LLaVA folder, on the CPU; arguments and errors as of `load_vision_half`."""
     return _load_half(AutoModelForCausalLM, location, key, "text_config", _language_name, dtype)
 
 
@@ -114,7 +114,7 @@ def _name_of(model: nn.Module, module: nn.Module) -> str:
 
 
 def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
-    """Tensor's name on disk -> the safetensors file that holds it; reads headers only.
+    """Return tensor's name on disk -> the safetensors file that holds it; reads headers only.
 
     Args:
         folder: a checkpoint, in one file or sharded with an index.
@@ -140,7 +140,7 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
 
 
 def opened(path: Path) -> Any:
-    """A safetensors file, opened for reading.
+    """Open a safetensors file for reading.
 
     Raises:
         UserError: it is missing or damaged.
@@ -152,7 +152,7 @@ def opened(path: Path) -> Any:
 
 
 def _read(wanted: dict[str, tuple[Path, str]], key: str) -> dict[str, Tensor]:
-    """Own name -> tensor, each shard opened once."""
+    """Return own name -> tensor, each shard opened once."""
     state: dict[str, Tensor] = {}
     for path in sorted({shard for shard, _ in wanted.values()}):
         with opened(path) as file:

@@ -101,7 +101,7 @@ def beyond_embeddings(place: str, word: str, number: int, rows: int) -> UserErro
 
 
 def has_image_token(tokenizer: Any) -> bool:
-    """Whether `<image>` is one token of this tokenizer."""
+    """Return whether `<image>` is one token of this tokenizer."""
     return tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) not in (None, tokenizer.unk_token_id)
 
 
@@ -177,7 +177,7 @@ class ChatFormat:
         return ids[0] if ids and ids[0] in special else None
 
     def exported(self, separator: str) -> str:
-        """The template for LLaVA's processor: parts of a message become text, then the LLM's own template follows."""
+        """Return the template for LLaVA's processor: a message's parts become text, then the LLM's own template."""
         bos = "{%- set bos_token = '' -%}" if self._adds_bos else ""
         if self._takes_parts:
             return bos + self._template
@@ -196,13 +196,13 @@ class ChatFormat:
 
 
 def _fixed_day() -> str:
-    """In front of a template: its own `strftime_now`, which knows one day."""
+    """Return what defines `strftime_now` in front of a template: it knows one day."""
     codes = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
     return f"{{%- macro strftime_now(form) -%}}{{{{- form{codes} -}}}}{{%- endmacro -%}}"
 
 
 def plain_template(separator: str) -> str:
-    """Images first, each followed by the separator, then the text: the plain format for LLaVA's processor."""
+    """Return the plain format for LLaVA's processor: images first, each followed by the separator, then the text."""
     image, line = quoted(f"{IMAGE_TOKEN}{separator}"), quoted(f"{IMAGE_TOKEN}\n")
     return (
         "{% for m in messages %}{% if m['content'] is string %}"
@@ -214,6 +214,6 @@ def plain_template(separator: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a literal in a Jinja template."""
+    """Return a text as a literal in a Jinja template."""
     text = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
     return f"'{text}'"

@@ -71,7 +71,7 @@ class NoConfigError(UnknownSizeError):
 
 
 def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto") -> VisionSize:
-    """The size of an encoder, as `VisionEncoder` would use it.
+    """Return the size of an encoder, as `VisionEncoder` would use it.
 
     Args:
         name: model.vision.
@@ -112,7 +112,7 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
 
 
 def language_size(name: str) -> LanguageSize:
-    """The size of an LLM.
+    """Return the size of an LLM.
 
     Args:
         name: model.language.
@@ -146,7 +146,7 @@ def _config(name: str, part: Any) -> Any:
 
 
 def _side(name: str, own: Any) -> int:
-    """Pixels a side of what the image processor makes, where a folder has one: DINOv2's is not its config's."""
+    """Return the pixels per side of what the image processor makes, where a folder has one: DINOv2's is not its config's."""
     where = Path(resolve(name, "vision", VISION_KEY))
     if not where.is_dir():
         return int(own.image_size)
@@ -172,7 +172,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _inner(config: Any) -> int:
-    """The MLP's inner width under the names that configs give it; four times the width where they give none."""
+    """Return the MLP's inner width under the names that configs give it; four times the width where they give none."""
     for key in ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"):
         if getattr(config, key, None):
             return int(getattr(config, key))

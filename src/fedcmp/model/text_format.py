@@ -116,21 +116,21 @@ class TextFormat:
         check_embeddings(self.tokenizer, self._rows, place, used)
 
     def asked(self, question: str) -> str:
-        """A question with what stands between it and its answer; an empty one asks for the caption."""
+        """Return a question with what stands between it and its answer; an empty one asks for the caption."""
         return question if self._chat is None else (question or self.instruction) + self._chat.behind
 
     def prompt_ids(self, question: str) -> list[int]:
-        """Tokens between the separator and the answer; of an empty question: the caption's prompt."""
+        """Return tokens between the separator and the answer; of an empty question: the caption's prompt."""
         text = self.asked(question)
         return self.reader(text)["input_ids"] if text else []
 
     def prompt_text(self, question: str) -> str:
-        """The text to hand to the exported processor, so that it sees what the projector was trained with."""
+        """Return the text to hand to the exported processor, so that it sees what the projector was trained with."""
         before = "" if self._chat is None else self._chat.before
         return f"{before}{IMAGE_TOKEN}{self.separator}{self.asked(question)}"
 
     def load_weights(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The causal LM as its checkpoint has it, on the CPU.
+        """Return the causal LM as its checkpoint has it, on the CPU.
 
         Raises:
             UserError: it cannot be loaded, or lacks weights.
@@ -141,7 +141,7 @@ class TextFormat:
         return model
 
     def chat_template(self) -> str:
-        """Of the exported processor: renders a conversation in the format that was trained."""
+        """Return the exported processor's template: it renders a conversation in the format that was trained."""
         return plain_template(self.separator) if self._chat is None else self._chat.exported(self.separator)
 
 
@@ -158,7 +158,7 @@ def _check_reads_embeddings(name: str, whole: PreTrainedConfig, text: PreTrained
 
 
 def check_length(text_format: TextFormat, *, num_patches: int, max_caption_tokens: int, vision_name: str) -> None:
-    """Whether the longest training sequence fits the LLM.
+    """Check that the longest training sequence fits the LLM.
 
     Args:
         text_format: of the LLM.

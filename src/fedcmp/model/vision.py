@@ -85,7 +85,7 @@ class VisionEncoder:
         self.num_patches = tokens - self.num_prefix_tokens if self.strategy == "default" else tokens
 
     def load_weights(self) -> nn.Module:
-        """The tower as its checkpoint has it, all layers, on the CPU."""
+        """Return the tower as its checkpoint has it, all layers, on the CPU."""
         if self.in_llava:
             half: nn.Module = load_vision_half(self.location, KEY, dtype=self.dtype)
             return half
@@ -94,7 +94,7 @@ class VisionEncoder:
         return tower
 
     def _keep_layers_below(self, wanted: list[int]) -> None:
-        """Layers above the last one that is read are never computed."""
+        """Drop the layers above the last one that is read."""
         count = int(self.config.num_hidden_layers)
         self._indices = check_layers(repr(self.name), wanted, count)
         encoder = getattr(self.model, "encoder", None)
@@ -123,14 +123,14 @@ class VisionEncoder:
         return states[0] if len(states) == 1 else torch.cat(states, -1)
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """An RGB image of any size -> one whose pixel values are the same, of the encoder's own size if it can be.
+        """Turn an RGB image of any size into one of equal pixel values, of the encoder's own size if it can be.
 
         Resizing takes most of the time, and may go on in several threads.
         """
         return image if self._fast is None else self._fast.resized(image)
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
+        """Turn RGB images of any size into (B, 3, side, side), as the encoder's own processor makes them."""
         resized = [self.resized(image) for image in images]
         if self._fast is not None and all(image.size == self._fast.size for image in resized):
             pixels = self._fast(resized)
@@ -140,12 +140,12 @@ class VisionEncoder:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images -> (B, P, V) features, on the CPU, in the encoder's dtype."""
+        """Turn RGB images into (B, P, V) features, on the CPU, in the encoder's dtype."""
         tokens = self._tokens(self.pixel_values(images))
         return (tokens[:, self.num_prefix_tokens :] if self.strategy == "default" else tokens).cpu()
 
     def fingerprint(self) -> str:
-        """sha256 of the weights that are used, the preprocessing, the layer and the strategy."""
+        """Return sha256 of the weights that are used, the preprocessing, the layer and the strategy."""
         if self._fingerprint is None:
             how = self.processor.to_dict()
             self._fingerprint = fingerprint(self.model.state_dict(), how, self.layer, self.strategy, str(self.dtype))
@@ -177,7 +177,7 @@ class _FastPreprocessing:
 
     @classmethod
     def proven_equal(cls, processor: Any, side: int, device: torch.device) -> "_FastPreprocessing | None":
-        """The fast route, if random images come out as the library's processor makes them."""
+        """Return the fast route, if random images come out as the library's processor makes them."""
         try:
             fast = cls(processor, side, device)
             if not fast._agrees(side, side):
@@ -188,14 +188,14 @@ class _FastPreprocessing:
         return fast
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What the processor resizes and crops, as 8-bit RGB; the image itself where it does something else."""
+        """Return what the processor resizes and crops, as 8-bit RGB; the image itself where it does something else."""
         if image.size == self.size or not self._resizes:
             return image
         whole = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
         return Image.fromarray(whole["pixel_values"][0].transpose(1, 2, 0))
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB images of the right size -> (B, 3, side, side), float32."""
+        """Turn RGB images of the right size into (B, 3, side, side), float32."""
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(self._gain.device)
         # in place: a batch in float32 fills the caches many times over
         return pixels.permute(0, 3, 1, 2).float().mul_(self._gain).sub_(self._offset)
