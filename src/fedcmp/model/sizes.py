@@ -146,7 +146,7 @@ def _config(name: str, part: Any) -> Any:
 
 
 def _side(name: str, own: Any) -> int:
-    """Return the pixels per side of what the image processor makes, where a folder has one: DINOv2's is not its config's."""
+    """Return the pixels per side that the image processor makes, if there is one: DINOv2's are not its config's."""
     where = Path(resolve(name, "vision", VISION_KEY))
     if not where.is_dir():
         return int(own.image_size)
