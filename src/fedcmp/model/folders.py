@@ -6,21 +6,24 @@ nothing asks for program code from elsewhere.
 """
 
 import json
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
 from fedcmp.errors import UserError
 
+Part = Literal["vision", "language"]
 EMBEDDED = "world"
 INDEX = "model.safetensors.index.json"
 _WEIGHTS = ("model.safetensors", INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json")  # as transformers looks
 _POINTER = b"version https://git-lfs"
+_PARTS: dict[Part, Sequence[str]] = {"vision": ("vision_tower",), "language": ("language_model", "lm_head")}
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
 _TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "tokenizer.model")
 
 
-def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
+def resolve(name: str, part: Part, key: str) -> str:
     """Return the folder or hub name to hand to transformers.
 
     Args:
@@ -35,7 +38,7 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
         return str(resources.files("fedcmp.world") / "weights" / part)
     path = Path(name).expanduser()
     if path.is_dir():
-        check_folder(path, f"{key} = {name!r}")
+        check_folder(path, f"{key} = {name!r}", part)
         return str(path)
     if path.is_file():
         raise UserError(f"{key} = {name!r}: is a file; give the folder that save_pretrained wrote")
@@ -44,12 +47,13 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
     return name
 
 
-def check_folder(folder: Path, place: str) -> None:
+def check_folder(folder: Path, place: str, part: Part | None = None) -> None:
     """Refuse a folder whose files cannot be those of a model.
 
     Args:
         folder: a checkpoint's.
         place: the recipe key and its value, for errors.
+        part: what is taken from a LLaVA's folder; shards with the other part alone need not be there.
 
     Raises:
         UserError: names the file.
@@ -67,7 +71,7 @@ def check_folder(folder: Path, place: str) -> None:
         )
     first = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
     if first is not None and first.endswith(".index.json"):
-        _check_index(folder / first)
+        _check_index(folder / first, _PARTS[part] if part and content.get("model_type") == "llava" else ("",))
     elif first is not None:
         _check_file(folder / first)
 
@@ -78,13 +82,15 @@ def check_weights(folder: Path, place: str) -> None:
         raise UserError(f"{place}: the folder holds no weights ({_WEIGHTS[0]} or shards with {INDEX})")
 
 
-def _check_index(index: Path) -> None:
+def _check_index(index: Path, wanted: Sequence[str]) -> None:
+    """Check the shards that hold a tensor in whose name one of `wanted` stands."""
     listed = _read_object(index).get("weight_map")
     if not isinstance(listed, dict) or not listed or not all(isinstance(file, str) for file in listed.values()):
         raise UserError(f"{index}: names no shards (weight_map); get the file again")
     shards: dict[str, set[str]] = {}
     for tensor, file in listed.items():
-        shards.setdefault(file, set()).add(tensor)
+        if any(name in tensor for name in wanted):
+            shards.setdefault(file, set()).add(tensor)
     missing = sorted(file for file in shards if not (index.parent / file).is_file())
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
