@@ -181,6 +181,30 @@ def test_the_command_itself_loads_no_large_library():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ["scenario", "build", "emb", "--out", "x", "--seed", str(2**64)],
+        ["scenario", "build", "emb", "--out", "x", "--clients", str(2**70)],
+        ["scenario", "embed", "a.json", "--model", "world", "--out", "x", "--batch-size", str(2**70)],
+        ["scenario", "show", "x", "--seed", str(2**64)],
+        ["world", "export", "x", "--count", str(2**70)],
+        ["study", "x.toml", "--minutes", "1e300"],
+    ],
+    ids=lambda verb: " ".join(verb[:2] + verb[-2:-1]),
+)
+def test_numbers_of_every_verb_have_bounds(monkeypatch, tmp_path, capsys, verb):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["fedcmp", *verb])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    err = capsys.readouterr().err
+    assert f"{verb[-2]} " in err
+    assert "must be a number of at most" in err
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("option", [["--limit", str(2**70)], ["--client", str(2**70)]])
 def test_numbers_without_sense_are_refused(tmp_path, monkeypatch, capsys, option):
     monkeypatch.setattr(sys, "argv", ["fedcmp", "evaluate", str(tmp_path), *option])

@@ -29,7 +29,8 @@ def check_places(recipe: Recipe, source: str) -> None:
     given += [(f"data.clients.{number}", own.pairs, own.images) for number, own in enumerate(data.clients)]
     for key, pairs, images in given:
         for path in pairs if isinstance(pairs, list) else [pairs] if pairs else []:
-            if not _PATTERN & set(str(path)) and not path.exists():
+            patterned = data.format != "llava" and _PATTERN & set(str(path))
+            if not patterned and not path.exists():
                 raise UserError(f"{source}: {key}.pairs = {str(path)!r}: no such file or folder")
         _need_folder(images, f"{source}: {key}.images")
     _need_folder(recipe.scenario.manifest, f"{source}: scenario.manifest")

@@ -21,6 +21,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Decay = Annotated[float, Field(ge=0, lt=1)]
 Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
 LearningRate = Annotated[float, Field(gt=0, le=1e30)]  # what float32 holds
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Count = Annotated[int, Field(ge=1, le=10**6)]
 Layer = Annotated[int, Field(ge=-1000, le=1000)]
 File = Annotated[Path, Field(strict=False), BeforeValidator(check_path)]  # TOML has no paths: a string will do
@@ -43,10 +44,8 @@ class Run(Section):
 
     name: str = Field("run", pattern=FOLDER_NAME, description="name of the run and of its folder under `folder`")
     folder: File = Field(Path("runs"), description="folder that runs are kept in")
-    seed: int = Field(
+    seed: Seed = Field(
         0,
-        ge=0,
-        le=LARGEST_SEED,
         description="random seed of the initial projector, of the order of the pairs and of how they are assigned to "
         "clients",
     )
