@@ -21,11 +21,12 @@ class OutOfMemoryError(RuntimeError):
         RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
         RuntimeError("std::bad_alloc"),
+        ImportError("libarrow.so: failed to map segment from shared object"),
     ],
 )
 def test_too_little_memory_is_one_line(error):
     told = shortage(error)
-    assert told.startswith("not enough GPU memory: " if "CUDA" in str(error) else "not enough memory: ")
+    assert told.startswith("not enough GPU memory; " if "CUDA" in str(error) else "not enough memory; ")
     assert "\n" not in told
 
 

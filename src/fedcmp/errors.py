@@ -14,7 +14,9 @@ _DISK = {
     errno.EIO: "the disk failed",
 }
 _FILES = (errno.EMFILE, errno.ENFILE)
-_NO_MEMORY = re.compile(r"out of memory|can.t allocate memory|cannot allocate memory|bad_alloc|malloc of size", re.I)
+_NO_MEMORY = re.compile(
+    r"out of memory|can.t allocate|cannot allocate memory|bad_alloc|malloc of size|failed to map segment", re.I
+)
 _ERRNO = re.compile(r"os error (\d+)|\[Errno (\d+)\]")  # as safetensors and pyarrow pass the system's errors on
 
 
@@ -58,8 +60,8 @@ def shortage(error: BaseException) -> str | None:
         if isinstance(one, MemoryError) or type(one).__name__ == "OutOfMemoryError" or _is_no_memory(one, text):
             place = "GPU memory" if "CUDA" in text else "memory"
             return (
-                f"not enough {place}: set run.workers = 1 or a smaller training.micro_batch, or take a machine with "
-                "more (`fedcmp train RECIPE --plan` estimates what a run needs); what is finished is kept"
+                f"not enough {place}; what is finished is kept. A run needs less with run.workers = 1 or a smaller "
+                "training.micro_batch (`fedcmp train RECIPE --plan` estimates how much); else take a machine with more"
             )
         number = _number(one, text)
         if number in _DISK:
@@ -87,7 +89,7 @@ def _is_no_memory(error: BaseException, text: str) -> bool:
     if isinstance(error, OSError) and error.errno == errno.ENOMEM:
         return True
     # torch's allocator on a CPU raises a plain RuntimeError, pyarrow an error of its own
-    return isinstance(error, RuntimeError | OSError | ValueError) and _NO_MEMORY.search(text) is not None
+    return isinstance(error, RuntimeError | OSError | ValueError | ImportError) and _NO_MEMORY.search(text) is not None
 
 
 def _number(error: BaseException, text: str) -> int | None:

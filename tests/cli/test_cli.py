@@ -118,8 +118,8 @@ def test_our_own_mistakes_are_not_hidden(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "code", "told"),
     [
-        (MemoryError(), 1, "not enough memory: "),
-        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "not enough memory: "),
+        (MemoryError(), 1, "not enough memory; "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), 1, "not enough memory; "),
         (OSError(errno.ENOSPC, "No space left on device"), 1, "the disk is full: "),
         (OSError(errno.EDQUOT, "Disk quota exceeded", "runs/a"), 1, "runs/a: the disk quota is used up: "),
         (PermissionError(errno.EACCES, "Permission denied", "runs/a\x1b[2J"), 2, "runs/a\\x1b[2J: Permission denied; "),

@@ -106,5 +106,5 @@ def test_what_is_no_frame_ends_a_worker_with_an_exit_code(split, capfd):
 def test_what_runs_short_in_a_worker_is_one_line(error):
     header, tensors = _problem(error)
     assert list(header) == ["user_error"]
-    assert header["user_error"].startswith(("not enough memory: ", "runs/a: the disk is full: "))
+    assert header["user_error"].startswith(("not enough memory; ", "runs/a: the disk is full: "))
     assert tensors == {}
