@@ -43,7 +43,7 @@ class Display(Steps, Events):
         """Show the loss of a client that finished its part.
 
         Methods that run side by side share the workers and go faster once others have ended: only the time left of all
-        of them together is told.
+        of them together is shown.
         """
         assert self._recipe is not None
         with self._lock:

@@ -17,7 +17,7 @@ def serve_rank(group: Group) -> None:
 
     try:
         serve(group)
-    except WorkerDied as error:  # perhaps it was the rank that tells everything else
+    except WorkerDied as error:  # perhaps it was the rank that reports everything else
         if group.speaks():
             note(f"fedcmp: {error}")
         raise
@@ -38,7 +38,7 @@ def listen_to_launcher(group: Group) -> None:
             "stopped by the launcher: another process of the run died (the launcher's report says which), or the "
             "launcher was stopped; what is finished is kept: give the same command with --resume"
         )
-        if (group.rank == 0 or reason is None) and group.speaks():  # a reason is rank 0's to tell
+        if (group.rank == 0 or reason is None) and group.speaks():  # a reason is rank 0's to report
             os.write(
                 sys.stderr.fileno(), f"fedcmp: {shown_lines(str(error))}\n".encode()
             )  # in the middle of another thread's print

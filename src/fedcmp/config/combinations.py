@@ -91,7 +91,7 @@ def check_run(run: Run, methods: Iterable[str]) -> None:
 
 
 def check_distinct(place: str, what: str, names: Iterable[str]) -> None:
-    """Refuse equal names; they become folders, which some disks tell apart by more than the case of letters only."""
+    """Refuse equal names, in any case of letters: they become folders, and some disks ignore case."""
     seen: dict[str, str] = {}
     for name in names:
         other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)

@@ -24,7 +24,7 @@ class CompiledBlocks:
         device: that it computes on.
 
     Attributes:
-        blocks: how many run compiled; 0 without a compiler, which is told once, as a warning.
+        blocks: how many run compiled; 0 without a compiler, which is logged once, as a warning.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class CompiledBlocks:
         blocks = max(lists, key=len, default=[])
         reason = why_not(device) if blocks else "the model has no list of blocks"
         if reason is not None:
-            logger.warning("model.compile = true: %s; training goes on without", reason)
+            logger.warning("model.compile = true: %s; training continues without it", reason)
             blocks = []
         self.blocks = len(blocks)
         self._calls: list[tuple[nn.Module, Any]] = []

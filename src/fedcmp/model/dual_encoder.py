@@ -174,7 +174,7 @@ def _unit(output: Any) -> Tensor:
 
 
 def _stripped(config: Any) -> Any:
-    """Return a config without what tells one copy of a checkpoint from another."""
+    """Return a config without what differs between copies of a checkpoint."""
     if isinstance(config, dict):
         return {name: _stripped(value) for name, value in config.items() if name not in _OF_ONE_COPY}
     return [_stripped(value) for value in config] if isinstance(config, list) else config

@@ -100,7 +100,7 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
         matrix: (M, K) float.
 
     Returns:
-        (M, K) torch.float8_e4m3fn codes, row-major however the matrix lies, and (M, 1) float32 scales; codes times
+        (M, K) torch.float8_e4m3fn codes, row-major whatever the matrix's layout, and (M, 1) float32 scales; codes times
         scales is about the matrix. A row with NaN or infinity comes out as NaN.
     """
     wide = matrix.float()

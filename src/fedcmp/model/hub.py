@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 MEND = "give a local folder, or fill the cache where there is a network and set HF_HUB_OFFLINE=1"
 _PATIENCE = 5  # seconds for an answer, where HF_HUB_ETAG_TIMEOUT does not say otherwise
 _PAUSE = 1.0  # seconds before the second and last try: a name server may have missed one question
-_REMEMBERED = 600.0  # seconds; a session that goes on for hours may have a network later
+_REMEMBERED = 600.0  # seconds; a session of hours may have a network later
 _asked: tuple[float, str | None] | None = None  # when, and what `unreachable` said
 
 
@@ -49,7 +49,7 @@ def _ask(name: str) -> str | None:
     timeout = constants.HF_HUB_ETAG_TIMEOUT if os.environ.get("HF_HUB_ETAG_TIMEOUT") else _PATIENCE
     try:
         get_hf_file_metadata(hf_hub_url(name, "config.json"), timeout=timeout)
-    except HfHubHTTPError as error:  # no such model, no right to it, or asked too often: transformers tells it
+    except HfHubHTTPError as error:  # no such model, no right to it, or asked too often: transformers reports it
         status = error.response.status_code
         return f"it answers with {status}" if status >= 500 else None
     except Exception as error:  # whatever the HTTP library in use raises without a network

@@ -1,4 +1,4 @@
-"""Export beside an existing LLaVA folder: only the shard that holds the projector is written anew.
+"""Export alongside an existing LLaVA folder: only the shard that holds the projector is written anew.
 
 Every other weight file is a hard link to the base's (a copy, where the disk cannot link): the LLM is not loaded.
 Tokenizer, processor and generation settings are written anew, for they hold the format that was trained.

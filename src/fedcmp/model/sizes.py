@@ -63,7 +63,7 @@ class LanguageSize:
 
 
 class UnknownSizeError(Exception):
-    """A config that is not here, or of a kind whose size cannot be told; the message says why."""
+    """A config that is not here, or of a kind whose size cannot be estimated; the message says why."""
 
 
 class NoConfigError(UnknownSizeError):
@@ -152,7 +152,7 @@ def _side(name: str, own: Any) -> int:
         return int(own.image_size)
     try:
         processor = load(AutoImageProcessor, str(where), VISION_KEY)
-    except UserError:  # told where the encoder is loaded
+    except UserError:  # reported where the encoder is loaded
         return int(own.image_size)
     crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None)
     made = crop if crop and getattr(processor, "do_center_crop", False) else size

@@ -189,7 +189,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _sile
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
     """Return the bytes of features in the cache that look like this run's: of its form, of as many pairs or unfinished.
 
-    Which features they are only the encoder's own weights would tell; they are not read for this. Stores that look
+    Only the encoder's own weights would say which features they are; they are not read for this. Stores that look
     alike are counted once per collection, and bad pairs, which have no features, as if they had.
     """
     vision = sizes.vision
