@@ -1,4 +1,4 @@
-"""A projector alone: reading one from wherever it is stored, writing one as Hugging Face's or LLaVA's own code wants it.
+"""A projector alone: reading one from any place, writing one as Hugging Face's or LLaVA's own code wants it.
 
     huggingface   .safetensors       multi_modal_projector.linear_1.weight, .bias, linear_2...; read with `model.` too
     llava         mm_projector.bin   model.mm_projector.0.weight, .bias, 2...; a linear one: model.mm_projector.weight
