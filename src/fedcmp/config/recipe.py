@@ -50,7 +50,7 @@ class Recipe(Section):
         return self.method.get(name, Method())
 
     def learning_rate(self, name: str) -> float:
-        """Return the peak rate of one method: its own, or that of all."""
+        """The peak rate of one method: its own, or that of all."""
         return self.method_settings(name).learning_rate or self.training.learning_rate
 
     def chosen(self, name: str) -> Chosen:

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedcmp.config import Recipe
 from fedcmp.errors import UserError
-from fedcmp.federation.server import Line, client_line, what_may_help
+from fedcmp.federation.server import Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
@@ -39,7 +39,7 @@ class Apart:
         heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
     ) -> None:
         self._method, self._names, self._initial, self._heard = method, names, initial, heard
-        self._rate, self._hint = recipe.learning_rate(method), what_may_help(recipe.model.dtype)
+        self._rate = recipe.learning_rate(method)
         learners = [f"client-{client}" for client in range(len(names))] if method == "local" else ["global"]
         self.states: dict[str, Tensors] = dict.fromkeys(learners, initial)
         self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
@@ -78,7 +78,7 @@ class Apart:
         self._heard(reply, len(self._clients))
         if not all(bool(tensor.isfinite().all()) for tensor in reply.state.values()):
             raise UserError(
-                f"{self._method}, round {self._number}: what was trained is not finite; {self._hint} may help"
+                f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate"
             )
         pooled = reply.client < 0
         self.states["global" if pooled else f"client-{reply.client}"] = reply.state

@@ -73,7 +73,7 @@ class ServerSide:
         self.states: dict[str, Tensors] = {"global": initial}
         self.aggregator: Aggregator = chosen.create_aggregator()
         self._method, self._chosen, self._names, self._waiting, self._heard = method, chosen, names, waiting, heard
-        self._rate, self._hint = recipe.learning_rate(method), what_may_help(recipe.model.dtype)
+        self._rate = recipe.learning_rate(method)
         self._forms = forms(federation.payload, federation.broadcast_payload)
         self._error_feedback = federation.error_feedback
         self._share, self._seed = federation.participation, recipe.run.seed
@@ -239,8 +239,8 @@ class ServerSide:
         """Leave the client out: it continues from what it knew before, as if it had been absent."""
         if self._stop_at_refusal:
             raise UserError(
-                f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; "
-                f'{self._hint} may help, or set federation.on_bad_update = "drop" to continue without such a client'
+                f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; a "
+                'lower learning rate may help, or set federation.on_bad_update = "drop" to go on without such a client'
             ) from error
         line["refused"] = str(error)
 
@@ -256,11 +256,6 @@ class ServerSide:
 
     def _file(self, client: int) -> Path:
         return self._waiting / f"client-{client}.safetensors"
-
-
-def what_may_help(dtype: str) -> str:
-    """Return what to try where numbers are not finite: in float16 a smaller step need not be enough."""
-    return 'model.dtype = "bfloat16", or a lower learning rate,' if dtype == "float16" else "a lower learning rate"
 
 
 def client_line(reply: Reply, name: str) -> Line:

@@ -141,7 +141,7 @@ def _train(
         runs = [
             method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
-        _run_side_by_side(runs, pool, resume=resume)
+        _run_side_by_side(runs, pool, resume=resume, dtype=recipe.model.dtype)
     return folder
 
 
@@ -155,7 +155,7 @@ def _replace(folder: Path, fresh: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
+def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool, dtype: str) -> None:
     """A method that the user has to mend stops alone, the others go on; anything else stops all of them."""
     mistakes: list[UserError] = []
     failures: list[BaseException] = []
@@ -183,7 +183,15 @@ def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
             for thread in threads:
                 thread.join()
     for error in [*failures, *mistakes]:
-        raise error
+        raise with_dtype(error, dtype)
+
+
+def with_dtype(error: BaseException, dtype: str) -> BaseException:
+    """Return an error about numbers that are not finite with a word about float16, where they overflow early."""
+    text = str(error)
+    if dtype == "float16" and isinstance(error, UserError) and ("finite" in text or "NaN" in text):
+        error.args = (f'{text}; or set model.dtype = "bfloat16": numbers above 65,504 overflow in float16',)
+    return error
 
 
 def _recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:
