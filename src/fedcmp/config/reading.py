@@ -31,7 +31,7 @@ def load_recipe(path: Path, overrides: list[str] | None = None, *, present: bool
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
     content = read_toml(path, overrides)
-    recipe = _from_folder(_checked(content, str(path), names_only=True), path.resolve().parent)
+    recipe = placed(_checked(content, str(path), names_only=True), path)
     if present:
         check_places(recipe, str(path))
     try:
@@ -144,6 +144,11 @@ def override(content: dict[str, Any], text: str) -> None:
         if not isinstance(table, dict):
             raise UserError(f"-o {text}: {name} is a value, not a section")
     table[names[-1]] = parsed
+
+
+def placed(recipe: Recipe, path: Path) -> Recipe:
+    """Return a recipe whose relative paths are taken from the folder of its file; see load_recipe."""
+    return _from_folder(recipe, path.resolve().parent)
 
 
 def _from_folder(recipe: Recipe, folder: Path) -> Recipe:
