@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 
 from fedcmp.config.catalogue import projectors
@@ -33,6 +34,13 @@ def check_data(data: Data, evaluation: Evaluation) -> None:
     if data.clients and data.num_pairs is not None:
         raise ValueError("data.num_pairs: not with [[data.clients]]; give each client its own files, cut as you wish")
     check_distinct("data.clients", "clients", [client.name for client in data.clients])
+    owners = [("data", data.pairs), *((f"data.clients.{n}", client.pairs) for n, client in enumerate(data.clients))]
+    for place, pairs in owners:
+        given = [str(path) for path in pairs] if isinstance(pairs, list) else []
+        if isinstance(pairs, list) and not given:
+            raise ValueError(f"{place}.pairs: names no file; give at least one")
+        if twice := next((path for path, count in Counter(given).items() if count > 1), None):
+            raise ValueError(f"{place}.pairs: names {twice!r} twice; its pairs would be trained on twice")
 
 
 def check_scenario(scenario: Scenario, data: Data) -> None:
