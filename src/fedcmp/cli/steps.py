@@ -52,7 +52,7 @@ class Steps:
             self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}", left=left)
             if total > 1:
                 self._say(what, f"{what}: {done:,} of {total:,}{rate}{apart(left)}", last=done >= total)
-            elif done == 0:  # a step of one piece: that it ends is seen by what follows
+            elif done == 0 and what not in self._told:  # a step of one piece: that it ends is seen by what follows
                 self._say(what, f"{what} ...", last=True)
 
     def say(self, line: str) -> None:

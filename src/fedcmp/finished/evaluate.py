@@ -38,18 +38,17 @@ def evaluate_run(folder: Path, overrides: list[str] | None, *, progress: Progres
     """
     recipe = run_recipe(folder, overrides)
     checkpoint = RunFolder(folder).last()
-    language = load_language(recipe)
+    drawn = recipe.data.format == "world"  # then other scenes may be asked for
     with tempfile.TemporaryDirectory() as name:
-        if recipe.data.format == "world":  # other scenes may be asked for
-            data = prepare(recipe, Path(name) / "prepared", progress)
-        else:
-            data = load_prepared(recipe, _prepared(folder))
-            if recipe.evaluation.questions is not None:
-                per_kind = recipe.evaluation.questions_per_kind
-                questions = read_questions(
-                    recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
-                )
-                data = dataclasses.replace(data, questions=questions)
+        place = Path(name) / "prepared"
+        data = prepare(recipe, place, progress) if drawn else load_prepared(recipe, _prepared(folder))
+        language = load_language(recipe)
+        if recipe.evaluation.questions is not None and not drawn:
+            per_kind = recipe.evaluation.questions_per_kind
+            questions = read_questions(
+                recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
+            )
+            data = dataclasses.replace(data, questions=questions)
         vlm = VLM(language, new_trainable(recipe, data.vision_width, language.width))
         out: dict[str, Any] = {"round": checkpoint.round}
         models = [*checkpoint.projectors.items(), ("blind", None)]
