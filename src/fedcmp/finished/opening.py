@@ -19,7 +19,7 @@ CHANGEABLE = (
 
 
 def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
-    """Return the recipe that a run was begun with.
+    """The recipe that a run was begun with.
 
     Raises:
         UserError: the folder is not there, is no run, holds several, or an override would change what was trained.
