@@ -212,3 +212,14 @@ def test_numbers_without_sense_are_refused(tmp_path, monkeypatch, capsys, option
         main()
     assert ended.value.code == 2
     assert f"{option[0]} {2**70}: must be a number of at most" in capsys.readouterr().err
+
+
+def test_sigterm_ends_as_ctrl_c_with_a_code_of_its_own(tmp_path):
+    code = (
+        "import os, signal, sys\nfrom fedcmp.cli import main as cli\n"
+        "def stopped(**_):\n    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "cli.app = stopped\ncli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 143, done.stderr
+    assert done.stderr == ""

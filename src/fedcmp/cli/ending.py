@@ -1,12 +1,14 @@
 """How a command ends: its exit code, and one line on stderr where something went wrong.
 
     0  all went well      1  a worker failed, or the machine ran out of memory or disk space
-    2  the user's mistake      130  Ctrl-C
+    2  the user's mistake      130  Ctrl-C      143  SIGTERM
 What is none of these is our own mistake, and keeps its traceback.
 """
 
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
 
@@ -17,6 +19,20 @@ from fedcmp.cli.output import note
 from fedcmp.distributed import launched
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed, shortage
 from fedcmp.terminal import log_to_stderr, shown, shown_lines
+
+_INTERRUPTED = 130
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the command ends as after Ctrl-C, its workers with it."""
+
+    heard = False  # what is raised becomes an exit code on its way through the command
+
+
+def _terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    Terminated.heard = True
+    raise Terminated
 
 
 def run_to_the_end(command: Callable[..., object]) -> None:
@@ -45,6 +61,8 @@ def run_to_the_end(command: Callable[..., object]) -> None:
 
 
 def _run(command: Callable[..., object]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is first imported
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
@@ -64,7 +82,7 @@ def _run(command: Callable[..., object]) -> None:
         _say(str(error))
         sys.exit(1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        code = _INTERRUPTED
     except Exception as error:
         if (short := shortage(error)) is not None:
             _say(short)
@@ -73,7 +91,7 @@ def _run(command: Callable[..., object]) -> None:
             _say(f"{error.filename}: {error.strerror}; check the path, its rights and the disk's space")
             sys.exit(2)
         raise
-    sys.exit(code if isinstance(code, int) else 0)
+    sys.exit(143 if code == _INTERRUPTED and Terminated.heard else code if isinstance(code, int) else 0)
 
 
 def _say_usage(error: click.ClickException) -> None:

@@ -20,7 +20,6 @@ _WEIGHTS = ("model.safetensors", INDEX, "pytorch_model.bin", "pytorch_model.bin.
 _POINTER = b"version https://git-lfs"
 _PARTS: dict[Part, Sequence[str]] = {"vision": ("vision_tower",), "language": ("language_model", "lm_head")}
 _LARGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
-_TEXTS = ("config.json", "tokenizer.json", "tokenizer_config.json", "preprocessor_config.json", "tokenizer.model")
 
 
 def resolve(name: str, part: Part, key: str) -> str:
@@ -60,9 +59,10 @@ def check_folder(folder: Path, place: str, part: Part | None = None) -> None:
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{place}: the folder holds no config.json; give a folder saved by save_pretrained")
-    for name in _TEXTS:
-        if (folder / name).is_file():
-            _check_no_pointer(folder / name)
+    key = place.partition(" = ")[0]
+    for file in sorted(folder.iterdir()):
+        if file.is_file() and file.suffix not in (".safetensors", ".bin"):
+            _check_no_pointer(file, key)
     content = _read_object(folder / "config.json")
     if (code := _foreign_code(content)) is not None:
         raise UserError(
@@ -71,9 +71,9 @@ def check_folder(folder: Path, place: str, part: Part | None = None) -> None:
         )
     first = next((name for name in _WEIGHTS if (folder / name).is_file()), None)
     if first is not None and first.endswith(".index.json"):
-        _check_index(folder / first, _PARTS[part] if part and content.get("model_type") == "llava" else ("",))
+        _check_index(folder / first, key, _PARTS[part] if part and content.get("model_type") == "llava" else ("",))
     elif first is not None:
-        _check_file(folder / first)
+        _check_file(folder / first, key)
 
 
 def check_weights(folder: Path, place: str) -> None:
@@ -82,7 +82,7 @@ def check_weights(folder: Path, place: str) -> None:
         raise UserError(f"{place}: the folder holds no weights ({_WEIGHTS[0]} or shards with {INDEX})")
 
 
-def _check_index(index: Path, wanted: Sequence[str]) -> None:
+def _check_index(index: Path, key: str, wanted: Sequence[str]) -> None:
     """Check the shards that hold a tensor in whose name one of `wanted` stands."""
     listed = _read_object(index).get("weight_map")
     if not isinstance(listed, dict) or not listed or not all(isinstance(file, str) for file in listed.values()):
@@ -101,18 +101,18 @@ def _check_index(index: Path, wanted: Sequence[str]) -> None:
     for file, tensors in sorted(shards.items()):
         if Path(file).name != file:
             raise UserError(f"{index}: names {file!r}, which is not in its folder; get the whole model again")
-        there = _check_file(index.parent / file)
+        there = _check_file(index.parent / file, key)
         if there is not None and (lacking := sorted(tensors - there)):
             raise UserError(
                 f"{index.parent / file}: lacks {lacking[0]}, which {index.name} says it holds; get the file again"
             )
 
 
-def _check_file(path: Path) -> set[str] | None:
+def _check_file(path: Path, key: str) -> set[str] | None:
     """Check one file of weights; return its tensors' names, None for a pickle, which is not opened for it."""
     if path.stat().st_size == 0:
         raise UserError(f"{path}: is empty; get the file again")
-    _check_no_pointer(path)
+    _check_no_pointer(path, key)
     if path.suffix != ".safetensors":
         return None
     size = path.stat().st_size
@@ -133,14 +133,14 @@ def _check_file(path: Path) -> set[str] | None:
     return set(tensors)
 
 
-def _check_no_pointer(path: Path) -> None:
+def _check_no_pointer(path: Path, key: str) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(len(_POINTER))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
     if start == _POINTER:
-        raise UserError(f"{path}: is a pointer that git-lfs left in the file's place; run `git lfs pull` there")
+        raise UserError(f"{key}: {path}: holds a git-lfs pointer, not the model: run `git lfs pull` there")
 
 
 def _read_object(path: Path) -> dict[str, Any]:
