@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from fedcmp.errors import UserError, WorkerDied, WorkerFailed
+from fedcmp.errors import UserError, WorkerDied, WorkerFailed, shortage
 
 if TYPE_CHECKING:  # the command line asks who it is before it knows whether it needs torch
     import torch
@@ -135,9 +135,9 @@ class ProcessGroup(Group):
 
     def failed(self, error: BaseException) -> None:
         """See `Group.failed`: the first word stays, for later failures follow from it."""
-        user = isinstance(error, UserError)
-        text = str(error) if user else "".join(traceback.format_exception(error))
-        word = json.dumps({"rank": self.rank, "user": user, "text": text})
+        told = str(error) if isinstance(error, UserError) else shortage(error)
+        text = told or "".join(traceback.format_exception(error))
+        word = json.dumps({"rank": self.rank, "user": told is not None, "text": text})
         try:
             self._store.compare_set(_FAILURE, "", word)
         except RuntimeError:  # the store went with the launcher: nobody is left to be told

@@ -1,10 +1,16 @@
-"""The references: methods without a server, between which every federated method is expected to end.
+"""Names that are needed where nothing is loaded: methods without a server, and in which forms numbers are kept or sent.
 
-They are named here, where nothing is loaded, because a run's record must say whether its method is federated, and
-records are read without torch.
+The references are methods without a server, between which every federated method is expected to end. They are named
+here because a run's record must say whether its method is federated, and records are read without torch; a recipe is
+checked without it too.
 """
 
-LARGE_BATCH = "centralized-large-batch"  # centralized with K clients' worth of pairs a step
+from typing import Literal
+
+FeatureDtype = Literal["float32", "bfloat16", "float16", "float8_e4m3", "int8"]
+Payload = Literal["float32", "bfloat16", "int8"]
+
+LARGE_BATCH = "centralized-large-batch"  # centralized with K clients' worth of pairs per step
 NOT_FEDERATED: dict[str, str] = {
     "local": "each client alone; judged is the mean over the clients' own projectors",
     "centralized": "one learner over the union of the clients' pairs, a client's batch size: the upper reference",

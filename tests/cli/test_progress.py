@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from fedcmp.cli import progress
+from fedcmp.cli import progress, steps
 from fedcmp.cli.progress import Display, print_table
 from fedcmp.config import parse_recipe
 from fedcmp.report.tables import Cell, Column, Row, Table
@@ -22,7 +22,8 @@ def clock(monkeypatch):
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
     clock = SimpleNamespace(now=1000.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (progress, steps):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
 
 
@@ -102,13 +103,14 @@ def test_the_pooled_learner_is_no_client(clock, capsys, tmp_path):
 def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch, tmp_path):
     """Clients of a minute each, after a resume: over the rounds seen."""
     out, clock = io.StringIO(), SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (progress, steps):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     class Terminal(Console):
         def __init__(self, **named):
             super().__init__(file=out, force_terminal=True, width=160, get_time=lambda: clock.now)
 
-    monkeypatch.setattr(progress, "Console", Terminal)
+    monkeypatch.setattr(steps, "Console", Terminal)
     display = Display(recipe(tmp_path, "fedavg"))
     for round_number, client in ((3, 0), (3, 1), (4, 0)):
         clock.now += 60
@@ -123,7 +125,8 @@ def test_bars_in_a_terminal_show_the_methods_own_time_left(monkeypatch, tmp_path
 
 def test_bars_of_several_methods_have_one_for_all(monkeypatch, tmp_path):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    for module in (progress, steps):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     display = Display(recipe(tmp_path, "fedavg", "shared-basis"))
     for method, round_number in (("fedavg", 1), ("shared-basis", 1), ("shared-basis", 2)):
         clock.now += 10

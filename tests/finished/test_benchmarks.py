@@ -2,58 +2,16 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 from transformers import LlavaForConditionalGeneration
 
-from fedcmp.cli.main import main
-from fedcmp.config import parse_recipe
-from fedcmp.simulation.train import train
-
-from ..evaluation.lmms.fake_lmms import FakeLmms
 from ..evaluation.lmms.real_formats import write_datasets
-
-
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, world_cache):
-    """Two methods, one of them with a projector a client."""
-    content = {
-        "run": {
-            "folder": str(tmp_path_factory.mktemp("runs")),
-            "methods": ["fedavg", "local"],
-            "cache": str(world_cache),
-        },
-        "data": {"num_pairs": 64},
-        "scenario": {"clients": 2},
-        "federation": {"rounds": 1},
-        "evaluation": {"captions": 16, "questions_per_kind": 0, "samples": 0},
-    }
-    content["run"]["cache"] = str(world_cache)
-    return train(parse_recipe(content, "test"), progress=lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
     return write_datasets(tmp_path_factory.mktemp("datasets"), ("pope", "mme", "seed"))
-
-
-@pytest.fixture
-def fedcmp(monkeypatch, capsys, tmp_path, world_cache):
-    """The command in this process: (arguments) -> exit code, standard output, standard error."""
-    fake = FakeLmms(tmp_path / "fake")
-    monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
-    monkeypatch.setenv("FEDCMP_LMMS_PYTHON", str(fake.python))
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fedcmp", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    run.fake = fake
-    return run
 
 
 def test_a_comparison_is_asked_run_by_run_and_client_by_client(runs, datasets, fedcmp):
@@ -120,8 +78,9 @@ def test_a_mistake_is_one_line(runs, datasets, fedcmp, arguments, said):
     places = {"RUN": runs / "fedavg", "DATA": datasets}
     code, _, err = fedcmp("evaluate", *(places.get(a, a) for a in arguments))
     assert code == 2
-    assert err.count("\n") == 1
-    assert said in err
+    *begun, mistake = err.splitlines()
+    assert len(begun) <= 1  # what is asked, where the mistake is found after loading libraries
+    assert said in mistake
 
 
 def test_a_folder_without_any_data_is_no_success(runs, tmp_path, fedcmp):

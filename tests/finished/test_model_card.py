@@ -1,6 +1,7 @@
 """The model card: what it says, and what it does not say."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -58,9 +59,9 @@ def test_recipe_data_and_figures_are_told(run):
     assert "| east | 30 | 0 | 3 |" in card
     assert "On held-out pairs of the same clients; losses" in card
     assert "| this model (round 2) | 1.250 | 1.500 east | 62.5 % |" in card
-    assert "| blind: the same LLM without the picture | 2.500 | – | – |" in card
+    assert "| blind: the same LLM without the image | 2.500 | – | – |" in card
     assert "torch 2.13.0, fedcmp 0.1.0" in card
-    assert '''TEXT = "What's this?"''' in card
+    assert """TEXT = `"What's this?"`.""" in card
     told = tomllib.loads(card.split("```toml\n")[1].split("```")[0])
     assert told["model"]["vision"] == "openai/clip-vit-large-patch14-336"
     assert told["scenario"] == {"kind": "given"}
@@ -120,3 +121,44 @@ def test_benchmarks_that_were_asked_are_among_the_figures(run):
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     with pytest.raises(UserError, match="no run in it"):
         model_card(tmp_path)
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "](http://evil) [x](http://evil)",
+    "\n# owned\n---\n",
+    "`` ` ```",
+    "a\u202eb\x1b[31m",
+    "**bold** | cell | ~~gone~~ &lt;b&gt; <!-- ",
+]
+
+
+@pytest.mark.parametrize("words", HOSTILE)
+def test_names_of_others_are_words(run, words):
+    model = RECIPE["model"] | {"language": words, "vision": words + "/x", "instruction": words}
+    recipe = RECIPE | {"run": RECIPE["run"] | {"name": words}, "model": model, "scenario": {"kind": words}}
+    (run / "recipe.toml").write_text(tomli_w.dumps(recipe | {"versions": {"torch": words}}))
+    data = [line | {"client_name": words} for line in LINES[:2]]
+    last = LINES[-1] | {"worst_group": words}
+    lines = [*data, *LINES[2:-1], last]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    card = model_card(run)
+    prose, fence, rest = card.partition("\n## Recipe\n")
+    assert fence
+    assert "\u202e" not in card
+    assert "\x1b" not in card
+    outside = re.sub(r"(`+) ?.*? ?\1", "", prose.split("---\n", 2)[2].replace(_load_block(prose), ""))
+    assert not re.search(r"(?<!\\)[<>\[\]]", outside), outside
+    assert not [line for line in prose.splitlines() if line.startswith("# owned")]
+    assert prose.count("\n---\n") == 1  # the front matter's end
+    opening = rest.splitlines()[0]
+    assert opening.strip("`") == "toml"
+    marks = opening.removesuffix("toml")
+    body = rest.split(f"{opening}\n", 1)[1].split(f"\n{marks}\n", 1)[0]
+    assert tomllib.loads(body)["scenario"] == {"kind": words}
+    assert rest.count(f"\n{marks}\n") == 1
+
+
+def _load_block(prose):
+    return prose[prose.index("```python") : prose.index("```", prose.index("```python") + 3) + 3]

@@ -169,7 +169,7 @@ def test_dinov2s_grid_is_that_of_its_processor(tmp_path):
 
 
 def test_a_siglip2_of_any_resolution_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"siglip2 model takes pictures of any resolution.* use one of fixed"):
+    with pytest.raises(UserError, match=r"siglip2 model takes images of any resolution.* use one of fixed"):
         VisionEncoder(str(naflex_folder(tmp_path)))
 
 
@@ -177,7 +177,7 @@ def test_a_siglip2_of_any_resolution_is_refused(tmp_path):
     ("config", "message"),
     [
         (Gemma3nTextConfig(num_hidden_layers=2), "looks up token ids again in every layer"),
-        (Gemma3Config(), "a gemma3 model sees pictures already"),
+        (Gemma3Config(), "a gemma3 model sees images already"),
     ],
 )
 def test_llms_that_read_more_than_embeddings_are_refused(tmp_path, config, message):

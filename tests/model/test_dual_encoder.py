@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from torch.nn import functional
-from transformers import AutoImageProcessor, AutoModel, AutoProcessor
+from transformers import AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
 from fedcmp.errors import UserError
 from fedcmp.model.dual_encoder import DualEncoder
@@ -187,3 +187,29 @@ def test_a_missing_tokenizer_is_named(siglip_folder):
     with pytest.raises(UserError, match=r"^--model = .*transformers cannot load it") as caught:
         DualEncoder(str(siglip_folder), key="--model")
     assert "\n" not in str(caught.value)
+
+
+def test_a_processor_of_another_size_is_found_before_pairs_are_embedded(tmp_path):
+    folder = clip_folder(tmp_path)
+    path = folder / "preprocessor_config.json"
+    size = {"height": 48, "width": 48}
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"size": {"shortest_edge": 48}, "crop_size": size}))
+    with pytest.raises(UserError, match=r"^model\.vision = .*cannot embed an image and a caption \(.*48") as caught:
+        _ = DualEncoder(str(folder), device="cpu").width
+    assert "\n" not in str(caught.value)
+
+
+def test_words_without_embeddings_are_named(tmp_path):
+    folder = clip_folder(tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens(["pneumothorax"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(UserError, match=r"pneumothorax.* but the model has embeddings for"):
+        DualEncoder(str(folder), device="cpu")
+
+
+def test_embeddings_that_are_not_finite_are_found(tmp_path):
+    dual = DualEncoder(str(clip_folder(tmp_path)), device="cpu")
+    dual.model.visual_projection.weight.data.fill_(float("nan"))
+    with pytest.raises(UserError, match="its embeddings are not finite in float32"):
+        _ = dual.width

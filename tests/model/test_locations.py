@@ -73,13 +73,14 @@ def test_a_truncated_file_is_told_in_one_line(llm):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("error", [RuntimeError, ImportError, OSError, ValueError, KeyError])
+@pytest.mark.parametrize("error", [RuntimeError, ImportError, OSError, ValueError, KeyError, Exception])
 def test_whatever_transformers_raises_is_told_in_one_line(error, monkeypatch):
     monkeypatch.setattr(hub, "unreachable", lambda name: None)
 
     class Factory:
         @staticmethod
-        def from_pretrained(name):
+        def from_pretrained(name, **options):
+            assert options == {"trust_remote_code": False}
             raise error("\nneeds sentencepiece\nand more")
 
     with pytest.raises(UserError, match=r"k = 'owner/name': transformers cannot load it \(.*needs sentencepiece"):

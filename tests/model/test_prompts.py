@@ -3,7 +3,7 @@
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.model.prompts import BehindPicture, ChatFormat
+from fedcmp.model.prompts import BehindImage, ChatFormat
 from fedcmp.model.text_format import TextFormat
 from tests.model.tiny_models import CHATML, DATED, GEMMA, LLAMA_2, byte_level, llm_folder, sentencepiece_like
 
@@ -26,7 +26,7 @@ def test_text_behind_a_picture_has_no_space_of_a_texts_beginning():
     """Vicuna's tokenizer puts a space in front of a text, the processor's text does not begin behind a picture."""
     tokenizer = sentencepiece_like(legacy=False)
     assert tokenizer.convert_ids_to_tokens(tokenizer("\nWhat", add_special_tokens=False)["input_ids"])[0] == "▁"
-    behind = BehindPicture(tokenizer, "\n")
+    behind = BehindImage(tokenizer, "\n")
     assert tokenizer.convert_ids_to_tokens(behind.separator_ids) == ["<0x0A>"]
     assert tokenizer.convert_ids_to_tokens(behind("cat")["input_ids"]) == ["c", "a", "t"]
     assert "<image>" not in tokenizer.get_vocab()  # the tokenizer itself is left as it was

@@ -31,7 +31,66 @@ def test_the_format_alone_says_what_the_whole_model_says(which, world, byte_leve
     assert alone.tokenizer.get_vocab() == language.tokenizer.get_vocab()
     for name in ("name", "location", "end", "pad", "separator", "separator_ids", "start_ids", "width"):
         assert getattr(alone, name) == getattr(language, name)
-    assert TextFormat(language.name, separator="").separator_ids == []
+
+
+@pytest.mark.parametrize("separator", ["", "<image>"])
+def test_a_separator_is_at_least_one_token(byte_level_llm, separator):
+    with pytest.raises(UserError, match=r"^model\."):
+        TextFormat(str(byte_level_llm), separator=separator)
+
+
+@pytest.fixture
+def changed_tokenizer(tmp_path, byte_level_llm):
+    """(what to do with the tokenizer) -> the LLM's folder with it; the LLM has as many embeddings as before."""
+
+    def change(act):
+        folder = shutil.copytree(byte_level_llm, tmp_path / "llm")
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        act(tokenizer)
+        tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return change
+
+
+def test_a_padding_token_alone_beyond_the_embeddings_is_not_needed(changed_tokenizer):
+    text = TextFormat(changed_tokenizer(lambda tokenizer: tokenizer.add_special_tokens({"pad_token": "[PAD]"})))
+    assert text.tokenizer.pad_token_id >= text._rows
+    assert text.pad == text.end
+
+
+@pytest.mark.parametrize(
+    ("act", "word"),
+    [
+        (lambda tokenizer: tokenizer.add_tokens(["pneumothorax"]), "pneumothorax"),
+        (lambda tokenizer: tokenizer.add_special_tokens({"eos_token": "<end>"}), "<end>"),
+        (lambda tokenizer: tokenizer.add_special_tokens({"sep_token": "<sep>"}), "<sep>"),
+    ],
+    ids=["a word", "end token", "separator"],
+)
+def test_tokens_beyond_the_embeddings_are_named(changed_tokenizer, act, word):
+    with pytest.raises(
+        UserError, match=rf"'{word}' is token \d+ of its tokenizer, .* embeddings for \d+ tokens"
+    ) as caught:
+        TextFormat(changed_tokenizer(act))
+    assert str(caught.value).startswith("model.language = ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_special_token_that_is_never_written_is_harmless_until_a_question_spells_it(changed_tokenizer):
+    folder = changed_tokenizer(lambda tokenizer: tokenizer.add_special_tokens({"additional_special_tokens": ["<x>"]}))
+    text = TextFormat(folder)
+    assert text.prompt_ids("what is this?")
+    with pytest.raises(UserError, match="'<x>' is token"):
+        text.prompt_ids("what is <x>?")
+
+
+def test_a_tokenizer_without_an_end_is_named(changed_tokenizer):
+    def forget(tokenizer):
+        tokenizer.eos_token = None
+
+    with pytest.raises(UserError, match="no end-of-sequence token"):
+        TextFormat(changed_tokenizer(forget))
 
 
 def test_the_width_is_that_of_the_embeddings_where_the_hidden_states_are_wider(tmp_path, byte_level_llm):

@@ -74,5 +74,5 @@ def test_answers_come_in_the_order_of_the_pictures_whatever_the_prompts_lengths(
 def test_answers_need_an_encoder_and_a_prompt_a_picture(vlm, pictures):
     with pytest.raises(ValueError, match="without an encoder"):
         VLM(vlm.language, vlm.trainable).answer(pictures, [""] * 6)
-    with pytest.raises(ValueError, match="6 pictures, 1 prompts"):
+    with pytest.raises(ValueError, match="6 images, 1 prompts"):
         vlm.answer(pictures, [""])

@@ -92,7 +92,7 @@ def test_checkpoints_stay_within_the_plan(short):
 
 def test_a_run_says_what_it_will_need_before_it_starts(short):
     said = short[2].splitlines()
-    first = [line.partition(":")[0] for line in said[:4]]
+    first = [line.partition(":")[0] for line in said[1:5]]  # behind what is run
     assert first == ["memory", "frozen features", "runs/small", "sent in a round, all clients, both ways"]
 
 
@@ -282,8 +282,9 @@ def test_a_plan_runs_nothing(tmp_path):
     cache, runs = f"run.cache={tmp_path / 'cache'}", f"run.folder={tmp_path / 'runs'}"
     done = CliRunner().invoke(app, ["train", str(path), "--plan", "-o", cache, "-o", runs])
     assert done.exit_code == 0
-    assert done.output.startswith("memory: at most ")
-    assert len(done.output.splitlines()) == 4
+    assert done.stdout.startswith("memory: at most ")
+    assert len(done.stdout.splitlines()) == 4
+    assert done.stderr.endswith("small.toml: estimating what the run needs ...\n")
     assert {entry.name for entry in tmp_path.iterdir()} == {"small.toml"}
 
 
@@ -298,8 +299,10 @@ def test_the_recipes_of_real_models_load_and_say_what_they_cannot_size(name, mon
     has(monkeypatch, PLENTY)
     plan = plan_run(loaded)
     vision, language = plan.lines[-2:]
-    assert vision.startswith(f"not sized: model.vision = '{loaded.model.vision}': not in the hub's cache, and ")
-    assert language.startswith(f"not sized: model.language = '{loaded.model.language}': not in the hub's cache, and ")
+    assert vision.startswith(f"not estimated: model.vision = '{loaded.model.vision}': not in the hub's cache, and ")
+    assert language.startswith(
+        f"not estimated: model.language = '{loaded.model.language}': not in the hub's cache, and "
+    )
     plan.check()
     with pytest.raises(UserError, match=r"cc12m-image|LLaVA-Pretrain: no such folder"):
         plan_run(loaded, insist=True)  # a run that begins is told this alone

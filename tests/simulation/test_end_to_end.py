@@ -239,7 +239,7 @@ def test_a_finished_run_is_not_run_again(reference, world_cache):
 
 def test_a_run_can_be_judged_exported_and_reported(reference, tmp_path, world_cache):
     run, _ = reference
-    judged = json.loads(fedcmp(tmp_path, world_cache, "evaluate", run / "fedavg").stdout)
+    judged = json.loads(fedcmp(tmp_path, world_cache, "evaluate", run / "fedavg", "--json").stdout)
     last = [line for line in metrics(run / "fedavg") if line["kind"] == "evaluation"][-1]
     assert judged["global"]["caption_loss"] == pytest.approx(last["caption_loss"], rel=1e-4)
     assert judged["global"]["question_accuracy"] == pytest.approx(last["question_accuracy"])

@@ -33,7 +33,7 @@ def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
 
 
 def test_an_arm_with_another_rule_leaves_the_options_behind(content):
-    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "options": {}}
+    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "objective": "plain", "options": {}}
     study = StudyRecipe.model_validate(content)
     assert inherited(study, "arm-no-momentum", settings(study, "shared-basis"))["options"] == {}
 

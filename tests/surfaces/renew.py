@@ -3,7 +3,9 @@
 import tempfile
 from pathlib import Path
 
-from tests.simulation.runner import fedcmp
+import fedcmp.config
+from fedcmp.config.catalogue import as_registered
+from tests.simulation import runner
 from tests.surfaces import surfaces
 
 
@@ -11,7 +13,7 @@ def made_run(folder: Path, cache: Path) -> Path:
     """Train a tiny recipe through the real command; return the run's folder."""
     recipe = folder / "surfaces.toml"
     recipe.write_text(surfaces.RECIPE)
-    fedcmp(folder, cache, "train", recipe)
+    runner.fedcmp(folder, cache, "train", recipe)
     return folder / "runs" / "surfaces"
 
 
@@ -28,6 +30,8 @@ def main() -> None:
     for name, lines in lists.items():
         (surfaces.FOLDER / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
         print(f"{name}: {len(lines)} lines")
+    catalogue = Path(fedcmp.config.__file__).with_name("catalogue.json")
+    catalogue.write_text(as_registered(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The loop of a worker, spoken to in frames."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from fedcmp.wire.frames import read_frame, write_frame
+from fedcmp.workers.child import _problem
 from fedcmp.workers.processes import WorkerProcesses
 
 ECHO = "tests.workers.handlers:echo"
@@ -98,3 +100,11 @@ def test_what_is_no_frame_ends_a_worker_with_an_exit_code(split, capfd):
                 read_frame(worker.results)
             assert worker.exit_code() == 1
     assert "ValueError: malformed frame" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.ENOSPC, "No space left on device", "runs/a")])
+def test_what_runs_short_in_a_worker_is_one_line(error):
+    header, tensors = _problem(error)
+    assert list(header) == ["user_error"]
+    assert header["user_error"].startswith(("not enough memory; ", "runs/a: the disk is full: "))
+    assert tensors == {}

@@ -25,6 +25,6 @@ def demo_command(
     Example: fedcmp demo
     Smaller: fedcmp demo -o data.num_pairs=2000 -o federation.rounds=3
     """
-    from fedcmp.cli.main import train_command
+    from fedcmp.cli.train import train_command
 
     train_command(shipped_recipe("demo").path, option=option, resume=resume, overwrite=overwrite, plan=plan)

@@ -1,49 +1,62 @@
-"""The verb `fedcmp evaluate`: a run's last projector judged again, or asked the real benchmarks."""
+"""The verb `fedcmp evaluate`: a run's last projector evaluated again, or asked the real benchmarks."""
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fedcmp.cli.options import Client, Device, Override, check_numbers
+from fedcmp.cli.output import begin, note, result
 from fedcmp.errors import UserError
 from fedcmp.extras import require
+
+if TYPE_CHECKING:
+    from fedcmp.report.tables import Table
 
 
 def evaluate_command(
     run: Annotated[
         Path | None,
-        typer.Argument(help="A run's folder; with --suite also an exported LLaVA folder.", show_default=False),
+        typer.Argument(help="Folder of a run; with --suite also an exported LLaVA folder.", show_default=False),
     ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="Replace a recipe value: section.key=value.", show_default=False),
-    ] = None,
+    option: Override = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     suite: Annotated[
-        str | None, typer.Option(help="llava7: the paper's seven benchmarks, by lmms-eval.", show_default=False)
+        str | None,
+        typer.Option(help="Real benchmarks to run: llava7.", show_default=False),
     ] = None,
-    datasets: Annotated[
-        Path | None, typer.Option(help="Their data: one folder a benchmark.", show_default=False)
-    ] = None,
+    datasets: Annotated[Path | None, typer.Option(help="Data, one folder per benchmark.", show_default=False)] = None,
     lmms_python: Annotated[
-        Path | None, typer.Option(help="The python that has lmms-eval. Default: $FEDCMP_LMMS_PYTHON.")
+        Path | None,
+        typer.Option(help="Python with lmms-eval; $FEDCMP_LMMS_PYTHON.", show_default=False),
     ] = None,
-    only: Annotated[str | None, typer.Option(help="Some of them: pope,mme", show_default=False)] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="So many rows of each, to try out.")] = None,
-    judge_url: Annotated[str | None, typer.Option(help="An OpenAI-compatible API for open answers.")] = None,
-    judge_model: Annotated[str | None, typer.Option(help="The judge's name there.", show_default=False)] = None,
-    judge_key: Annotated[str, typer.Option(help="Environment variable of its key.")] = "OPENAI_API_KEY",
+    only: Annotated[
+        str | None, typer.Option(help="Comma-separated subset, such as pope,mme.", show_default=False)
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help="Use only the first N rows of each.", show_default=False),
+    ] = None,
+    judge_url: Annotated[
+        str | None, typer.Option(help="OpenAI-compatible API that judges answers.", show_default=False)
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="Model name of the judge.", show_default=False)] = None,
+    judge_key: Annotated[str, typer.Option(help="Environment variable with the API key.")] = "OPENAI_API_KEY",
     prompts: Annotated[
-        str | None, typer.Option(help="lmms-eval or world. Default: world for the embedded world's LLM.")
+        str | None,
+        typer.Option(help="Prompts: lmms-eval's or the world's.", show_default=False),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:0, ...")] = "auto",
-    client: Annotated[int | None, typer.Option(help="Of a local-only run: whose projector.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the results. Default: RUN/benchmarks.")] = None,
+    device: Device = "auto",
+    client: Client = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Output folder. Default: RUN/benchmarks.", show_default=False)
+    ] = None,
     print_environment: Annotated[
-        bool, typer.Option("--print-environment", help="Print the commands that build lmms-eval's environment.")
+        bool, typer.Option("--print-environment", help="Print how to install lmms-eval, then stop.")
     ] = False,
 ) -> None:
-    """Judge a run's last projector again, or ask it the real benchmarks: --suite llava7.
+    """Evaluate a run's last projector again on held-out pairs, or on real benchmarks with --suite llava7.
 
     Example: fedcmp evaluate runs/demo/shared-basis -o evaluation.questions_per_kind=500
     Example: fedcmp evaluate runs/llava --suite llava7 --datasets benchmarks/ --lmms-python lmms-env/bin/python
@@ -55,7 +68,8 @@ def evaluate_command(
         return
     if run is None:
         raise UserError("evaluate: name a run's folder, for example runs/demo/shared-basis")
-    from fedcmp.runs.folder import check_folder
+    check_numbers(limit=limit, client=client)
+    from fedcmp.runs.place import check_folder
 
     check_folder(run)
     if suite is None:
@@ -71,18 +85,18 @@ def evaluate_command(
             "--out": out,
         }
         if named := [name for name, value in given.items() if value is not None]:
-            raise UserError(
-                f"{named[0]}: goes with --suite llava7; without it the recipe's own evaluation is done again"
-            )
-        _judge_again(run, option)
+            raise UserError(f"{named[0]}: goes with --suite llava7; without it the recipe's own evaluation is repeated")
+        _evaluate_again(run, option, as_json=as_json)
         return
+    if as_json:
+        raise UserError("--json: not with --suite, whose results are JSON files in the output folder")
     require("pyarrow", "parquet", f"--suite {suite}")
     # options are checked before transformers is loaded
     from fedcmp.evaluation.lmms.benchmarks import SUITE, chosen_benchmarks, prompts_named
     from fedcmp.evaluation.lmms.judge import judge_from
 
     if suite != SUITE:
-        raise UserError(f"--suite {suite}: there is {SUITE}; without --suite the recipe's own evaluation is done again")
+        raise UserError(f"--suite {suite}: there is {SUITE}; without --suite the recipe's own evaluation is repeated")
     if datasets is None:
         raise UserError("--datasets: name the folder that holds one folder a benchmark; nothing is downloaded")
     if option:
@@ -90,6 +104,7 @@ def evaluate_command(
     chosen, judge = chosen_benchmarks(only), judge_from(judge_url, judge_model, judge_key)
     if prompts is not None:
         prompts_named(prompts)
+    begin(f"{run}: asking {', '.join(each.name for each in chosen)}")
     from fedcmp.evaluation.lmms.environment import probe
     from fedcmp.evaluation.lmms.suite import Outcome, Settings
     from fedcmp.finished.benchmarks import benchmark_folder
@@ -106,13 +121,10 @@ def evaluate_command(
         device=device,
     )
 
-    def say(line: str) -> None:
-        typer.echo(line, err=True)
-
     def done(name: str, outcome: Outcome) -> None:
-        typer.echo(f"{name}: {outcome.line()}")
+        result(f"{name}: {outcome.line()}")
 
-    outcomes = benchmark_folder(run, settings, say, done=done, prompts=prompts, client=client, out=out)
+    outcomes = benchmark_folder(run, settings, note, done=done, prompts=prompts, client=client, out=out)
     failed = [f"{name}, {o.line()}" for name, found in outcomes.items() for o in found if o.status == "failed"]
     _write_reports(run)
     if failed:
@@ -121,13 +133,48 @@ def evaluate_command(
         raise UserError(f"--suite {suite}: nothing could be asked, for the reasons above")
 
 
-def _judge_again(run: Path, option: list[str] | None) -> None:
-    from fedcmp.cli.progress import Display
+def _evaluate_again(run: Path, option: list[str] | None, *, as_json: bool) -> None:
+    begin(f"{run}: loading the model and the held-out pairs")
+    from fedcmp.cli.progress import Display, print_table
     from fedcmp.finished.evaluate import evaluate_run
 
     with Display(None) as display:
-        result = evaluate_run(run, option, progress=display.preparing)
-    typer.echo(json.dumps(result, indent=2))
+        figures = evaluate_run(run, option, progress=display.preparing)
+    if as_json:
+        typer.echo(json.dumps(figures, indent=2))
+    else:
+        print_table(_table(run, figures))
+
+
+def _table(run: Path, figures: dict[str, Any]) -> "Table":
+    """Return a row per model: its losses and its answers."""
+    from fedcmp.report.tables import Cell, Column, Row, Table
+
+    def row(who: str, own: dict[str, Any]) -> Row:
+        accuracy = own["question_accuracy"]
+        cells = (
+            {"global": "this run", "blind": "blind (same LLM, no image)"}.get(who, who),
+            f"{own['caption_loss']:.3f}",
+            f"{own['worst_group_loss']:.3f} {own['worst_group']}",
+            "–" if accuracy is None else f"{100 * accuracy:.1f}",
+        )
+        return Row(tuple(map(Cell, cells)))
+
+    measured = {who: own for who, own in figures.items() if isinstance(own, dict)}
+    asked = sum(figures["blind"]["questions_by_kind"].values())
+    columns = (
+        Column("Model", numeric=False),
+        Column("Caption loss", "nats/token"),
+        Column("Worst-group loss", "nats/token"),
+        Column("Question accuracy", "%"),
+    )
+    size = f"{figures['blind']['captions']:,} held-out captions, {asked:,} questions"
+    return Table(
+        columns,
+        tuple(row(who, own) for who, own in measured.items()),
+        caption=f"{run}, after round {figures['round']}",
+        notes=(f"{size}. Lower losses and higher accuracies are better.",),
+    )
 
 
 def _write_reports(run: Path) -> None:
@@ -135,4 +182,4 @@ def _write_reports(run: Path) -> None:
     from fedcmp.runs.reading import METRICS
 
     if (run / METRICS).is_file() or any(run.glob(f"*/{METRICS}")):
-        typer.echo(f"report: {write_report(run)}")
+        result(f"report: {write_report(run)}")

@@ -1,82 +1,49 @@
-"""What a person sees while a run works: a line a method with rounds x clients, loss and time left; then the table."""
+"""What a person sees while a run works: a line per method with rounds x clients, loss and time left; then the table."""
 
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from typing import Self
+from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from fedcmp.cli.steps import Steps, apart, left_text
 from fedcmp.config import Recipe
 from fedcmp.federation.rounds import Events
 from fedcmp.report.tables import Table
 from fedcmp.runs.records import Evaluation
 from fedcmp.simulation.train import method_folders
+from fedcmp.terminal import shown
 
-_PLAIN_EVERY = 10.0  # seconds between lines where there is no terminal
 _ALL = "all methods"
 
 
-class Display(Events):
+class Display(Steps, Events):
     """Progress on stderr; use as a context manager. Bars in a terminal, a plain line now and then elsewhere.
 
     Args:
-        recipe: the run, or None where only preparing is shown.
+        recipe: the run, or None where only steps are shown.
     """
 
     def __init__(self, recipe: Recipe | None) -> None:
-        console = Console(stderr=True)
-        self._recipe, self._live = recipe, console.is_terminal
-        self._lock = threading.Lock()
-        self._progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
-            console=console,
-            disable=not self._live,
-        )
-        self._tasks: dict[str, TaskID] = {}
-        self._told: dict[str, float] = {}
-        self._first: dict[str, tuple[float, int]] = {}  # when each preparation was first heard of, and how far it was
+        super().__init__()
+        self._recipe = recipe
         self._work: _Work | None = None
         self._several = recipe is not None and len(recipe.run.methods) > 1
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def preparing(self, what: str, done: int, total: int) -> None:
-        """Show how far a preparation is."""
-        with self._lock:
-            task = self._task(what, total)
-            begun, before = self._first.setdefault(what, (time.monotonic(), done))
-            rate = f"  {(done - before) / max(time.monotonic() - begun, 1e-9):,.0f}/s" if done > before else ""
-            left = _left((time.monotonic() - begun) * (total - done) / (done - before)) if done > before else ""
-            self._progress.update(task, completed=done, total=total, note=f"{done:,}/{total:,}{rate}", left=left)
-            self._say(what, f"{what}: {done:,} of {total:,}{rate}{_apart(left)}", last=done >= total)
 
     def planned(self, lines: list[str], misfits: list[str]) -> None:
         """Show what the run will need."""
         warn = self._recipe is not None and self._recipe.run.preflight == "warn"
         with self._lock:
             for line in [*lines, *(f"may not fit: {misfit}" for misfit in misfits if warn)]:
-                self._progress.console.print(Text(line)) if self._live else print(line, file=sys.stderr, flush=True)
+                self.say(line)
 
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """Show the loss of a client that finished its part.
 
         Methods that run side by side share the workers and go faster once others have ended: only the time left of all
-        of them together is told.
+        of them together is shown.
         """
         assert self._recipe is not None
         with self._lock:
@@ -92,12 +59,12 @@ class Display(Events):
             who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
             note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
             self._work.note(method, done, total, time.monotonic())
-            left = _left(self._work.seconds_left(time.monotonic()))
+            left = left_text(self._work.seconds_left(time.monotonic()))
             self._progress.update(task, completed=done, total=total, note=note, left="" if self._several else left)
             if self._several:
                 self._progress.update(self._tasks[_ALL], completed=self._work.share, left=left)
                 left = f"{_ALL}: {left}" if left else ""
-            self._say(method, f"{method}: {note}{_apart(left)}", last=done == total)
+            self._say(method, f"{method}: {note}{apart(left)}", last=done == total)
 
     def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """Show the held-out loss after a round."""
@@ -105,17 +72,6 @@ class Display(Events):
             with self._lock:
                 note = f"round {round_number}/{rounds}  held-out loss {evaluation.caption_loss:.3f}"
                 self._progress.update(self._tasks[method], note=note)
-
-    def _task(self, name: str, total: int) -> TaskID:
-        if name not in self._tasks:
-            self._tasks[name] = self._progress.add_task(name, total=total, note="", left="")
-        return self._tasks[name]
-
-    def _say(self, key: str, line: str, *, last: bool) -> None:
-        now = time.monotonic()
-        if not self._live and (last or now - self._told.get(key, -_PLAIN_EVERY) >= _PLAIN_EVERY):
-            self._told[key] = now
-            print(line, file=sys.stderr, flush=True)
 
 
 class _Work:
@@ -141,36 +97,35 @@ class _Work:
 
     @property
     def share(self) -> float:
-        """What part of all work is done, 0 to 1."""
+        """Return what part of all work is done, 0 to 1."""
         return sum(self._shares.values()) / max(len(self._shares), 1)
 
     def seconds_left(self, now: float) -> float | None:
-        """Seconds until all methods are through, None before there is anything to judge by."""
+        """Return seconds until all methods are through, None before there is anything to judge by."""
         done = sum(self._shares.values())
         if self._silent or now <= self._begun or done - self._before < 1e-9:
             return None
         return (now - self._begun) * (len(self._shares) - done) / (done - self._before)
 
 
-def _left(seconds: float | None) -> str:
-    """Nothing where nothing is left or known."""
-    return f"about {max(seconds, 1):.0f} s left" if seconds is not None and seconds > 1e-6 else ""
-
-
-def _apart(text: str) -> str:
-    return f"  {text}" if text else ""
-
-
 def print_table(table: Table) -> None:
-    """The summary on stdout; wide enough not to be cut where stdout is no terminal."""
+    """Print a table on stdout; wide enough not to be cut where stdout is no terminal."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=160)
-    out = RichTable(title=Text(table.caption) if table.caption else None)
+    out = RichTable(title=Text(shown(table.caption)) if table.caption else None)
     for number, header in enumerate(table.headers):
-        out.add_column(Text(header), justify="right" if number else "left", overflow="fold")
+        out.add_column(Text(shown(header)), justify="right" if number else "left", overflow="fold")
     for row in table.rows:  # Text, not str: a name may hold what rich reads as markup
-        out.add_row(*(Text(cell.plain, style="bold" if cell.bold else "") for cell in row.cells))
+        out.add_row(*(Text(shown(cell.plain), style="bold" if cell.bold else "") for cell in row.cells))
     console.print(out)
     for note in table.notes:
-        console.print(Text(note))
+        console.print(Text(shown(note)))
+
+
+def print_run(folder: Path) -> None:
+    """Print the summary of a run, or of all runs in a comparison's folder."""
+    from fedcmp.report.summary import summary_table
+    from fedcmp.runs.reading import load_runs
+
+    print_table(summary_table(load_runs(folder)))

@@ -5,26 +5,26 @@ import signal
 import sys
 import threading
 
-import typer
-
+from fedcmp.cli.output import note
 from fedcmp.distributed import Group
 from fedcmp.errors import UserError, WorkerDied
+from fedcmp.terminal import shown_lines
 
 
 def serve_rank(group: Group) -> None:
-    """What the other ranks do until the run ends; raises as `crew.serve` does."""
+    """Serve rank 0 until the run ends, as the other ranks do; raises as `crew.serve` does."""
     from fedcmp.simulation.crew import serve
 
     try:
         serve(group)
-    except WorkerDied as error:  # perhaps it was the rank that tells everything else
+    except WorkerDied as error:  # perhaps it was the rank that reports everything else
         if group.speaks():
-            typer.echo(f"fedcmp: {error}", err=True)
+            note(f"fedcmp: {error}")
         raise
 
 
 def listen_to_launcher(group: Group) -> None:
-    """torchrun ends the other ranks when one has died: tell why, at once, for any thread may wait for the dead one."""
+    """Say at once why torchrun ends the other ranks when one has died: any thread may wait for the dead one."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.signal(signal.SIGTERM, lambda *_: None)
@@ -38,8 +38,10 @@ def listen_to_launcher(group: Group) -> None:
             "stopped by the launcher: another process of the run died (the launcher's report says which), or the "
             "launcher was stopped; what is finished is kept: give the same command with --resume"
         )
-        if (group.rank == 0 or reason is None) and group.speaks():  # a reason is rank 0's to tell
-            os.write(sys.stderr.fileno(), f"fedcmp: {error}\n".encode())  # in the middle of another thread's print
+        if (group.rank == 0 or reason is None) and group.speaks():  # a reason is rank 0's to report
+            os.write(
+                sys.stderr.fileno(), f"fedcmp: {shown_lines(str(error))}\n".encode()
+            )  # in the middle of another thread's print
         os._exit(2 if isinstance(error, UserError) else 1)
 
     threading.Thread(target=listen, daemon=True).start()

@@ -1,10 +1,13 @@
-"""The verbs of `fedcmp scenario`: from pairs to embeddings, from these to clients, and what came of it."""
+"""The verbs of `fedcmp scenario`: from pairs to embeddings, from embeddings to clients, and a report of them."""
 
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from fedcmp.cli.options import Device, check_numbers
+from fedcmp.cli.output import begin, note, result
+from fedcmp.errors import UserError
 from fedcmp.extras import require
 
 Similarity = Literal["image", "text", "joint", "cross"]
@@ -12,7 +15,7 @@ Division = Literal["clusters", "iid", "dirichlet", "sizes"]
 
 scenario_app = typer.Typer(
     name="scenario",
-    help="Cut a collection of pairs into realistic clients: embed, build, show, split.",
+    help="Divide a collection of image-caption pairs into realistic clients: embed, build, show, split.",
     no_args_is_help=True,
 )
 
@@ -21,42 +24,45 @@ scenario_app = typer.Typer(
 def scenario_embed_command(
     source: Annotated[
         list[Path],
-        typer.Argument(help="JSON files, tars, parquet files, or folders of the last two.", show_default=False),
+        typer.Argument(help="JSON, tar or parquet files, or folders of the latter.", show_default=False),
     ],
     model: Annotated[
-        str, typer.Option(help="'world', a folder or a hub name of a CLIP- or SigLIP-like model.", show_default=False)
+        str,
+        typer.Option(help="CLIP or SigLIP: 'world', folder or hub name.", show_default=False),
     ],
-    out: Annotated[
-        Path, typer.Option(help="Folder of the embeddings; an interrupted one goes on.", show_default=False)
-    ],
+    out: Annotated[Path, typer.Option(help="Output folder; an interrupted run resumes.", show_default=False)],
     format: Annotated[
-        Literal["auto", "llava", "webdataset", "parquet"], typer.Option(help="Of SOURCE; auto: by its names.")
+        Literal["auto", "llava", "webdataset", "parquet"],
+        typer.Option(help="Format of SOURCE; auto: by the file names."),
     ] = "auto",
     images: Annotated[
         Path | None,
-        typer.Option(help="LLaVA JSON: the pictures' folder. Default: the JSON's own.", show_default=False),
+        typer.Option(help="Image folder of LLaVA JSON.", show_default=False),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pairs a call of the model.")] = 64,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pairs per forward pass.")] = 64,
     workers: Annotated[
         int | None,
-        typer.Option(min=1, help="Processes. Default: one a processor, or one on a GPU.", show_default=False),
+        typer.Option(min=1, help="Processes. Default: one per core or GPU.", show_default=False),
     ] = None,
     dtype: Annotated[
         Literal["auto", "float32", "bfloat16", "float16"],
         typer.Option(help="auto: float16 on a GPU, else float32."),
     ] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
     shard_size: Annotated[
-        int | None, typer.Option(min=1, help="Pairs a file. Default: 4096, or as begun.", show_default=False)
+        int | None,
+        typer.Option(min=1, help="Pairs per shard. Default: 4096.", show_default=False),
     ] = None,
     max_bad_fraction: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of unusable pairs past which it stops.")
+        float, typer.Option(min=0, max=1, help="Share of unusable pairs above which it stops.")
     ] = 0.01,
 ) -> None:
-    """Embed pictures and captions of a collection, for `scenario build`.
+    """Compute image and caption embeddings of a collection, the input of `scenario build`.
 
     Example: fedcmp scenario embed cc12m/ --model google/siglip2-large-patch16-512 --out emb/
     """
+    check_numbers(batch_size=batch_size, workers=workers, shard_size=shard_size)
+    begin(f"{out}: embedding {', '.join(map(str, source[:3]))}{' ...' if len(source) > 3 else ''}")
     from fedcmp.cli.progress import Display
     from fedcmp.scenarios.embeddings.collection import embed_collection
     from fedcmp.scenarios.embeddings.pair_files import find_pairs
@@ -77,42 +83,63 @@ def scenario_embed_command(
                 progress=display.preparing,
             )
     except KeyboardInterrupt:
-        typer.echo(f"\ninterrupted; whole shards are kept in {out}: give the same command again to go on", err=True)
+        note("")
+        note(f"interrupted; whole shards are kept in {out}: give the same command again to continue")
         raise
-    typer.echo(f"embedded: {len(found):,} pairs in {found.width} dimensions: {out}")
+    result(f"embedded: {len(found):,} pairs in {found.width} dimensions: {out}")
 
 
 @scenario_app.command("build")
 def scenario_build_command(
-    embeddings: Annotated[Path, typer.Argument(help="What `scenario embed` wrote.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A new folder.", show_default=False)],
-    similarity: Annotated[Similarity, typer.Option(help="What is alike.")] = "image",
-    division: Annotated[Division, typer.Option(help="From likeness to clients.")] = "clusters",
-    clients: Annotated[int, typer.Option(help="How many.")] = 5,
-    cap: Annotated[int | None, typer.Option(help="Most pairs a client keeps, the nearest.", show_default=False)] = None,
-    rounds: Annotated[int, typer.Option(help="Parts of a client's pairs.")] = 10,
-    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
-    held_out: Annotated[float, typer.Option(help="Share kept for evaluation.")] = 0.01,
-    alpha: Annotated[float, typer.Option(help="dirichlet: small is unlike.")] = 0.5,
-    groups: Annotated[int | None, typer.Option(help="dirichlet: clusters dealt out.", show_default=False)] = None,
-    sizes: Annotated[str, typer.Option(help="sizes: 368000,1000000,...", show_default=False)] = "",
-    batch_size: Annotated[int, typer.Option(help="A cap below it is refused.")] = 16,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    embeddings: Annotated[Path, typer.Argument(help="Folder written by `scenario embed`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Output folder.", show_default=False)],
+    similarity: Annotated[Similarity, typer.Option(help="Similarity used for clustering.")] = "image",
+    division: Annotated[
+        Division,
+        typer.Option(help="How pairs are assigned: one cluster per client, IID, Dirichlet or fixed sizes."),
+    ] = "clusters",
+    clients: Annotated[int, typer.Option(help="Number of clients.")] = 5,
+    cap: Annotated[
+        int | None,
+        typer.Option(
+            help="Maximum pairs per client; those nearest the centroid are kept.",
+            show_default=False,
+        ),
+    ] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds to split a client's pairs into.")] = 10,
+    seed: Annotated[int, typer.Option(help="Random seed.")] = 0,
+    held_out: Annotated[float, typer.Option(help="Share held out for evaluation.")] = 0.01,
+    alpha: Annotated[
+        float, typer.Option(help="Dirichlet concentration; smaller values give more heterogeneous clients.")
+    ] = 0.5,
+    groups: Annotated[
+        int | None,
+        typer.Option(
+            help="Dirichlet: number of clusters.",
+            show_default=False,
+        ),
+    ] = None,
+    sizes: Annotated[str, typer.Option(help="Fixed sizes: 368000,1000000,...", show_default=False)] = "",
+    batch_size: Annotated[int, typer.Option(help="Batch size of the training to come.")] = 16,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output folder.")] = False,
 ) -> None:
-    """Cut a collection into clients and rounds. The same embeddings, options and seed give the same bytes.
+    """Assign a collection's pairs to clients and rounds. Equal embeddings, options and seeds give equal bytes.
 
     Example: fedcmp scenario build EMB --similarity cross --cap 1000000 --out scenario/
     """
-    from fedcmp.errors import UserError
-    from fedcmp.scenarios.building import BuildOptions, build_scenario
-    from fedcmp.scenarios.built import check_place
-    from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
-
     try:
         numbers = tuple(int(size) for size in sizes.split(",")) if sizes else ()
     except ValueError:
         raise UserError(f"--sizes {sizes}: give whole numbers with commas between them") from None
+    check_numbers(clients=clients, cap=cap, rounds=rounds, seed=seed, alpha=alpha, groups=groups, batch_size=batch_size)
+    if not embeddings.is_dir():
+        raise UserError(f"{embeddings}: no such folder; name one that `fedcmp scenario embed` wrote")
+    begin(f"{out}: assigning the pairs of {embeddings} to clients")
+    from fedcmp.scenarios.building import BuildOptions, build_scenario
+    from fedcmp.scenarios.built import check_place
+    from fedcmp.scenarios.embeddings.folder import EmbeddingFolder
+
     options = BuildOptions(
         similarity=similarity,
         division=division,
@@ -131,32 +158,43 @@ def scenario_build_command(
         EmbeddingFolder(embeddings),
         options,
         device=device,
-        say=lambda line: typer.echo(line, err=True),
+        say=note,
     )
     built.write(out, overwrite=overwrite)
     for client in built.clients:
         held = f", {len(client.held_out):,} held out" if client.held_out else ""
         pruned = f", {client.pruned:,} left out" if client.pruned else ""
-        typer.echo(f"{client.name:<12}{client.size:>12,} pairs{held}{pruned}")
-    typer.echo(f"scenario: {out}")
+        result(f"{client.name:<12}{client.size:>12,} pairs{held}{pruned}")
+    result(f"scenario: {out}")
 
 
 @scenario_app.command("show")
 def scenario_show_command(
-    scenarios: Annotated[list[Path], typer.Argument(help="Scenarios of one collection.", show_default=False)],
+    scenarios: Annotated[
+        list[Path], typer.Argument(help="One or more scenario folders of the same collection.", show_default=False)
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="Default: SCENARIO/report; of several, report/ beside the first.")
+        Path | None,
+        typer.Option(
+            help="Output folder. Default: SCENARIO/report, or report/ next to the first of several.", show_default=False
+        ),
     ] = None,
-    embeddings: Annotated[Path | None, typer.Option(help="The folder of embeddings, if it has moved.")] = None,
-    sample: Annotated[int, typer.Option(min=8, max=10_000, help="Pairs on the maps and in the measures.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, help="Of the sample and of the maps.")] = 0,
+    embeddings: Annotated[
+        Path | None, typer.Option(help="Folder of the embeddings, if it has moved.", show_default=False)
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=8, max=10_000, help="Number of pairs on the maps and in the statistics.")
+    ] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed of the sample and the maps.")] = 0,
 ) -> None:
-    """Write a page and figures: sizes, maps, how unlike the clients are, pictures and words of each.
+    """Report on scenarios: sizes, maps, heterogeneity of the clients, sample images and words of each.
 
     Example: fedcmp scenario show image/ cross/ joint/ text/ --out report/
     """
     for module in ("openTSNE", "sklearn"):
         require(module, "study", "scenario show")
+    check_numbers(seed=seed)
+    begin(f"{', '.join(map(str, scenarios[:3]))}: measuring the clients")
     from fedcmp.cli.progress import Display
     from fedcmp.report.scenario import report_folder, write_scenario_report
     from fedcmp.scenarios.describing.description import describe_folders
@@ -166,19 +204,20 @@ def scenario_show_command(
             scenarios, embeddings=embeddings, seed=seed, sample=sample, progress=display.preparing
         )
     for path in write_scenario_report(facts, thumbnails, out or report_folder(scenarios)):
-        typer.echo(f"report: {path}")
+        result(f"report: {path}")
 
 
 @scenario_app.command("split")
 def scenario_split_command(
-    scenario: Annotated[Path, typer.Argument(help="A folder that `fedcmp scenario build` wrote.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="A new folder: one folder a client.", show_default=False)],
+    scenario: Annotated[Path, typer.Argument(help="Folder written by `scenario build`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Output folder, one folder per client.", show_default=False)],
 ) -> None:
-    """Write each client's share as a scenario of its own: what that client needs, and nothing about the others.
+    """Write one scenario per client, with what that client needs and nothing about the others.
 
     Example: fedcmp scenario split scenario/ --out shares/
     """
+    begin(f"{out}: splitting {scenario}")
     from fedcmp.scenarios.built import BuiltScenario, split
 
     for path in split(BuiltScenario.read(scenario), out):
-        typer.echo(f"share: {path}")
+        result(f"share: {path}")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedcmp.cli.options import Override, RecipeFile
+from fedcmp.cli.output import begin, note, result
 from fedcmp.errors import UserError
 
 if TYPE_CHECKING:
@@ -12,11 +14,8 @@ if TYPE_CHECKING:
 
 
 def sweep_command(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)],
-    option: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="Replace a recipe value: section.key=value. Repeatable."),
-    ] = None,
+    recipe: RecipeFile,
+    option: Override = None,
     out: Annotated[
         Path | None, typer.Option(help="Recipe to write, in the same folder. Default: RECIPE-swept.toml.")
     ] = None,
@@ -42,20 +41,20 @@ def sweep_command(
         raise UserError(f"{target}: exists already; remove it, or name another with --out")
     content = read_toml(recipe, option or [])
     sweep = Sweep(from_folder(parse_recipe(content, str(recipe)), recipe.resolve().parent), _factors(factors))
-    typer.echo(sweep.budget(), err=True)
+    note(sweep.budget())
     if plan:
         return
     trials = sweep.run(_train)
     for trial in trials:
-        typer.echo(
+        result(
             f"{trial.method:<26}x{trial.factor:<6g}rate {trial.learning_rate:<9g}"
             f"{'all pairs' if trial.rung == 2 else 'a quarter of the pairs'}: validation caption loss {trial.loss:.3f}"
         )
     rates = chosen(trials)
     for name, rate in rates.items():
-        typer.echo(f"{name}: learning_rate = {rate:g}")
+        result(f"{name}: learning_rate = {rate:g}")
     _write(target, with_rates(content, rates), recipe)
-    typer.echo(f"recipe: {target}")
+    result(f"recipe: {target}")
 
 
 def _factors(text: str) -> tuple[float, ...]:
@@ -73,7 +72,7 @@ def _train(recipe: "Recipe") -> None:
     from fedcmp.cli.progress import Display
     from fedcmp.simulation.train import train
 
-    typer.echo(f"{recipe.run.place}: {', '.join(recipe.run.methods)}", err=True)
+    begin(f"{recipe.run.place}: {', '.join(recipe.run.methods)}")
     with Display(recipe) as display:
         begun = (recipe.run.place / "recipe.toml").exists()
         train(recipe, resume=begun, events=display, progress=display.preparing)

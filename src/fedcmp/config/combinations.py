@@ -1,18 +1,20 @@
 """What the keys of a recipe must be together. Each check raises ValueError with the key in front."""
 
 import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
 
+from fedcmp.config.catalogue import projectors
 from fedcmp.config.methods import NOT_FEDERATED, Chosen, choose
-from fedcmp.config.sections import FOLDER_NAME, Data, Evaluation, Method, Model, Run, Scenario
-from fedcmp.model.projector import Projector  # noqa: F401 - registers its kinds
-from fedcmp.model.prompts import INSTRUCTION
-from fedcmp.model.trainable import trainable_kinds
+from fedcmp.config.sections import FOLDER_NAME, Data, Evaluation, Federation, Method, Model, Run, Scenario
+from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION
 
-RESERVED = ("prepared", "report", "evaluations")  # folders of a run, beside those of its methods
+RESERVED = ("prepared", "report", "evaluations")  # folders of a run, alongside those of its methods
 
 
 def check_data(data: Data, evaluation: Evaluation) -> None:
-    """Pairs come from one place, and questions fit them."""
+    """Check that pairs come from one place, and that questions fit them."""
     if data.format == "world":
         if data.pairs or data.clients or data.images:
             raise ValueError(
@@ -31,13 +33,18 @@ def check_data(data: Data, evaluation: Evaluation) -> None:
         raise ValueError("data.clients: give either data.pairs or [[data.clients]], not both")
     if data.clients and data.num_pairs is not None:
         raise ValueError("data.num_pairs: not with [[data.clients]]; give each client its own files, cut as you wish")
-    names = [client.name for client in data.clients]
-    if len(set(names)) != len(names):
-        raise ValueError("data.clients: two clients have the same name")
+    check_distinct("data.clients", "clients", [client.name for client in data.clients])
+    owners = [("data", data.pairs), *((f"data.clients.{n}", client.pairs) for n, client in enumerate(data.clients))]
+    for place, pairs in owners:
+        given = [str(path) for path in pairs] if isinstance(pairs, list) else []
+        if isinstance(pairs, list) and not given:
+            raise ValueError(f"{place}.pairs: names no file; give at least one")
+        if twice := next((path for path, count in Counter(given).items() if count > 1), None):
+            raise ValueError(f"{place}.pairs: names {twice!r} twice; its pairs would be trained on twice")
 
 
 def check_scenario(scenario: Scenario, data: Data) -> None:
-    """The scenario is one that these pairs can be divided by, and names clients that there are."""
+    """Check that these pairs can be divided so, and that the clients that are named exist."""
     if data.clients and scenario.kind != "given":
         raise ValueError('scenario.kind: clients that bring their own pairs need scenario.kind = "given"')
     if scenario.kind == "given" and not data.clients:
@@ -54,28 +61,55 @@ def check_scenario(scenario: Scenario, data: Data) -> None:
         for client in getattr(scenario, key):
             if scenario.kind == "manifest":
                 raise ValueError(f'scenario.{key}: not with scenario.kind = "manifest"')
-            if not client.isdecimal() or int(client) >= clients:
+            if not re.fullmatch(r"0|[1-9][0-9]{0,9}", client) or int(client) >= clients:
                 raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
 
 
+def check_federation(federation: Federation, scenario: Scenario, data: Data) -> None:
+    """Check that as many clients can take part as the server asks for."""
+    if scenario.kind == "manifest":  # which says how many clients there are
+        return
+    clients = len(data.clients) or scenario.clients
+    taking_part = max(1, round(federation.participation * clients))
+    if federation.min_clients > taking_part:
+        raise ValueError(
+            f"federation.min_clients = {federation.min_clients}: more than the {taking_part} of {clients} clients that "
+            "take part in a round; lower it"
+        )
+
+
 def check_model(model: Model) -> None:
-    """An instruction only where there is a chat, and a kind of projector that there is."""
+    """Check the texts around an image, the kind of projector and the encoder's layers."""
     if model.prompt == "plain" and model.instruction != INSTRUCTION:
         raise ValueError('model.instruction: goes with model.prompt = "chat"; the plain format has none')
-    if model.projector not in trainable_kinds():
-        raise ValueError(f"model.projector = {model.projector!r}: must be one of {', '.join(trainable_kinds())}")
+    for key in ("separator", "instruction"):
+        if IMAGE_TOKEN in (getattr(model, key) or ""):
+            raise ValueError(f"model.{key}: {IMAGE_TOKEN} stands for the image itself; leave it out")
+    if model.projector not in projectors():
+        raise ValueError(f"model.projector = {model.projector!r}: must be one of {', '.join(projectors())}")
 
 
-def check_run(run: Run) -> None:
-    """Nothing is named twice."""
+def check_run(run: Run, methods: Iterable[str]) -> None:
+    """Check that nothing is named twice."""
     if len(set(run.track)) != len(run.track):
         raise ValueError("run.track: a tracker is named twice")
     if len(set(run.methods)) != len(run.methods):
         raise ValueError("run.methods: a method is named twice")
+    check_distinct("method", "methods", dict.fromkeys([*run.methods, *methods]))
+
+
+def check_distinct(place: str, what: str, names: Iterable[str]) -> None:
+    """Refuse equal names, in any case of letters: they become folders, and some disks ignore case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if other is not name:
+            how = "the same name" if other == name else f"names that differ only in case, {other!r} and {name!r}"
+            raise ValueError(f"{place}: two {what} have {how}; choose another one")
 
 
 def chosen(name: str, given: Method) -> Chosen:
-    """Server rule and local objective of the federated method `name`, set as `given` says."""
+    """Return the server rule and local objective of the federated method `name`, set as `given` says."""
     return choose(
         name,
         aggregator=given.aggregator,
@@ -86,11 +120,11 @@ def chosen(name: str, given: Method) -> Chosen:
 
 
 def check_method(name: str, given: Method | None) -> None:
-    """A method that there is, under a name that can be a folder, with options that it takes."""
+    """Check that a method exists, that its name can be a folder's, and that it has the options that are set."""
     place = "run.methods" if given is None else f"method.{name}"
     if not re.fullmatch(FOLDER_NAME, name):
         raise ValueError(f"{place}: {name!r} names a folder; use letters, digits, '.', '_' and '-'")
-    if name in RESERVED:
+    if name.casefold() in RESERVED:
         raise ValueError(f"{place}: {name!r} is a folder that every run has; choose another name")
     method = given or Method()
     if name in NOT_FEDERATED:
@@ -98,17 +132,27 @@ def check_method(name: str, given: Method | None) -> None:
             raise ValueError(f"{place}: has no aggregator, hence no options; only learning_rate can be set")
         return
     try:
-        selected = chosen(name, method)
+        chosen(name, method)
     except ValueError as error:
-        text = str(error)
-        raise ValueError(
-            f"{place}.{text}" if text.startswith(("aggregator:", "objective:")) else f"{place}: {text}"
-        ) from error
+        raise ValueError(f"{place}{_joint(str(error))}{error}") from error
+
+
+def check_option_values(name: str, given: Method) -> None:
+    """Check what the options are set to, by making the rule and the objective: torch is loaded where any is set."""
+    if name in NOT_FEDERATED or not (given.options or given.objective_options):
+        return
+    selected = chosen(name, given)
     try:
         selected.create_aggregator()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"method.{name}.options: {error}") from error
     try:
         selected.create_objective()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"method.{name}.objective_options: {error}") from error
+
+
+def _joint(message: str) -> str:
+    """Return what stands between a method's place and a message, which may begin with one of the method's keys."""
+    keys = ("aggregator:", "objective:", "options:", "objective_options:")
+    return "." if message.startswith(keys) else ": "

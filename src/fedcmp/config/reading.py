@@ -9,27 +9,40 @@ from pydantic import ValidationError
 
 from fedcmp.checksums import check_toml
 from fedcmp.config.mistakes import first_mistake
-from fedcmp.config.recipe import Recipe
+from fedcmp.config.places import check_places
+from fedcmp.config.recipe import NAMES_ONLY, Recipe
 from fedcmp.errors import UserError
 from fedcmp.shipped import shipped_recipes
 
 VERSIONS = "versions"  # the table that a run adds to its own recipe
 
+_LONGEST = 16_000_000  # bytes of a recipe
 
-def load_recipe(path: Path, overrides: list[str] | None = None) -> Recipe:
+
+def load_recipe(path: Path, overrides: list[str] | None = None, *, present: bool = False) -> Recipe:
     """Read, override and check a recipe.
 
     Relative paths are taken from the recipe's own folder; model.vision and model.language too where such a folder is
-    there, else they stay as typed: a folder where the command runs, or a hub name.
+    there, else they stay as typed: a folder where the command runs, or a hub name. Torch is loaded only where options
+    of a method are set, once all else is known to be right.
 
     Args:
         path: a TOML file.
         overrides: "section.key=value" texts, the value in TOML's spelling; bare words are taken as strings.
+        present: check also that the files and folders which the recipe names are there (places.py).
 
     Raises:
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
-    return from_folder(parse_recipe(read_toml(path, overrides), str(path)), path.resolve().parent)
+    content = read_toml(path, overrides)
+    recipe = from_folder(_checked(content, str(path), names_only=True), path.resolve().parent)
+    if present:
+        check_places(recipe, str(path))
+    try:
+        recipe.check_option_values()
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    return recipe
 
 
 def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
@@ -41,13 +54,24 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
         UserError: no such file, no TOML, or an override of another form than "section.key=value".
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            raw = file.read(_LONGEST + 1)
     except FileNotFoundError as error:
         copied = f"; `fedcmp recipes {path.stem} --out {path.stem}.toml` copies the one that comes with fedcmp"
         raise UserError(f"{path}: no such recipe file{copied if path.stem in shipped_recipes() else ''}") from error
-    except (OSError, UnicodeDecodeError) as error:
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a folder; name the recipe, a TOML file") from error
+    except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    if len(raw) > _LONGEST:
+        raise UserError(f"{path}: is larger than {_LONGEST // 10**6} MB; is it a recipe?")
+    try:
+        content = tomllib.loads(raw.decode("utf-8-sig"))  # editors on Windows write a mark in front
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error.reason} at byte {error.start})") from error
     except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: not valid TOML: {error}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, lists in lists without end
         raise UserError(f"{path}: not valid TOML: {error}") from error
     content.pop(VERSIONS, None)
     for text in overrides or []:
@@ -56,13 +80,17 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
 
 
 def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
-    """A recipe from parsed TOML.
+    """Return a recipe from parsed TOML.
 
     Raises:
         UserError: names `source` and the key of the first mistake.
     """
+    return _checked(content, source, names_only=False)
+
+
+def _checked(content: dict[str, Any], source: str, *, names_only: bool) -> Recipe:
     try:
-        recipe = Recipe.model_validate(content)
+        recipe = Recipe.model_validate(content, context=NAMES_ONLY if names_only else None)
     except ValidationError as error:
         raise UserError(f"{source}: {first_mistake(error, content, Recipe)}") from error
     if recipe.data.clients:  # they are counted, whatever scenario.clients says
@@ -72,12 +100,12 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
 
 
 def dump_recipe(recipe: Recipe, **extra: dict[str, Any]) -> str:
-    """The resolved recipe as TOML, with further tables (versions, the manifest's hash) at its end."""
+    """Return the resolved recipe as TOML, with further tables (versions, the manifest's hash) at its end."""
     return tomli_w.dumps(_plain(recipe.model_dump(mode="python") | extra))
 
 
 def _plain(value: Any) -> Any:
-    """What TOML can say: paths as strings, no None, numbers (inf too) as they are."""
+    """Return what TOML can say: paths as strings, no None, numbers (inf too) as they are."""
     if isinstance(value, dict):
         return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list):
@@ -86,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def read_dumped(path: Path) -> Recipe:
-    """A recipe from a file that `dump_recipe` wrote.
+    """Return a recipe from a file that `dump_recipe` wrote.
 
     Raises:
         UserError: the file is missing or torn, or not what was written.
@@ -112,9 +140,14 @@ def override(content: dict[str, Any], text: str) -> None:
     if not separator or not all(names) or len(names) < 2:
         raise UserError(f"-o {text}: write section.key=value, for example -o training.learning_rate=0.003")
     try:
-        parsed = tomllib.loads(f"value = {value.strip()}")["value"]
+        tables = tomllib.loads(f"value = {value.strip()}")
     except tomllib.TOMLDecodeError:
-        parsed = value.strip()
+        tables = {"value": value.strip()}
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"-o {text[:200]}: not a value of TOML ({error})") from error
+    if len(tables) > 1:
+        raise UserError(f"-o {text}: sets several values; give each with an -o of its own")
+    parsed = tables["value"]
     table = content
     for name in names[:-1]:
         table = table.setdefault(name, {})

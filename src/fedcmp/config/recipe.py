@@ -2,11 +2,13 @@
 
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from fedcmp.config import combinations
 from fedcmp.config.methods import Chosen
 from fedcmp.config.sections import Data, Evaluation, Federation, Method, Model, Run, Scenario, Section, Training
+
+NAMES_ONLY = {"options": "names"}  # a validation context: options' values are checked later, by check_option_values
 
 
 class Recipe(Section):
@@ -22,17 +24,29 @@ class Recipe(Section):
     method: dict[str, Method] = Field({}, description="[method.NAME]: what the method of that name does differently")
 
     @model_validator(mode="after")
-    def _possible(self) -> Self:
+    def _possible(self, info: ValidationInfo) -> Self:
         combinations.check_data(self.data, self.evaluation)
         combinations.check_scenario(self.scenario, self.data)
+        combinations.check_federation(self.federation, self.scenario, self.data)
         combinations.check_model(self.model)
-        combinations.check_run(self.run)
+        combinations.check_run(self.run, self.method)
         for name in [*self.run.methods, *self.method]:
             combinations.check_method(name, self.method.get(name))
+        if info.context is not NAMES_ONLY:
+            self.check_option_values()
         return self
 
+    def check_option_values(self) -> None:
+        """Check what the methods' options are set to; loads torch where any is set.
+
+        Raises:
+            ValueError: names the first that is not possible.
+        """
+        for name, given in self.method.items():
+            combinations.check_option_values(name, given)
+
     def method_settings(self, name: str) -> Method:
-        """The settings of one method, defaults where the recipe is silent."""
+        """Return the settings of one method, defaults where the recipe is silent."""
         return self.method.get(name, Method())
 
     def learning_rate(self, name: str) -> float | None:
@@ -40,5 +54,5 @@ class Recipe(Section):
         return self.method_settings(name).learning_rate or self.training.learning_rate
 
     def chosen(self, name: str) -> Chosen:
-        """Server rule and local objective of one federated method."""
+        """Return the server rule and local objective of one federated method."""
         return combinations.chosen(name, self.method_settings(name))

@@ -8,14 +8,12 @@ Shapes: n pictures, P patches (visual tokens) a picture, D width of the vision e
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from fedcmp.errors import UserError
-
-FeatureDtype = Literal["float32", "bfloat16", "float16", "float8_e4m3", "int8"]
+from fedcmp.references import FeatureDtype as FeatureDtype
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The real benchmarks asked of what a folder holds: a run, the runs of a comparison, or an exported LLaVA folder."""
+"""Ask the real benchmarks of what a folder holds: a run, the runs of a comparison, or an exported LLaVA folder."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import Checkpoint, RunFolder, check_folder
 
 Done = Callable[[str, Outcome], None]
-FOLDER = "benchmarks"  # of a run: one JSON file a benchmark; of a local-only run one folder a client
+FOLDER = "benchmarks"  # of a run: one JSON file per benchmark; of a local-only run one folder per client
 _MODEL_KEYS = ("vision", "vision_layer", "vision_strategy", "language", "separator", "prompt", "projector", "dtype")
 
 
@@ -33,7 +33,7 @@ def benchmark_folder(
     client: int | None = None,
     out: Path | None = None,
 ) -> dict[str, list[Outcome]]:
-    """Ask every model in a folder; results lie in its `benchmarks/`.
+    """Ask every model in a folder; results are stored in its `benchmarks/`.
 
     Args:
         folder: a run's, one that holds several runs, or an exported LLaVA folder.
@@ -76,12 +76,12 @@ def benchmark_folder(
 
 
 def _shown(place: Path) -> str:
-    """A path that cannot be taken for the command's own name, which begins its errors."""
+    """Return a path that cannot be taken for the command's own name, which begins its errors."""
     return f".{os.sep}{place}" if len(place.parts) == 1 and not place.is_absolute() else str(place)
 
 
 def _models(run: Path, place: Path, client: int | None) -> list[tuple[str, AskedModel, Path]]:
-    """A run's model, or one a client of a local-only run: name, model, folder of results."""
+    """Return a run's model, or one per client of a local-only run: name, model, folder of results."""
     recipe = run_recipe(run)
     last = RunFolder(run).last()
     projectors = last.projectors
@@ -91,7 +91,7 @@ def _models(run: Path, place: Path, client: int | None) -> list[tuple[str, Asked
         return [(_shown(run), _run_model(run, recipe, last, None), place)]
     asked = [name for name in projectors if client is None or name == f"client-{client}"]
     if not asked:
-        raise UserError(f"--client {client}: {run} has one projector a client; give 0 to {len(projectors) - 1}")
+        raise UserError(f"--client {client}: {run} has one projector per client; give 0 to {len(projectors) - 1}")
     return [
         (f"{_shown(run)}, {name}", _run_model(run, recipe, last, int(name.split("-")[1])), place / name)
         for name in asked

@@ -1,4 +1,4 @@
-"""A run's last trained tensors are evaluated again, on the pairs that were held out or on others."""
+"""Evaluate a run's last trained tensors again, on the pairs that were held out or on others."""
 
 import dataclasses
 import tempfile
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedcmp.config import Recipe
-from fedcmp.evaluation.captions import caption_metrics, caption_sums
+from fedcmp.evaluation.captions import caption_metrics, caption_sums, merge_sums
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
 from fedcmp.finished.opening import run_recipe
 from fedcmp.model.vlm import VLM
@@ -17,16 +17,18 @@ from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder
 
+_AT_A_TIME = 512  # captions or questions between two notes of progress
+
 
 def evaluate_run(folder: Path, overrides: list[str] | None, *, progress: Progress) -> dict[str, Any]:
-    """Caption loss and question accuracy of a run's last projectors, and of the blind LLM.
+    """Return caption loss and question accuracy of a run's last projectors, and of the blind LLM.
 
-    One's own data are judged on what was held out when the run began, whatever is overridden.
+    One's own data are evaluated on what was held out when the run began, whatever is overridden.
 
     Args:
         folder: one method's run.
         overrides: "evaluation.key=value" texts.
-        progress: receives what is prepared.
+        progress: receives what is prepared and evaluated.
 
     Returns:
         who ("global", "client-0", ..., "blind") -> figures as in metrics.jsonl.
@@ -36,35 +38,57 @@ def evaluate_run(folder: Path, overrides: list[str] | None, *, progress: Progres
     """
     recipe = run_recipe(folder, overrides)
     checkpoint = RunFolder(folder).last()
-    language = load_language(recipe)
+    drawn = recipe.data.format == "world"  # then other scenes may be asked for
     with tempfile.TemporaryDirectory() as name:
-        if recipe.data.format == "world":  # other scenes may be asked for
-            data = prepare(recipe, Path(name) / "prepared", progress)
-        else:
-            data = load_prepared(recipe, _prepared(folder))
-            if recipe.evaluation.questions is not None:
-                per_kind = recipe.evaluation.questions_per_kind
-                questions = read_questions(
-                    recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
-                )
-                data = dataclasses.replace(data, questions=questions)
+        place = Path(name) / "prepared"
+        data = prepare(recipe, place, progress) if drawn else load_prepared(recipe, _prepared(folder))
+        language = load_language(recipe)
+        if recipe.evaluation.questions is not None and not drawn:
+            per_kind = recipe.evaluation.questions_per_kind
+            questions = read_questions(
+                recipe.evaluation.questions, data.ids, language.reader, per_kind=per_kind, asked=language.asked
+            )
+            data = dataclasses.replace(data, questions=questions)
         vlm = VLM(language, new_trainable(recipe, data.vision_width, language.width))
         out: dict[str, Any] = {"round": checkpoint.round}
-        for who, projector in [*checkpoint.projectors.items(), ("blind", None)]:
+        models = [*checkpoint.projectors.items(), ("blind", None)]
+        steps = _Steps(progress, len(models) * (_captions(data, recipe) + len(data.questions)))
+        for who, projector in models:
             if projector is not None:
                 vlm.trainable.load_state_dict(projector)
-            out[who] = _figures(vlm, data, recipe, blind=projector is None)
+            out[who] = _figures(vlm, data, recipe, steps, blind=projector is None)
     return out
 
 
 def _prepared(folder: Path) -> Path:
-    """`prepared/` lies in the run's own folder, or beside those of the methods that it was compared with."""
+    """Return `prepared/`: in the run's own folder, or alongside those of the methods that it was compared with."""
     own = folder / "prepared"
     return own if own.exists() else folder.parent / "prepared"
 
 
-def _figures(vlm: VLM, data: Prepared, recipe: Recipe, *, blind: bool) -> dict[str, Any]:
-    positions = np.arange(min(len(data.evaluation), recipe.evaluation.captions))
-    sums = caption_sums(vlm, data.evaluation, positions, blind=blind)
-    right = score_questions(vlm, data.evaluation, data.questions, blind=blind)
-    return caption_metrics(sums) | question_metrics(data.questions, right) | {"captions": len(positions)}
+class _Steps:
+    """Counts captions and questions as they are scored."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._done, self._total = progress, 0, total
+
+    def add(self, count: int) -> None:
+        self._done += count
+        self._progress("captions and questions", self._done, self._total)
+
+
+def _captions(data: Prepared, recipe: Recipe) -> int:
+    return min(len(data.evaluation), recipe.evaluation.captions)
+
+
+def _figures(vlm: VLM, data: Prepared, recipe: Recipe, steps: _Steps, *, blind: bool) -> dict[str, Any]:
+    captions, sums, right = _captions(data, recipe), [], list[bool]()
+    for start in range(0, captions, _AT_A_TIME):
+        positions = np.arange(start, min(start + _AT_A_TIME, captions))
+        sums.append(caption_sums(vlm, data.evaluation, positions, blind=blind))
+        steps.add(len(positions))
+    for start in range(0, len(data.questions), _AT_A_TIME):
+        some = data.questions[start : start + _AT_A_TIME]
+        right += score_questions(vlm, data.evaluation, some, blind=blind)
+        steps.add(len(some))
+    return caption_metrics(merge_sums(sums)) | question_metrics(data.questions, right) | {"captions": captions}

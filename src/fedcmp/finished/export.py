@@ -1,7 +1,7 @@
-"""A run's model is exported: as a LLaVA folder with a model card, or its projector alone."""
+"""Export a run's model: as a LLaVA folder with a model card, or its projector alone."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedcmp.config import Recipe
@@ -22,8 +22,12 @@ from fedcmp.runs.folder import RunFolder, Tensors
 _LOG = logging.getLogger(__name__)
 
 
-def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
-    """A run's last projector with its frozen parts, as a LLaVA folder with a model card.
+def _silent(_line: str) -> None:
+    return None
+
+
+def export_run(folder: Path, out: Path, *, client: int | None = None, say: Callable[[str], None] = _silent) -> Path:
+    """Write a run's last projector with its frozen parts, as a LLaVA folder with a model card.
 
     Where both frozen parts are from one LLaVA folder, and its config.json holds for the trained model, only the shard
     that holds the projector is written anew.
@@ -32,6 +36,7 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
         folder: one method's run.
         out: a new folder.
         client: of a local-only run, whose projector.
+        say: receives a line before each long step.
 
     Raises:
         UserError: no run, no checkpoint, no such client, the folder holds a model, or LLaVA's format cannot hold it.
@@ -39,16 +44,18 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
     check_export_folder(out)
     recipe = run_recipe(folder)
     module, number = _trained(folder, recipe, client)
+    say(f"loading {recipe.model.vision} ...")
     encoder, text = load_encoder(recipe, device="cpu"), load_text(recipe)
     card = model_card(folder, client=client, round_number=number)
     base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
+    say(f"writing {out}, with {recipe.model.language} ...")
     if base is not None:
         return rewrite_projector(out, base, encoder, module, text, dtype=dtype, card=card)
     return export_llava(out, encoder, module, text, dtype=dtype, card=card)
 
 
 def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
-    """A run's last projector alone, in a file of its own; no frozen part is read.
+    """Write a run's last projector alone, in a file of its own; no frozen part is read.
 
     Args:
         folder: one method's run.
@@ -98,7 +105,7 @@ def trained_tensors(folder: Path, recipe: Recipe, projectors: Mapping[str, Tenso
         name = f"client-{client}"
         if name not in projectors:
             raise UserError(
-                f"--client{'' if client is None else f' {client}'}: a local-only run has one projector a client; "
+                f"--client{'' if client is None else f' {client}'}: a local-only run has one projector per client; "
                 f"give 0 to {len(projectors) - 1}"
             )
         return projectors[name]

@@ -1,10 +1,12 @@
 """The model card of an exported run: recipe, data, figures, versions, how to load it. Reads the run's files only.
 
 A card is made to be published: folders and files of the recipe are given by their last name, those of the pairs not at
-all. The licence is left to whoever publishes: it must fit the base models' and the data's.
+all, and names that others chose are escaped, so that they are words and never HTML, links or headings. The licence is
+left to whoever publishes: it must fit the base models' and the data's.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import tomli_w
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, read_results
 from fedcmp.runs.reading import Run, load_runs
 from fedcmp.runs.records import Evaluation, say_split
+from fedcmp.terminal import shown, shown_lines
 
 _HIDDEN = {"run": ("folder", "cache", "workers"), "data": ("pairs", "images", "clients")}
 _PLACES = {
@@ -21,11 +24,14 @@ _PLACES = {
     "scenario": ("manifest",),
     "evaluation": ("questions",),
 }
+_HUB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
+_MARKUP = re.compile(r"[\\`*_{}\[\]<>|~#&!@]")
+_ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;"}
 _LOAD = """```python
 from transformers import AutoProcessor, LlavaForConditionalGeneration
 
 model, processor = LlavaForConditionalGeneration.from_pretrained(FOLDER), AutoProcessor.from_pretrained(FOLDER)
-conversation = [{"role": "user", "content": [{"type": "image", "url": PICTURE}, {"type": "text", "text": TEXT}]}]
+conversation = [{"role": "user", "content": [{"type": "image", "url": IMAGE}, {"type": "text", "text": TEXT}]}]
 inputs = processor.apply_chat_template(
     conversation, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
 )
@@ -35,7 +41,7 @@ print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_toke
 
 
 def model_card(folder: Path, *, client: int | None = None, round_number: int | None = None) -> str:
-    """The text of README.md for the model of a run.
+    """Return the text of README.md for the model of a run.
 
     Args:
         folder: one method's run.
@@ -54,7 +60,7 @@ def model_card(folder: Path, *, client: int | None = None, round_number: int | N
         [
             *_front_matter(run.recipe),
             "",
-            f"# {run.name}: {run.method}{whose}",
+            f"# {words(run.name)}: {words(run.method)}{whose}",
             "",
             "A LLaVA whose projector was trained with fedcmp (federated pretraining of multimodal LLMs), vision "
             f"encoder and LLM frozen: {_parts(recipe)}. {_how(run)}",
@@ -71,19 +77,17 @@ def model_card(folder: Path, *, client: int | None = None, round_number: int | N
             *_prompt(recipe),
             "",
             "## Recipe",
-            "```toml",
-            tomli_w.dumps(recipe).strip(),
-            "```",
+            *_fenced(tomli_w.dumps(recipe).strip()),
             "",
             "## Versions",
-            ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded",
+            ", ".join(f"{words(name)} {words(version)}" for name, version in versions.items()) or "not recorded",
             "",
         ]
     )
 
 
 def published(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without the places of its writer's disk: models and files by their last name, pairs left out."""
+    """Return a recipe without the places of its writer's disk: models and files by their last name, pairs left out."""
     out: dict[str, Any] = {}
     for section, values in recipe.items():
         if not isinstance(values, Mapping):
@@ -98,12 +102,12 @@ def published(recipe: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _public_name(name: str) -> str:
-    """A hub name as it is; of a folder or file its last name."""
+    """Return a hub name as it is; of a folder or file its last name."""
     return name if _is_hub_name(name) else Path(name).name
 
 
 def _is_hub_name(name: str) -> bool:
-    return name.count("/") == 1 and not name.startswith((".", "~", "/")) and not Path(name).exists()
+    return _HUB_NAME.fullmatch(name) is not None and not Path(name).exists()
 
 
 def _front_matter(recipe: Mapping[str, Any]) -> list[str]:
@@ -124,7 +128,7 @@ def _front_matter(recipe: Mapping[str, Any]) -> list[str]:
 def _parts(recipe: Mapping[str, Any]) -> str:
     model = recipe.get("model", {})
     vision, language = (str(model.get(key, "")) for key in ("vision", "language"))
-    told = ("the embedded world's own" if name == "world" else f"`{name}`" for name in (vision, language))
+    told = ("the embedded world's own" if name == "world" else _code(name) for name in (vision, language))
     return "encoder {}, LLM {}".format(*told)
 
 
@@ -133,19 +137,20 @@ def _how(run: Run) -> str:
         return f"{run.round_reached} rounds on one client's own pairs, without a server."
     if run.method.startswith("centralized"):
         return f"{run.round_reached} rounds on the pooled pairs of all clients."
-    return f"{run.round_reached} rounds of local training and merging by `{run.method}`, each client on its own pairs."
+    method = _code(run.method)
+    return f"{run.round_reached} rounds of local training and merging by {method}, each client on its own pairs."
 
 
 def _data(run: Run, client: int | None) -> list[str]:
-    """What the model has seen: of a local-only run that client's pairs, of an unfinished one not all of them."""
+    """Return what the model has seen: of a local-only run that client's pairs, of an unfinished one not all of them."""
     holdings = [holding for holding in run.holdings if client is None or holding.client == client]
     pairs = sum(holding.num_pairs for holding in holdings) or run.num_pairs or 0
     whole = run.rounds is None or run.round_reached >= run.rounds
     seen = "each seen once" if whole else f"those of the first {run.round_reached} of {run.rounds} rounds seen once"
     scenario, data = run.recipe.get("scenario", {}), run.recipe.get("data", {})
-    source = "made by the embedded world" if data.get("format") == "world" else f"in {data.get('format')} format"
+    source = "made by the embedded world" if data.get("format") == "world" else f"in {words(data.get('format'))} format"
     lines = [
-        f"{pairs} image-caption pairs {source}, scenario `{scenario.get('kind', '?')}`, {seen}. "
+        f"{pairs} image-caption pairs {source}, scenario {_code(scenario.get('kind', '?'))}, {seen}. "
         "Where they are from and under which terms they may be used is to be filled in.",
         "",
         "| Client | Pairs | Left out as unusable | Captions swapped on purpose |",
@@ -153,7 +158,7 @@ def _data(run: Run, client: int | None) -> list[str]:
     ]
     for holding in holdings:
         bad = int(sum(holding.bad_pairs.values()))
-        lines.append(f"| {_cell(holding.name)} | {holding.num_pairs} | {bad} | {holding.wrong_captions} |")
+        lines.append(f"| {words(holding.name)} | {holding.num_pairs} | {bad} | {holding.wrong_captions} |")
     return lines
 
 
@@ -162,25 +167,25 @@ def _figures(run: Run, client: int | None) -> list[str]:
     last = measured[max(measured)] if measured else ()
     mine = [line for line in last if client is None or line.client == client]
     rows = [(f"this model (round {line.round})", line) for line in mine[:1]]
-    told = {"blind": "blind: the same LLM without the picture", "initial": "projector before training"}
-    rows += [(words, line) for name, words in told.items() if (line := run.reference(name)) is not None]
+    told = {"blind": "blind: the same LLM without the image", "initial": "projector before training"}
+    rows += [(title, line) for name, title in told.items() if (line := run.reference(name)) is not None]
     if not rows:
         return ["Not evaluated."]
     where = "" if run.split == "held out" else f" ({say_split(run.split)})"
     lines = [
-        f"On held-out pairs of the same clients{where}; losses in nats a caption token.",
+        f"On held-out pairs of the same clients{where}; losses in nats per caption token.",
         "",
         "| Model | Caption loss | Worst group's loss | Question accuracy |",
         "| --- | ---: | ---: | ---: |",
     ]
-    for words, line in rows:
-        worst = f"{_figure(line.worst_group_loss)} {_cell(line.worst_group)}".strip()
-        lines.append(f"| {words} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
+    for title, line in rows:
+        worst = f"{_figure(line.worst_group_loss)} {words(line.worst_group)}".strip()
+        lines.append(f"| {title} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
     return lines
 
 
 def _benchmarks(run: Run, client: int | None) -> list[str]:
-    """What `fedcmp evaluate --suite llava7` left beside the run, if anything."""
+    """Return what `fedcmp evaluate --suite llava7` left in the run's folder, if anything."""
     place = run.folder / RESULTS if client is None else run.folder / RESULTS / f"client-{client}"
     models = read_results(place).models
     if not models or (client is None and len(models) > 1):
@@ -192,7 +197,7 @@ def _benchmarks(run: Run, client: int | None) -> list[str]:
             asked = f"{result.asked or '–'} of {result.items or '–'}"
             form = " (prompts of another form than lmms-eval's)" if result.prompts else ""
             score = f"{result.score:.1f} ({unit})"
-            rows.append(f"| {title}{form} | {score} | {asked} | {_cell(result.judge) or 'none'} |")
+            rows.append(f"| {title}{form} | {score} | {asked} | {words(result.judge) or 'none'} |")
     heads = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
     return heads + rows if rows else []
 
@@ -206,8 +211,24 @@ def _accuracy(line: Evaluation) -> str:
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
 
 
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+def words(text: object) -> str:
+    """Return a text for a line of Markdown: no markup, no raw HTML, no line break, no direction mark."""
+    one_line = shown(" ".join(str(text).split()))
+    return _MARKUP.sub(lambda found: _ENTITIES.get(found[0], "\\" + found[0]), one_line)
+
+
+def _code(text: object) -> str:
+    """Return a text as a span of code, whatever backticks it holds."""
+    plain = shown(" ".join(str(text).split())).replace("|", "¦")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", plain)), default=0))
+    gap = " " if "`" in plain else ""
+    return f"{fence}{gap}{plain}{gap}{fence}"
+
+
+def _fenced(text: str) -> list[str]:
+    """Return the recipe's lines between fences that none of them can close."""
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    return [f"{fence}toml", shown_lines(text), fence]
 
 
 def _prompt(recipe: Mapping[str, Any]) -> list[str]:
@@ -216,10 +237,10 @@ def _prompt(recipe: Mapping[str, Any]) -> list[str]:
         return [
             "",
             "The projector was trained inside the LLM's own chat template; for a caption, "
-            f"TEXT = {str(model.get('instruction'))!r}.",
+            f"TEXT = {_code(repr(str(model.get('instruction'))))}.",
         ]
     return [
         "",
-        "The projector was trained in LLaVA's plain format: the picture, a separator, the text. Without a text part "
+        "The projector was trained in LLaVA's plain format: the image, a separator, the text. Without a text part "
         "(leave it out) the model writes a caption; it was not tuned to follow instructions.",
     ]

@@ -24,7 +24,7 @@ class CompiledBlocks:
         device: that it computes on.
 
     Attributes:
-        blocks: how many run compiled; 0 without a compiler, which is told once, as a warning.
+        blocks: how many run compiled; 0 without a compiler, which is logged once, as a warning.
     """
 
     def __init__(self, model: nn.Module, device: torch.device) -> None:
@@ -32,7 +32,7 @@ class CompiledBlocks:
         blocks = max(lists, key=len, default=[])
         reason = why_not(device) if blocks else "the model has no list of blocks"
         if reason is not None:
-            logger.warning("model.compile = true: %s; training goes on without", reason)
+            logger.warning("model.compile = true: %s; training continues without it", reason)
             blocks = []
         self.blocks = len(blocks)
         self._calls: list[tuple[nn.Module, Any]] = []
@@ -51,7 +51,7 @@ class CompiledBlocks:
 
 
 def why_not(device: torch.device) -> str | None:
-    """Why torch.compile does not work on a device, in a few words; None where it does."""
+    """Return why torch.compile does not work on a device, in a few words; None where it does."""
     try:
         sample = torch.ones(8, device=device, requires_grad=True)
         torch.compile(lambda x: (x * 2).cos().sum())(sample).backward()

@@ -1,4 +1,4 @@
-"""Picture and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by.
+"""Image and caption embeddings of a CLIP-like dual encoder: what the scenarios cluster by.
 
 A caption is prepared as the model was trained on it:
 
@@ -7,7 +7,7 @@ A caption is prepared as the model was trained on it:
     all               in small letters where the tokenizer's files say so; transformers 5 forgets it for SigLIP2's
                       checkpoints of fixed resolution, whose Gemma tokenizer knows no small letters
 
-Shapes: B pictures or captions, E embedding width.
+Shapes: B images or captions, E embedding width.
 """
 
 import hashlib
@@ -22,8 +22,9 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTrainedConfig
 
-from fedcmp.errors import UserError
-from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
+from fedcmp.errors import UserError, shortage
+from fedcmp.model.locations import device_of, dtype_of, fingerprint, first_line, load, load_model, resolve
+from fedcmp.model.prompts import check_embeddings
 from fedcmp.model.vision import KEY, VisionEncoder
 
 _PADDED_TO_THE_END = ("siglip", "siglip2")
@@ -31,7 +32,7 @@ _OF_ONE_COPY = ("_name_or_path", "_commit_hash", "transformers_version")  # of a
 
 
 class DualEncoder:
-    """Embeds pictures and captions in one space.
+    """Embeds images and captions in one space.
 
     Args:
         name: "world", a folder or a hub name of a model with get_image_features and get_text_features.
@@ -42,7 +43,8 @@ class DualEncoder:
         key: the recipe key or option that `name` was given by, for errors.
 
     Raises:
-        UserError: the model has no text half or no picture half, or its tokenizer or image processor is missing.
+        UserError: the model has no text half or no image half, its tokenizer or image processor is missing, or the
+            tokenizer has words that the model has no embeddings for.
     """
 
     def __init__(
@@ -69,6 +71,9 @@ class DualEncoder:
         self.longest = min(
             int(self.model.config.text_config.max_position_embeddings), int(self.tokenizer.model_max_length)
         )
+        self._place = f"{key} = {name!r}"
+        rows = getattr(self.model.config.text_config, "vocab_size", None)
+        check_embeddings(self.tokenizer, rows, self._place)
         self._to_the_end = self.model.config.model_type in _PADDED_TO_THE_END
         self._small_letters = Lowercase() if self.tokenizer.init_kwargs.get("do_lower_case") else None
         end = self.tokenizer.eos_token_id
@@ -77,29 +82,44 @@ class DualEncoder:
 
     @property
     def width(self) -> int:
-        """E.
+        """Return E, found by embedding two images and a caption: what does not fit together is found early.
 
         Raises:
-            UserError: pictures and captions have embeddings of different width.
+            UserError: the image processor or the tokenizer does not fit the model, its embeddings are not finite, or
+                images and captions have embeddings of different width.
         """
-        picture = self.images([Image.new("RGB", (32, 32))])
-        caption = self.texts(["a"])
-        if picture.shape != caption.shape:
+        shapes = ((64, 64), (128, 64))
+        try:
+            image = torch.cat([self.images([Image.new("RGB", shape, (90, 40, 160))]) for shape in shapes])
+            caption = self.texts(["a"])
+        except Exception as error:  # whatever a model raises that is fed by another one's processor
+            if isinstance(error, UserError) or shortage(error) is not None:
+                raise
             raise UserError(
-                f"{self.location}: embeds pictures in {picture.shape[-1]} and captions in {caption.shape[-1]} "
+                f"{self._place}: cannot embed an image and a caption ({first_line(error)}); use its own image "
+                "processor and tokenizer"
+            ) from error
+        if not (image.isfinite().all() and caption.isfinite().all()):
+            dtype = str(self.dtype).removeprefix("torch.")
+            raise UserError(
+                f"{self._place}: its embeddings are not finite in {dtype}; use another one, or get the checkpoint again"
+            )
+        if image.shape[1] != caption.shape[1]:
+            raise UserError(
+                f"{self.location}: embeds images in {image.shape[-1]} and captions in {caption.shape[-1]} "
                 "dimensions, so they cannot be compared; use a CLIP or SigLIP model"
             )
-        return int(picture.shape[1])
+        return int(image.shape[1])
 
     def prepare(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
-        """RGB pictures of any size as the picture half takes them, each on its own; threads may call this at once."""
+        """Prepare RGB images of any size for the image half, each on its own; threads may call this at once."""
         if self.encoder is not None:
             return {"pixel_values": self.encoder.pixel_values(images)}
         return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()
     def prepared_images(self, inputs: dict[str, Tensor]) -> Tensor:
-        """What `prepare` made of B pictures -> (B, E) unit vectors, on the CPU."""
+        """Turn what `prepare` made of B images into (B, E) unit vectors, on the CPU."""
         inputs = {
             name: tensor.to(self.device, self.dtype if tensor.is_floating_point() else None)
             for name, tensor in inputs.items()
@@ -107,18 +127,18 @@ class DualEncoder:
         return _unit(self.model.get_image_features(**inputs))
 
     def images(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures -> (B, E) unit vectors, on the CPU."""
+        """Turn RGB images into (B, E) unit vectors, on the CPU."""
         return self.prepared_images(self.prepare(images))
 
     @torch.no_grad()
     def texts(self, captions: Sequence[str]) -> Tensor:
-        """Captions -> (B, E) unit vectors, on the CPU; long ones are cut."""
+        """Turn captions into (B, E) unit vectors, on the CPU; long ones are cut."""
         if self._small_letters is not None:
             captions = [self._small_letters.normalize_str(caption) for caption in captions]
         return _unit(self.model.get_text_features(**self._tokens(list(captions))))
 
     def fingerprint(self) -> str:
-        """sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
+        """Return sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
         if self._fingerprint is None:
             config, _ = PreTrainedConfig.get_config_dict(self.location)
             self._fingerprint = fingerprint(
@@ -154,14 +174,14 @@ def _unit(output: Any) -> Tensor:
 
 
 def _stripped(config: Any) -> Any:
-    """A config without what tells one copy of a checkpoint from another."""
+    """Return a config without what differs between copies of a checkpoint."""
     if isinstance(config, dict):
         return {name: _stripped(value) for name, value in config.items() if name not in _OF_ONE_COPY}
     return [_stripped(value) for value in config] if isinstance(config, list) else config
 
 
 def _tokenizer_description(tokenizer: Any) -> list[str]:
-    """What decides a caption's ids; a tokenizer's padding and truncation are left out, for calls change them."""
+    """Return what decides a caption's ids; a tokenizer's padding and truncation are left out, for calls change them."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         rules = {"vocabulary": tokenizer.get_vocab(), "special": tokenizer.special_tokens_map}

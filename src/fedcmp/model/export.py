@@ -67,10 +67,11 @@ def export_llava(
     if getattr(llm.get_output_embeddings(), "bias", None) is not None:
         raise UserError(f"model.language = {text.name!r}: its output layer has a bias, which LLaVA's has not")
     if image_token_id >= llm.get_input_embeddings().weight.shape[0]:
-        # the new row is the mean of the others: its logit can never be the largest
+        # new rows are the mean of the others: their logits can never be the largest
+        before = llm.get_input_embeddings().weight.shape[0]
         llm.resize_token_embeddings(image_token_id + 1, mean_resizing=False)
         for table in (llm.get_input_embeddings().weight, llm.get_output_embeddings().weight):
-            table.data[image_token_id] = table.data[:image_token_id].mean(0)
+            table.data[before:] = table.data[:before].mean(0)
     model = _assembled(encoder, projector, llm, image_token_id, dtype)
     _check_same_words(model, llm, text.name)
     model.generation_config = generation_config(text)
@@ -86,7 +87,7 @@ def export_llava(
 def _assembled(
     encoder: VisionEncoder, projector: Projector, llm: PreTrainedModel, image_token_id: int, dtype: torch.dtype
 ) -> LlavaForConditionalGeneration:
-    """A LLaVA around the LLM's own modules: at 7B a copy, or random weights first, would take as much memory again."""
+    """Return a LLaVA around the LLM's own modules: a copy, or random weights first, would take as much memory again."""
     config = LlavaConfig(
         vision_config=encoder.config,
         text_config=llm.config,
@@ -99,7 +100,7 @@ def _assembled(
     )
     with torch.device("meta"):
         model = LlavaForConditionalGeneration(config).to(dtype)
-    tower = AutoModel.from_config(encoder.config).to(dtype)
+    tower = AutoModel.from_config(encoder.config, trust_remote_code=False).to(dtype)
     tower.load_state_dict(encoder.load_weights().state_dict())
     model.model.vision_tower = tower
     model.model.language_model, model.lm_head = llm.base_model, llm.get_output_embeddings()
@@ -121,7 +122,7 @@ def check_llava_holds(encoder: VisionEncoder) -> None:
 
 
 def llava_processor(encoder: VisionEncoder, text: TextFormat) -> LlavaProcessor:
-    """The processor that makes of a conversation what the projector was trained with; the tokenizer has `<image>`."""
+    """Return the processor that makes what the projector was trained with; the tokenizer has `<image>`."""
     return LlavaProcessor(
         encoder.processor,
         text.tokenizer,
@@ -134,7 +135,7 @@ def llava_processor(encoder: VisionEncoder, text: TextFormat) -> LlavaProcessor:
 
 
 def generation_config(text: TextFormat) -> GenerationConfig:
-    """Greedy, and it ends where captions ended in training."""
+    """Return greedy decoding that ends where captions ended in training."""
     return GenerationConfig(
         bos_token_id=text.tokenizer.bos_token_id, eos_token_id=text.end, pad_token_id=text.pad, do_sample=False
     )
@@ -142,7 +143,7 @@ def generation_config(text: TextFormat) -> GenerationConfig:
 
 @torch.no_grad()
 def _check_same_words(model: LlavaForConditionalGeneration, llm: PreTrainedModel, name: str) -> None:
-    """LLaVA's output layer is a plain matrix; what an LLM does to its logits besides must not change the best one."""
+    """Refuse an LLM that does to its logits what LLaVA's plain output layer does not, if the best one changes."""
     ids = torch.arange(8)[None] % llm.get_input_embeddings().weight.shape[0]
     ours = llm.eval()(input_ids=ids, use_cache=False).logits.float()
     theirs = model.eval()(input_ids=ids, use_cache=False).logits.float()
@@ -168,7 +169,7 @@ def check_export_folder(folder: Path) -> None:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[Path]:
-    """A hidden sibling to write into; renamed at the end: a kill leaves no half-written `folder`.
+    """Yield a hidden sibling to write into; renamed at the end: a kill leaves no half-written `folder`.
 
     Raises:
         UserError: it cannot be written.
@@ -197,7 +198,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
 
 
 def _mode_of_new_files(folder: Path) -> int:
-    """What the umask lets a new file be: safetensors alone writes files that only their owner can read."""
+    """Return what the umask lets a new file be: safetensors alone writes files that only their owner can read."""
     probe = folder / ".mode"
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)
@@ -206,5 +207,5 @@ def _mode_of_new_files(folder: Path) -> int:
 
 
 def prompt_text(language: TextFormat, question: str) -> str:
-    """The text to hand to the exported processor, so that it sees what the projector was trained with."""
+    """Return the text to hand to the exported processor, so that it sees what the projector was trained with."""
     return language.prompt_text(question)

@@ -50,11 +50,11 @@ class Float8Linear(nn.Module):
         self.register_buffer("bias", bias, persistent=False)
 
     def extra_repr(self) -> str:
-        """What print(model) shows."""
+        """Return what print(model) shows."""
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
     def forward(self, input: Tensor) -> Tensor:
-        """(..., I) -> (..., O), in the input's dtype."""
+        """Turn (..., I) into (..., O), in the input's dtype."""
         output: Tensor = _Product.apply(  # type: ignore[no-untyped-call]
             input.reshape(-1, self.in_features),
             self.rows_OI,
@@ -82,7 +82,7 @@ class _Product(torch.autograd.Function):
 
 
 def _times(left: Tensor, right: Tensor, right_scales: Tensor, *, fast: bool) -> Tensor:
-    """(M, N) = left (M, K), rounded here, times the transpose of right (N, K) with scales (1, N)."""
+    """Return (M, N) = left (M, K), rounded here, times the transpose of right (N, K) with scales (1, N)."""
     codes, scales = quantise(left)
     if right.dtype == torch.float32:
         product = functional.linear(codes.float(), right)
@@ -100,7 +100,7 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
         matrix: (M, K) float.
 
     Returns:
-        (M, K) torch.float8_e4m3fn codes, row-major however the matrix lies, and (M, 1) float32 scales; codes times
+        (M, K) torch.float8_e4m3fn codes, row-major whatever the matrix's layout, and (M, 1) float32 scales; codes times
         scales is about the matrix. A row with NaN or infinity comes out as NaN.
     """
     wide = matrix.float()
@@ -110,7 +110,7 @@ def quantise(matrix: Tensor) -> tuple[Tensor, Tensor]:
 
 @functools.cache
 def is_native(device: torch.device) -> bool:
-    """Whether torch multiplies FP8 matrices with a scale a row on this device (Hopper and later, some before)."""
+    """Return whether torch multiplies FP8 matrices with a scale per row on this device (Hopper and later)."""
     if device.type != "cuda":
         return False
     some = torch.ones(_MULTIPLE, _MULTIPLE, dtype=torch.bfloat16, device=device)

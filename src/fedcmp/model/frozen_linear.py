@@ -18,7 +18,7 @@ class FrozenLinear(nn.Linear):
     """An nn.Linear whose weight and bias are constants; its parameters and their names are those of nn.Linear."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """(..., in) -> (..., out)."""
+        """Turn (..., in) into (..., out)."""
         if self.weight.requires_grad or input.dtype != torch.float32 or input.device.type != "cpu":
             return super().forward(input)
         if torch.compiler.is_compiling():  # the compiler knows this product with constant weights only
@@ -45,7 +45,7 @@ def _times(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def is_supported() -> bool:
-    """Whether this build of torch has the product, and this CPU the vectors that it is faster with."""
+    """Return whether this build of torch has the product, and this CPU the vectors that it is faster with."""
     capability = torch.backends.cpu.get_cpu_capability()
     return (
         capability == "AVX512"

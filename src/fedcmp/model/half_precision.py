@@ -54,7 +54,7 @@ def use_float32_attention(model: Any) -> bool:
 
 
 def step_seconds(language: "LanguageModel", batch_size: int) -> float:
-    """Best time of a few training steps' share in the LLM: loss of random captions, gradient by the visual tokens."""
+    """Return the best time of a few training steps: loss of random captions, gradient by the visual tokens."""
     generator = torch.Generator().manual_seed(0)
     visual = torch.randn(batch_size, _VISUAL, language.width, generator=generator).to(language.device).requires_grad_()
     rows = language.embedding.weight.shape[0]
@@ -71,5 +71,5 @@ def step_seconds(language: "LanguageModel", batch_size: int) -> float:
 
 
 def prefers_bfloat16(float32_seconds: float, bfloat16_seconds: float) -> bool:
-    """Whether bfloat16 is enough faster."""
+    """Return whether bfloat16 is enough faster."""
     return float32_seconds > CLEARLY * bfloat16_seconds

@@ -76,7 +76,7 @@ class LanguageModel(TextFormat):
         compile: bool = False,
         logit_rows: int | None = None,
     ) -> "LanguageModel":
-        """Around a causal LM that is in memory already, on its device and in its dtype: changed in place.
+        """Wrap a causal LM that is in memory already, on its device and in its dtype: changed in place.
 
         Without a tokenizer it gives losses and greedy tokens, but reads and writes no text. The other arguments and
         errors are those of the class and of TextFormat's attributes.
@@ -116,7 +116,7 @@ class LanguageModel(TextFormat):
         self._blocks = CompiledBlocks(self.model, self.device) if compile else None
 
     def _check_output_layer(self) -> None:
-        """Some LLMs cap or scale what their output layer gives: then its rows alone are not the logits."""
+        """Refuse an LLM that caps or scales what its output layer gives: then its rows alone are not the logits."""
         with torch.no_grad():
             inputs = self.embed(torch.tensor([[self.end, self.pad]]))
             expected = self.model(inputs_embeds=inputs, use_cache=False).logits
@@ -133,12 +133,12 @@ class LanguageModel(TextFormat):
         )
 
     def embed(self, ids: Tensor | Sequence[int]) -> Tensor:
-        """Token ids of any shape -> their input embeddings, one more axis (D)."""
+        """Turn token ids of any shape into their input embeddings, one more axis (D)."""
         embedded: Tensor = self.embedding(torch.as_tensor(ids, device=self.device))
         return embedded
 
     def inputs(self, visual_BPD: Tensor | None, ids_BT: Tensor) -> Tensor:
-        """`[<bos>] visual separator ids` as embeddings; without visual tokens the LLM is blind."""
+        """Return `[<bos>] visual separator ids` as embeddings; without visual tokens the LLM is blind."""
         count = len(ids_BT)
         parts = [self.embed([*self.start_ids]).expand(count, -1, -1)] if self.start_ids else []
         if visual_BPD is not None:
@@ -147,14 +147,14 @@ class LanguageModel(TextFormat):
         return torch.cat(parts, 1)
 
     def after_caption_prompt(self, ids_BT: Tensor) -> Tensor:
-        """(B, T) caption ids with the caption's prompt in front, if it has one."""
+        """Return (B, T) caption ids with the caption's prompt in front, if it has one."""
         if not self.caption_prompt_ids:
             return ids_BT
         prompt = torch.tensor(self.caption_prompt_ids, dtype=torch.long, device=ids_BT.device)
         return torch.cat([prompt.expand(len(ids_BT), -1), ids_BT], 1)
 
     def caption_losses(self, visual_BPD: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """Loss at every caption token.
+        """Return the loss at every caption token.
 
         Args:
             visual_BPD: (B, P, D) visual tokens, or None for the blind LLM.
@@ -184,7 +184,7 @@ class LanguageModel(TextFormat):
 
     @torch.no_grad()
     def greedy_tokens(self, visual_BPD: Tensor | None, ids_BT: Tensor, count: int) -> Tensor:
-        """The most probable token at each of the last `count` positions, given all tokens before it.
+        """Return the most probable token at each of the last `count` positions, given all tokens before it.
 
         Args:
             visual_BPD: (B, P, D) visual tokens, or None for the blind LLM.
@@ -198,7 +198,7 @@ class LanguageModel(TextFormat):
         return self.logits(inputs, count).argmax(-1).cpu()
 
     def logits(self, inputs_BTD: Tensor, keep: int | Tensor) -> Tensor:
-        """Logits at the last `keep` positions, or at those given; a model that cannot leave out the rest is cut."""
+        """Return logits at the last `keep` positions, or at those given, cut if the model gives all."""
         if self._keeps_logits:
             kept: Tensor = self.model(inputs_embeds=inputs_BTD, use_cache=False, logits_to_keep=keep).logits
             return kept
@@ -207,13 +207,13 @@ class LanguageModel(TextFormat):
 
     @torch.no_grad()
     def generate(self, visual_BPD: Tensor | None, prompt_BT: Tensor, *, max_new_tokens: int) -> list[str]:
-        """Greedy continuations as text, special tokens removed; prompts all of one length (0 for a caption)."""
+        """Return greedy continuations as text, special tokens removed; prompts all of one length (0 for a caption)."""
         out = self.generated_ids(visual_BPD, prompt_BT, max_new_tokens=max_new_tokens)
         return [text.strip() for text in self.tokenizer.batch_decode(out, skip_special_tokens=True)]
 
     @torch.no_grad()
     def generated_ids(self, visual_BPD: Tensor | None, prompt_BT: Tensor, *, max_new_tokens: int) -> Tensor:
-        """(B, N) ids of greedy continuations with their end token; where one ends earlier, padded."""
+        """Return (B, N) ids of greedy continuations with their end token; where one ends earlier, padded."""
         inputs = self.inputs(visual_BPD, prompt_BT)
         mask = torch.ones(inputs.shape[:2], dtype=torch.long, device=self.device)
         out: Tensor = self.model.generate(
@@ -228,6 +228,6 @@ class LanguageModel(TextFormat):
         return out
 
     def mean_embeddings(self, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """(B, D) mean input embedding over each row's counted tokens."""
+        """Return (B, D) mean input embedding over each row's counted tokens."""
         counted = (torch.arange(ids_BT.shape[1]) < lengths_B[:, None]).to(self.device, self.dtype)[..., None]
         return (self.embed(ids_BT) * counted).sum(1) / counted.sum(1)

@@ -17,17 +17,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedModel
 
-from fedcmp.errors import UserError
-from fedcmp.model.locations import check_loaded, load
+from fedcmp.errors import UserError, shortage
+from fedcmp.model.folders import INDEX as INDEX
+from fedcmp.model.locations import check_loaded, first_line, load
 
-INDEX = "model.safetensors.index.json"
 _VISION = re.compile(r"(?:model\.)?vision_tower\.(.+)")
 _LANGUAGE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?(?!lm_head)(.+)")
 _HEAD = re.compile(r"(?:model\.)?(?:language_model\.)?(lm_head\..+)")
 
 
 def is_llava(config: Any, location: str, key: str) -> bool:
-    """Whether a config is a Hugging Face LLaVA's.
+    """Return whether a config is a Hugging Face LLaVA's.
 
     Raises:
         UserError: it is LLaVA's original layout, or it is on the hub: a part can be taken from a folder only.
@@ -46,7 +46,7 @@ def is_llava(config: Any, location: str, key: str) -> bool:
 
 
 def load_vision_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The vision tower of a LLaVA folder, on the CPU.
+    """Return the vision tower of a LLaVA folder, on the CPU.
 
     Args:
         location: the folder.
@@ -60,7 +60,7 @@ def load_vision_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrain
 
 
 def load_language_half(location: str, key: str, *, dtype: torch.dtype) -> PreTrainedModel:
-    """The causal LM of a LLaVA folder, on the CPU; arguments and errors as of `load_vision_half`."""
+    """Return the causal LM of a LLaVA folder, on the CPU; arguments and errors as of `load_vision_half`."""
     return _load_half(AutoModelForCausalLM, location, key, "text_config", _language_name, dtype)
 
 
@@ -87,7 +87,7 @@ def _load_half(
             tensors[mine] = (shard, name)
     state = _read(tensors, key)
     with torch.device("meta"):
-        skeleton = factory.from_config(config)
+        skeleton = factory.from_config(config, trust_remote_code=False)
     kind = type(skeleton)
     if section == "text_config":  # LLaVA calls any LLM's parts `model` and `lm_head`
         head = _name_of(skeleton, skeleton.get_output_embeddings())
@@ -97,9 +97,12 @@ def _load_half(
         model, found = kind.from_pretrained(
             None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(f"{key} = {location!r}: transformers cannot load its {section} ({reason})") from error
+    except Exception as error:  # transformers raises anything
+        if shortage(error) is not None:
+            raise
+        raise UserError(
+            f"{key} = {location!r}: transformers cannot load its {section} ({first_line(error)})"
+        ) from error
     check_loaded(model, found, f"{key} = {location!r}")
     loaded: PreTrainedModel = model
     return loaded
@@ -111,7 +114,7 @@ def _name_of(model: nn.Module, module: nn.Module) -> str:
 
 
 def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
-    """Tensor's name on disk -> the safetensors file that holds it; reads headers only.
+    """Return tensor's name on disk -> the safetensors file that holds it; reads headers only.
 
     Args:
         folder: a checkpoint, in one file or sharded with an index.
@@ -137,7 +140,7 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
 
 
 def opened(path: Path) -> Any:
-    """A safetensors file, opened for reading.
+    """Open a safetensors file for reading.
 
     Raises:
         UserError: it is missing or damaged.
@@ -149,7 +152,7 @@ def opened(path: Path) -> Any:
 
 
 def _read(wanted: dict[str, tuple[Path, str]], key: str) -> dict[str, Tensor]:
-    """Own name -> tensor, each shard opened once."""
+    """Return own name -> tensor, each shard opened once."""
     state: dict[str, Tensor] = {}
     for path in sorted({shard for shard, _ in wanted.values()}):
         with opened(path) as file:

@@ -2,50 +2,26 @@
 
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, shortage
 from fedcmp.model import hub
+from fedcmp.model.folders import EMBEDDED as EMBEDDED
+from fedcmp.model.folders import check_folder
+from fedcmp.model.folders import resolve as resolve
 
-EMBEDDED = "world"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
-    """The folder or hub name to hand to transformers.
-
-    Args:
-        name: "world", a folder, or a hub name.
-        part: which of the world's frozen parts "world" stands for.
-        key: the recipe key, for the error.
-
-    Raises:
-        UserError: a path that does not exist.
-    """
-    if name == EMBEDDED:
-        return str(resources.files("fedcmp.world") / "weights" / part)
-    path = Path(name).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise UserError(
-                f"{key} = {name!r}: the folder holds no config.json; give a folder saved by save_pretrained"
-            )
-        return str(path)
-    if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
-        raise UserError(f"{key} = {name!r}: no such folder; give 'world', a folder or a hub name such as 'owner/name'")
-    return name
-
-
 def load(factory: Any, name: str, key: str, **options: Any) -> Any:
-    """`factory.from_pretrained(name, **options)`, its failures told in one line.
+    """Return `factory.from_pretrained(name, **options)`; its failures are reported in one line.
 
-    Where the hub does not answer (hub.py), a hub name stands for what the hub's cache holds of it.
+    Where the hub does not answer (hub.py), a hub name stands for what the hub's cache holds of it. Program code that
+    comes with a model is never run, and nobody is asked whether it may be.
 
     Args:
         factory: a class of transformers; for models use `load_model`.
@@ -54,19 +30,27 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         options: further arguments of from_pretrained.
 
     Raises:
-        UserError: whatever transformers could not load: files missing, damaged, or in need of another library; a hub
-            name that is not in the cache while the hub does not answer.
+        UserError: whatever transformers could not load: files missing, damaged, in need of another library or of code
+            of their own; a hub name that is not in the cache while the hub does not answer.
     """
     away, place = None if Path(name).is_dir() else hub.unreachable(name), name
     if away is not None:
         cached = hub.cached_folder(name)
         if cached is None:
             raise UserError(f"{key} = {name!r}: not in the hub's cache, and {away}; {hub.MEND}")
+        check_folder(cached, f"{key} = {name!r}")
         place = str(cached)  # not local_files_only: transformers looks for adapters on the hub all the same
     try:
-        return factory.from_pretrained(place, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return factory.from_pretrained(place, trust_remote_code=False, **options)
+    except Exception as error:  # transformers and tokenizers raise anything, a bare Exception too
+        if shortage(error) is not None:
+            raise
+        reason = first_line(error)
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{key} = {name!r}: needs program code of its own (auto_map in its files), and a model's own code is "
+                "never run; use a model whose architecture transformers itself has"
+            ) from error
         if away is not None:
             raise UserError(
                 f"{key} = {name!r}: cannot be loaded from the hub's cache ({reason}), and {away}; {hub.MEND}"
@@ -74,8 +58,14 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         raise UserError(f"{key} = {name!r}: transformers cannot load it ({reason})") from error
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error says, or what it is called."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def load_model(factory: Any, name: str, key: str, *, dtype: torch.dtype) -> Any:
-    """A model with all of its weights; transformers alone would fill in random ones where a checkpoint lacks some.
+    """Return a model with all of its weights; transformers alone fills in random ones where a checkpoint lacks some.
 
     Args:
         factory: AutoModel, AutoModelForCausalLM or the like.
@@ -119,18 +109,18 @@ def check_loaded(model: nn.Module, found: dict[str, Any], place: str) -> None:
 
 
 def _needed(model: nn.Module) -> set[str]:
-    """Names that a checkpoint must hold: each tied weight once; position_ids are counted, not learned."""
+    """Return the names that a checkpoint must hold: each tied weight once; position_ids are counted, not learned."""
     parameters = {name for name, _ in model.named_parameters()}
     return parameters | {name for name, _ in model.named_buffers() if not name.endswith("position_ids")}
 
 
 def dtype_of(name: str) -> torch.dtype:
-    """'float32', 'bfloat16' or 'float16' as a torch dtype."""
+    """Return 'float32', 'bfloat16' or 'float16' as a torch dtype."""
     return _DTYPES[name]
 
 
 def device_of(name: str, *, key: str = "model.device") -> torch.device:
-    """'auto' is the first GPU if there is one, else the CPU; `key` names the setting in errors.
+    """Return a device; 'auto' is the first GPU if there is one, else the CPU. `key` names the setting in errors.
 
     Raises:
         UserError: a device that this torch does not have.
@@ -147,7 +137,7 @@ def device_of(name: str, *, key: str = "model.device") -> torch.device:
 
 
 def fingerprint(state: dict[str, Tensor], *descriptions: Any) -> str:
-    """sha256 over named tensors and JSON-like descriptions: equal weights and settings give equal fingerprints."""
+    """Return a sha256 over named tensors and JSON-like descriptions: equal for equal weights and settings."""
     digest = hashlib.sha256()
     for name in sorted(state):
         tensor = state[name].detach().to("cpu").contiguous()

@@ -1,6 +1,6 @@
 """The trainable part: vision features to visual tokens, linear or LLaVA's two-layer MLP.
 
-Tensor names are those of transformers' LlavaMultiModalProjector. Shapes: B pictures, P patches, V vision width, D text
+Tensor names are those of transformers' LlavaMultiModalProjector. Shapes: B images, P patches, V vision width, D text
 width; weights are (out, in).
 """
 
@@ -52,7 +52,7 @@ class Projector(Trainable):
             _initialise(layer, initialisation, generator, last=layer is layers[-1])
 
     def forward(self, features_BPV: Tensor) -> Tensor:
-        """(B, P, V) -> (B, P, D).
+        """Turn (B, P, V) into (B, P, D).
 
         Images and patches are one axis inside: with two, a product batched over learners copies every weight for each
         image.
@@ -63,7 +63,7 @@ class Projector(Trainable):
         return tokens
 
     def layer_inputs(self, features_BPV: Tensor) -> dict[str, Tensor]:
-        """Weight's name -> what that layer is fed: (B, P, V) the first, (B, P, D) the second."""
+        """Return weight's name -> what that layer is fed: (B, P, V) the first, (B, P, D) the second."""
         names = {id(module): f"{name}.weight" for name, module in self.named_children()}
         return {names[id(layer)]: inputs for layer, inputs in self._steps(features_BPV)}
 

@@ -1,4 +1,4 @@
-"""A projector alone: reading one from wherever it lies, writing one as Hugging Face's or LLaVA's own code wants it.
+"""A projector alone: reading one from any place, writing one as Hugging Face's or LLaVA's own code wants it.
 
     huggingface   .safetensors       multi_modal_projector.linear_1.weight, .bias, linear_2...; read with `model.` too
     llava         mm_projector.bin   model.mm_projector.0.weight, .bias, 2...; a linear one: model.mm_projector.weight
@@ -49,7 +49,7 @@ class StoredProjector:
 
 
 def llava_projector_tensors(projector: Projector) -> dict[str, Tensor]:
-    """The projector under LLaVA's four names; a linear one as two layers with the identity in between and behind."""
+    """Return the projector under LLaVA's four names; a linear one as two layers with the identity in between."""
     tensors = projector.tensors()
     if projector.linear_2 is None:
         width = projector.linear_1.out_features
@@ -58,12 +58,12 @@ def llava_projector_tensors(projector: Projector) -> dict[str, Tensor]:
 
 
 def activation_of(projector: Projector) -> str:
-    """What transformers calls the function between the layers."""
+    """Return what transformers calls the function between the layers."""
     return "gelu" if projector.kind == "mlp" else "linear"
 
 
 def file_for(path: Path, naming: Naming) -> Path:
-    """Where a projector alone goes.
+    """Return where a projector alone goes.
 
     Args:
         path: a file that ends in .safetensors (huggingface) or .bin (llava); any other name is a folder, in which the
@@ -84,7 +84,7 @@ def file_for(path: Path, naming: Naming) -> Path:
 
 
 def projector_file(projector: Projector, naming: Naming) -> bytes:
-    """The content of a file with the projector alone: float32, the bits as they are."""
+    """Return the content of a file with the projector alone: float32, the bits as they are."""
     if naming == "huggingface":
         named = {f"multi_modal_projector.{name}": tensor for name, tensor in llava_projector_tensors(projector).items()}
         content: bytes = save(named, metadata={"format": "pt", _ACTIVATION: activation_of(projector)})
@@ -161,13 +161,13 @@ def _unpickled(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def huggingface_name(name: str) -> str | None:
-    """What a projector's tensor of a LLaVA checkpoint is in transformers' module; None for any other tensor."""
+    """Return what a projector's tensor of a LLaVA checkpoint is in transformers' module; None for any other tensor."""
     found = _HUGGINGFACE.fullmatch(name)
     return found and found[1]
 
 
 def _own_name(name: str) -> str | None:
-    """What we call a tensor of a projector; None for any other tensor."""
+    """Return what we call a tensor of a projector; None for any other tensor."""
     if found := _HUGGINGFACE.fullmatch(name):
         return found[1] or found[2]
     if found := _LLAVA.fullmatch(name):
@@ -225,7 +225,7 @@ def start_from(projector: Projector, stored: StoredProjector, *, key: str = KEY)
 
 
 def _is_identity(tensors: dict[str, Tensor]) -> bool:
-    """Whether the second layer changes nothing, as in a linear projector under LLaVA's names."""
+    """Return whether the second layer changes nothing, as in a linear projector under LLaVA's names."""
     weight, bias = tensors.get("linear_2.weight"), tensors.get("linear_2.bias")
     return (
         weight is not None

@@ -1,14 +1,15 @@
-"""Prompt formats: what stands before a picture, between it and the text, and behind the text.
+"""Prompt formats: what stands before an image, between it and the text, and behind the text.
 
-    plain   [<bos>] picture separator [question] caption <eos>                       LLaVA's pretraining format
-    chat    the tokenizer's own chat template around one turn of the user, `picture separator instruction`, and the
+    plain   [<bos>] image separator [question] caption <eos>                       LLaVA's pretraining format
+    chat    the tokenizer's own chat template around one turn of the user, `image separator instruction`, and the
             beginning of an answer; then the caption and what ends a turn
 
-Text behind a picture is read as the exported processor reads it: behind the special token `<image>`, not as the
+Text behind an image is read as the exported processor reads it: behind the special token `<image>`, not as the
 beginning of a text, where some tokenizers put a space of their own.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import TemplateError
@@ -23,23 +24,30 @@ _OWN = "{#- the LLM's own template -#}"  # ends what an export puts in front of 
 _DAY = {"%a": "Wed", "%A": "Wednesday", "%b": "Jan", "%B": "January", "%d": "01", "%m": "01", "%y": "25", "%Y": "2025"}
 
 
-class BehindPicture:
-    """A tokenizer for what follows a picture and the separator; called as a tokenizer is.
+class BehindImage:
+    """A tokenizer for what follows an image and the separator; called as a tokenizer is.
 
     Args:
         tokenizer: of the LLM; left as it is.
-        separator: between the picture and the text.
+        separator: between the image and the text.
+        place: the recipe key and value, for errors.
+        rows: tokens that the LLM has embeddings for, ids 0 to rows - 1; None: any.
     """
 
-    def __init__(self, tokenizer: Any, separator: str) -> None:
+    def __init__(self, tokenizer: Any, separator: str, place: str = "", *, rows: int | None = None) -> None:
         if not has_image_token(tokenizer):
             tokenizer = copy.deepcopy(tokenizer)
             add_image_token(tokenizer)
         self._tokenizer, self._separator = tokenizer, separator
+        self._place, self._rows = place, rows
         self.separator_ids = self._behind(separator)
 
     def __call__(self, text: str, **_options: Any) -> dict[str, list[int]]:
-        """Token ids of the text; special tokens that are spelled out in it are read, none are added."""
+        """Return token ids of the text; special tokens that are spelled out in it are read, none are added.
+
+        Raises:
+            UserError: a special token that the LLM has no embedding for.
+        """
         ids, count = self._behind(self._separator + text), len(self.separator_ids)
         if ids[:count] == self.separator_ids:
             return {"input_ids": ids[count:]}
@@ -48,11 +56,52 @@ class BehindPicture:
     def _behind(self, text: str) -> list[int]:
         ids: list[int] = self._tokenizer(IMAGE_TOKEN + text, add_special_tokens=False)["input_ids"]
         place = ids.index(self._tokenizer.convert_tokens_to_ids(IMAGE_TOKEN))
+        for number in ids[place + 1 :]:
+            if self._rows is not None and number >= self._rows:
+                word = str(self._tokenizer.convert_ids_to_tokens(number))
+                raise beyond_embeddings(self._place, word, number, self._rows)
         return ids[place + 1 :]
 
 
+def check_embeddings(tokenizer: Any, rows: int | None, place: str, used: Sequence[int] = ()) -> None:
+    """Refuse a tokenizer with tokens that its model has no embeddings for, where a text may hold them.
+
+    Args:
+        tokenizer: of transformers.
+        rows: embeddings of the model; None: not known, and all is accepted.
+        place: the recipe key and value, for the error.
+        used: ids of special tokens that are written; others never are.
+
+    Raises:
+        UserError: names the first such token.
+    """
+    if rows is None:
+        return
+    special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    beyond = {n: word for word, n in tokenizer.get_vocab().items() if n >= rows and word not in special}
+    beyond |= {n: str(tokenizer.convert_ids_to_tokens(n)) for n in used if n >= rows}
+    if beyond:
+        raise beyond_embeddings(place, beyond[min(beyond)], min(beyond), rows)
+
+
+def beyond_embeddings(place: str, word: str, number: int, rows: int) -> UserError:
+    """Return the error for a token that a model has no embedding for.
+
+    Args:
+        place: the recipe key and value.
+        word: the token.
+        number: its id.
+        rows: embeddings that there are.
+    """
+    return UserError(
+        f"{place}: {word!r} is token {number} of its tokenizer, but the model has embeddings for {rows:,} tokens only "
+        f"(0 to {rows - 1}); use the tokenizer that it was saved with, or save the model again after "
+        f"resize_token_embeddings({number + 1})"
+    )
+
+
 def has_image_token(tokenizer: Any) -> bool:
-    """Whether `<image>` is one token of this tokenizer."""
+    """Return whether `<image>` is one token of this tokenizer."""
     return tokenizer.convert_tokens_to_ids(IMAGE_TOKEN) not in (None, tokenizer.unk_token_id)
 
 
@@ -70,12 +119,12 @@ class ChatFormat:
 
     Args:
         tokenizer: of the LLM.
-        separator: between the picture and the instruction.
+        separator: between the image and the instruction.
         place: the recipe key and value, for errors.
         adds_bos: whether the tokenizer puts `<bos>` in front of a text.
 
     Attributes:
-        before: text in front of the picture.
+        before: text in front of the image.
         behind: text behind the instruction, up to where the answer begins.
         end: id of the token that ends an answer; None where the template's is no single special token.
 
@@ -96,7 +145,7 @@ class ChatFormat:
         turn: Any = {"role": "user", "content": asked}
         before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
         self._takes_parts = not found
-        if not found:  # a LLaVA's template, which takes pictures and texts apart
+        if not found:  # a LLaVA's template, which takes images and texts apart
             turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]}
             before, found, behind = self._render([turn], add_generation_prompt=True).partition(asked)
         if not found or IMAGE_TOKEN in behind:
@@ -128,17 +177,17 @@ class ChatFormat:
         return ids[0] if ids and ids[0] in special else None
 
     def exported(self, separator: str) -> str:
-        """The template for LLaVA's processor: parts of a message become text, then the LLM's own template follows."""
+        """Return the template for LLaVA's processor: a message's parts become text, then the LLM's own template."""
         bos = "{%- set bos_token = '' -%}" if self._adds_bos else ""
         if self._takes_parts:
             return bos + self._template
-        picture = quoted(f"{IMAGE_TOKEN}{separator}")
+        image = quoted(f"{IMAGE_TOKEN}{separator}")
         return (
             f"{bos}{{%- set fedcmp = namespace(messages=[], text='') -%}}"
             "{%- for m in messages -%}{%- if m['content'] is string or m['content'] is not iterable -%}"
             "{%- set fedcmp.messages = fedcmp.messages + [m] -%}"
             "{%- else -%}{%- set fedcmp.text = '' -%}{%- for c in m['content'] -%}"
-            f"{{%- if c['type'] == 'image' -%}}{{%- set fedcmp.text = fedcmp.text + {picture} -%}}"
+            f"{{%- if c['type'] == 'image' -%}}{{%- set fedcmp.text = fedcmp.text + {image} -%}}"
             "{%- elif c['type'] == 'text' -%}{%- set fedcmp.text = fedcmp.text + c['text'] -%}{%- endif -%}"
             "{%- endfor -%}{%- set fedcmp.messages = fedcmp.messages + [dict(m, content=fedcmp.text)] -%}"
             "{%- endif -%}{%- endfor -%}{%- set messages = fedcmp.messages -%}"
@@ -147,13 +196,13 @@ class ChatFormat:
 
 
 def _fixed_day() -> str:
-    """In front of a template: its own `strftime_now`, which knows one day."""
+    """Return what defines `strftime_now` in front of a template: it knows one day."""
     codes = "".join(f" | replace('{code}', '{value}')" for code, value in _DAY.items())
     return f"{{%- macro strftime_now(form) -%}}{{{{- form{codes} -}}}}{{%- endmacro -%}}"
 
 
 def plain_template(separator: str) -> str:
-    """Pictures first, each followed by the separator, then the text: the plain format for LLaVA's processor."""
+    """Return the plain format for LLaVA's processor: images first, each followed by the separator, then the text."""
     image, line = quoted(f"{IMAGE_TOKEN}{separator}"), quoted(f"{IMAGE_TOKEN}\n")
     return (
         "{% for m in messages %}{% if m['content'] is string %}"
@@ -165,6 +214,6 @@ def plain_template(separator: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """A text as a literal in a Jinja template."""
+    """Return a text as a literal in a Jinja template."""
     text = text.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
     return f"'{text}'"

@@ -1,4 +1,4 @@
-"""Export beside an existing LLaVA folder: only the shard that holds the projector is written anew.
+"""Export alongside an existing LLaVA folder: only the shard that holds the projector is written anew.
 
 Every other weight file is a hard link to the base's (a copy, where the disk cannot link): the LLM is not loaded.
 Tokenizer, processor and generation settings are written anew, for they hold the format that was trained.
@@ -29,7 +29,7 @@ _OTHER_WEIGHTS = (".bin", ".pt", ".pth", ".h5", ".msgpack", ".gguf")
 
 
 def base_folder(encoder: VisionEncoder, projector: Projector, text: TextFormat) -> Path | None:
-    """The LLaVA folder that both frozen parts are from, if it has a place for the trained projector.
+    """Return the LLaVA folder that both frozen parts are from, if it has a place for the trained projector.
 
     That is, its config.json holds for the trained model as it is, and its shards hold a projector.
     """
@@ -60,7 +60,7 @@ def base_folder(encoder: VisionEncoder, projector: Projector, text: TextFormat) 
 
 
 def _replaced(names: Iterable[str]) -> dict[str, str]:
-    """Of a checkpoint's tensors those of the projector -> their names in transformers' module."""
+    """Return the projector's tensors of a checkpoint -> their names in transformers' module."""
     return {name: own for name in names if (own := huggingface_name(name)) is not None}
 
 

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def row_losses(hidden_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None, targets_N: Tensor, *, rows: int) -> Tensor:
-    """Loss of every row; equal to cross_entropy(linear(hidden).float(), targets, reduction="none") to rounding.
+    """Return the loss of every row; as cross_entropy(linear(hidden).float(), targets, reduction="none").
 
     Args:
         hidden_ND: (N, D) what the output layer is fed.

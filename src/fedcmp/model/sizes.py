@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 
 from fedcmp.errors import UserError
 from fedcmp.model.hub import cached_folder
-from fedcmp.model.locations import load, resolve
+from fedcmp.model.locations import first_line, load, resolve
+from fedcmp.model.processing import check_layers
 from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 
@@ -62,7 +63,7 @@ class LanguageSize:
 
 
 class UnknownSizeError(Exception):
-    """A config that is not here, or of a kind whose size cannot be told; the message says why."""
+    """A config that is not here, or of a kind whose size cannot be estimated; the message says why."""
 
 
 class NoConfigError(UnknownSizeError):
@@ -70,7 +71,7 @@ class NoConfigError(UnknownSizeError):
 
 
 def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto") -> VisionSize:
-    """The size of an encoder, as `VisionEncoder` would use it.
+    """Return the size of an encoder, as `VisionEncoder` would use it.
 
     Args:
         name: model.vision.
@@ -78,7 +79,7 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
         strategy: model.vision_strategy.
 
     Raises:
-        UserError: no such folder.
+        UserError: no such folder, or no such layer.
         NoConfigError: its config cannot be had.
         UnknownSizeError: its config is not an encoder's.
     """
@@ -94,11 +95,12 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
         count = int(own.num_hidden_layers)
     except (AttributeError, TypeError) as error:
         raise UnknownSizeError(f"{VISION_KEY} = {name!r}: no image encoder's config ({error})") from error
+    indices = check_layers(repr(name), wanted, count)
     loaded = _parameters(model)
     encoder = getattr(tower, "encoder", None)
     layers = getattr(encoder, "layers", getattr(encoder, "layer", None))
     if isinstance(layers, nn.ModuleList) and len(layers) == count:
-        del layers[max(each if each >= 0 else count + 1 + each for each in wanted) :]
+        del layers[max(indices) :]
     before = 0
     for tensor, parameter in tower.named_parameters():
         if tensor.endswith(("class_embedding", "cls_token")):
@@ -110,7 +112,7 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
 
 
 def language_size(name: str) -> LanguageSize:
-    """The size of an LLM.
+    """Return the size of an LLM.
 
     Args:
         name: model.language.
@@ -144,13 +146,13 @@ def _config(name: str, part: Any) -> Any:
 
 
 def _side(name: str, own: Any) -> int:
-    """Pixels a side of what the image processor makes, where a folder has one: DINOv2's is not its config's."""
+    """Return the pixels per side that the image processor makes, if there is one: DINOv2's are not its config's."""
     where = Path(resolve(name, "vision", VISION_KEY))
     if not where.is_dir():
         return int(own.image_size)
     try:
         processor = load(AutoImageProcessor, str(where), VISION_KEY)
-    except UserError:  # told where the encoder is loaded
+    except UserError:  # reported where the encoder is loaded
         return int(own.image_size)
     crop, size = getattr(processor, "crop_size", None), getattr(processor, "size", None)
     made = crop if crop and getattr(processor, "do_center_crop", False) else size
@@ -160,10 +162,9 @@ def _side(name: str, own: Any) -> int:
 def _on_meta(factory: Any, config: Any, key: str, name: str) -> Any:
     try:
         with torch.device("meta"):
-            return factory.from_config(config)
+            return factory.from_config(config, trust_remote_code=False)
     except Exception as error:  # whatever an architecture's constructor objects to
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UnknownSizeError(f"{key} = {name!r}: cannot be built from its config ({reason})") from error
+        raise UnknownSizeError(f"{key} = {name!r}: cannot be built from its config ({first_line(error)})") from error
 
 
 def _parameters(model: nn.Module) -> int:
@@ -171,7 +172,7 @@ def _parameters(model: nn.Module) -> int:
 
 
 def _inner(config: Any) -> int:
-    """The MLP's inner width under the names that configs give it; four times the width where they give none."""
+    """Return the MLP's inner width under the names that configs give it; four times the width where they give none."""
     for key in ("intermediate_size", "ffn_dim", "n_inner", "ffn_hidden_size"):
         if getattr(config, key, None):
             return int(getattr(config, key))

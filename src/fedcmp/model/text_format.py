@@ -19,7 +19,14 @@ from transformers import (
 from fedcmp.errors import UserError
 from fedcmp.model.llava_folder import is_llava, load_language_half
 from fedcmp.model.locations import load, load_model, resolve
-from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION, BehindPicture, ChatFormat, plain_template
+from fedcmp.model.prompts import (
+    IMAGE_TOKEN,
+    INSTRUCTION,
+    BehindImage,
+    ChatFormat,
+    check_embeddings,
+    plain_template,
+)
 
 KEY = "model.language"
 PromptFormat = Literal["plain", "chat"]
@@ -42,7 +49,7 @@ class TextFormat:
             end-of-sequence token where there is none.
         separator: as text; `separator_ids` are its tokens.
         start_ids: `<bos>` where the tokenizer begins a text with it, else nothing; in a chat also what comes before the
-            picture.
+            image.
         caption_prompt_ids: what follows the separator where a caption is wanted; nothing in the plain format.
         reader: tokenizer for what follows the separator.
         width: D, of the input embeddings.
@@ -50,7 +57,8 @@ class TextFormat:
 
     Raises:
         UserError: a config or tokenizer that cannot be loaded, a tokenizer without an end-of-sequence token, a
-            config without a width, an LLM that reads more than embeddings, or no chat template where one is wanted.
+            config without a width, an LLM that reads more than embeddings, or no chat template where one is wanted;
+            a separator without tokens, or tokens that the LLM has no embeddings for.
     """
 
     def __init__(
@@ -78,11 +86,14 @@ class TextFormat:
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{KEY} = {name!r}: its tokenizer has no end-of-sequence token; set eos_token in its files")
         self.end = int(self.tokenizer.eos_token_id)
+        self._rows = None if getattr(config, "vocab_size", None) is None else int(config.vocab_size)
         pad = self.tokenizer.pad_token_id
-        self.pad = self.end if pad is None else int(pad)
+        # one beyond the embeddings, as [PAD] often is: padding is never looked at, so any token will do
+        self.pad = self.end if pad is None or (self._rows is not None and pad >= self._rows) else int(pad)
         own = None if prompt == "chat" else self.tokenizer.sep_token
         self.separator = separator if separator is not None else (own or "\n")
-        self.reader = BehindPicture(self.tokenizer, self.separator)
+        place = f"{KEY} = {name!r}"
+        self.reader = BehindImage(self.tokenizer, self.separator, place, rows=self._rows)
         self.separator_ids: list[int] = self.reader.separator_ids
         with_special = self.tokenizer("", add_special_tokens=True)["input_ids"]
         bos = self.tokenizer.bos_token_id
@@ -96,23 +107,30 @@ class TextFormat:
             self.start_ids = before if before[:1] == [bos] else self.start_ids + before
             self.end = self.end if self._chat.end is None else self._chat.end
             self.caption_prompt_ids = self.prompt_ids("")
+        if not self.separator_ids:
+            raise UserError(
+                f"model.separator = {self.separator!r}: is no token of {self.name!r}; give a text of at least one, or "
+                "leave it out"
+            )
+        used = [*self.start_ids, *self.separator_ids, *self.caption_prompt_ids, self.end]
+        check_embeddings(self.tokenizer, self._rows, place, used)
 
     def asked(self, question: str) -> str:
-        """A question with what stands between it and its answer; an empty one asks for the caption."""
+        """Return a question with what stands between it and its answer; an empty one asks for the caption."""
         return question if self._chat is None else (question or self.instruction) + self._chat.behind
 
     def prompt_ids(self, question: str) -> list[int]:
-        """Tokens between the separator and the answer; of an empty question: the caption's prompt."""
+        """Return tokens between the separator and the answer; of an empty question: the caption's prompt."""
         text = self.asked(question)
         return self.reader(text)["input_ids"] if text else []
 
     def prompt_text(self, question: str) -> str:
-        """The text to hand to the exported processor, so that it sees what the projector was trained with."""
+        """Return the text to hand to the exported processor, so that it sees what the projector was trained with."""
         before = "" if self._chat is None else self._chat.before
         return f"{before}{IMAGE_TOKEN}{self.separator}{self.asked(question)}"
 
     def load_weights(self, dtype: torch.dtype) -> PreTrainedModel:
-        """The causal LM as its checkpoint has it, on the CPU.
+        """Return the causal LM as its checkpoint has it, on the CPU.
 
         Raises:
             UserError: it cannot be loaded, or lacks weights.
@@ -123,7 +141,7 @@ class TextFormat:
         return model
 
     def chat_template(self) -> str:
-        """Of the exported processor: renders a conversation in the format that was trained."""
+        """Return the exported processor's template: it renders a conversation in the format that was trained."""
         return plain_template(self.separator) if self._chat is None else self._chat.exported(self.separator)
 
 
@@ -135,16 +153,16 @@ def _check_reads_embeddings(name: str, whole: PreTrainedConfig, text: PreTrained
         )
     if seeing:
         raise UserError(
-            f"{KEY} = {name!r}: a {whole.model_type} model sees pictures already; use a causal LM of text alone"
+            f"{KEY} = {name!r}: a {whole.model_type} model sees images already; use a causal LM of text alone"
         )
 
 
 def check_length(text_format: TextFormat, *, num_patches: int, max_caption_tokens: int, vision_name: str) -> None:
-    """Whether the longest training sequence fits the LLM.
+    """Check that the longest training sequence fits the LLM.
 
     Args:
         text_format: of the LLM.
-        num_patches: P, visual tokens of a picture.
+        num_patches: P, visual tokens of an image.
         max_caption_tokens: longest caption, without its `<eos>`.
         vision_name: model.vision, for the error.
 

@@ -23,7 +23,7 @@ class Trainable(nn.Module):
 
     @abstractmethod
     def forward(self, features_BPV: Tensor) -> Tensor:
-        """(B, P, V) frozen features -> (B, T, D) visual tokens, which stand before the text."""
+        """Turn (B, P, V) frozen features into (B, T, D) visual tokens, which stand before the text."""
 
     @abstractmethod
     def layer_inputs(self, features_BPV: Tensor) -> dict[str, Tensor]:

@@ -1,8 +1,8 @@
-"""The frozen vision encoder: pictures to patch features, from any CLIP-, SigLIP- or DINOv2-like transformers model.
+"""The frozen vision encoder: images to patch features, from any CLIP-, SigLIP- or DINOv2-like transformers model.
 
-Tokens in front of the patches (a class token, DINOv2's registers) are counted: what a picture has beyond its grid of
+Tokens in front of the patches (a class token, DINOv2's registers) are counted: what an image has beyond its grid of
 patches, the grid taken from the size that the image processor really makes, which need not be the config's image_size.
-Shapes: B pictures, P patches, V vision width (that of all chosen layers together).
+Shapes: B images, P patches, V vision width (that of all chosen layers together).
 """
 
 from collections.abc import Sequence
@@ -18,6 +18,7 @@ from fedcmp.errors import UserError
 from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.llava_folder import is_llava, load_vision_half
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
+from fedcmp.model.processing import check_features, check_layers, processed
 
 Strategy = Literal["auto", "default", "full"]
 KEY = "model.vision"
@@ -37,7 +38,8 @@ class VisionEncoder:
         device: "auto", "cpu", "cuda", ...
 
     Raises:
-        UserError: a model that cannot be loaded, that is no image encoder, or a layer that it does not have.
+        UserError: a model that cannot be loaded, that is no image encoder, a layer that it does not have, or an image
+            processor that does not fit it (processing.py).
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class VisionEncoder:
         self.processor: Any = load(AutoImageProcessor, where, KEY)
         self._fingerprint: str | None = None
         self._keep_layers_below(layers)
+        place = f"{KEY} = {name!r}"
+        pixels = processed(self.processor, self.image_size, place).to(self.device, self.dtype)
         self._fast = _FastPreprocessing.proven_equal(self.processor, self.image_size, self.device)
-        pixels = self.pixel_values([Image.new("RGB", (self.image_size, self.image_size))])
         self.grid = (int(pixels.shape[-2]) // self.patch_size, int(pixels.shape[-1]) // self.patch_size)
-        tokens = self._tokens(pixels).shape[1]
+        with torch.no_grad():
+            tokens = check_features(self._tokens, pixels, self.image_size, place).shape[1]
         self.num_prefix_tokens = tokens - self.grid[0] * self.grid[1]
         self.has_class_token = self.num_prefix_tokens > 0
         if strategy == "default" and not self.has_class_token:
@@ -81,7 +85,7 @@ class VisionEncoder:
         self.num_patches = tokens - self.num_prefix_tokens if self.strategy == "default" else tokens
 
     def load_weights(self) -> nn.Module:
-        """The tower as its checkpoint has it, all layers, on the CPU."""
+        """Return the tower as its checkpoint has it, all layers, on the CPU."""
         if self.in_llava:
             half: nn.Module = load_vision_half(self.location, KEY, dtype=self.dtype)
             return half
@@ -90,12 +94,9 @@ class VisionEncoder:
         return tower
 
     def _keep_layers_below(self, wanted: list[int]) -> None:
-        """Layers above the last one that is read are never computed."""
+        """Drop the layers above the last one that is read."""
         count = int(self.config.num_hidden_layers)
-        self._indices = [layer if layer >= 0 else count + 1 + layer for layer in wanted]
-        for layer, index in zip(wanted, self._indices, strict=True):
-            if not 0 < index <= count:
-                raise UserError(f"model.vision_layer = {layer}: {self.name!r} has {count} layers; use -{count} to -1")
+        self._indices = check_layers(repr(self.name), wanted, count)
         encoder = getattr(self.model, "encoder", None)
         layers = getattr(encoder, "layers", getattr(encoder, "layer", None))  # DINOv2 has `layer`
         self._hooked: list[nn.Module] = []
@@ -122,14 +123,14 @@ class VisionEncoder:
         return states[0] if len(states) == 1 else torch.cat(states, -1)
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """An RGB picture of any size -> one whose pixel values are the same, of the encoder's own size if it can be.
+        """Turn an RGB image of any size into one of equal pixel values, of the encoder's own size if it can be.
 
         Resizing takes most of the time, and may go on in several threads.
         """
         return image if self._fast is None else self._fast.resized(image)
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of any size -> (B, 3, side, side), as the encoder's own processor makes them."""
+        """Turn RGB images of any size into (B, 3, side, side), as the encoder's own processor makes them."""
         resized = [self.resized(image) for image in images]
         if self._fast is not None and all(image.size == self._fast.size for image in resized):
             pixels = self._fast(resized)
@@ -139,12 +140,12 @@ class VisionEncoder:
 
     @torch.no_grad()
     def encode(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures -> (B, P, V) features, on the CPU, in the encoder's dtype."""
+        """Turn RGB images into (B, P, V) features, on the CPU, in the encoder's dtype."""
         tokens = self._tokens(self.pixel_values(images))
         return (tokens[:, self.num_prefix_tokens :] if self.strategy == "default" else tokens).cpu()
 
     def fingerprint(self) -> str:
-        """sha256 of the weights that are used, the preprocessing, the layer and the strategy."""
+        """Return sha256 of the weights that are used, the preprocessing, the layer and the strategy."""
         if self._fingerprint is None:
             how = self.processor.to_dict()
             self._fingerprint = fingerprint(self.model.state_dict(), how, self.layer, self.strategy, str(self.dtype))
@@ -156,15 +157,15 @@ def _check_fixed_resolution(name: str, model_type: str, config: Any) -> None:
         raise UserError(f"{KEY} = {name!r}: a {model_type} model is no image encoder; use a CLIP or SigLIP one")
     if not hasattr(config, "image_size"):
         raise UserError(
-            f"{KEY} = {name!r}: a {model_type} model takes pictures of any resolution, with masks that LLaVA's format "
+            f"{KEY} = {name!r}: a {model_type} model takes images of any resolution, with masks that LLaVA's format "
             "has no place for; use one of fixed resolution, such as google/siglip2-base-patch16-256"
         )
     if not isinstance(config.patch_size, int) or not isinstance(config.image_size, int):
-        raise UserError(f"{KEY} = {name!r}: has patches or pictures that are not square; use another encoder")
+        raise UserError(f"{KEY} = {name!r}: has patches or images that are not square; use another encoder")
 
 
 class _FastPreprocessing:
-    """The image processor in two steps: each picture resized apart, then whole batches rescaled and normalised."""
+    """The image processor in two steps: each image resized apart, then whole batches rescaled and normalised."""
 
     def __init__(self, processor: Any, side: int, device: torch.device) -> None:
         self.size = (side, side)
@@ -176,7 +177,7 @@ class _FastPreprocessing:
 
     @classmethod
     def proven_equal(cls, processor: Any, side: int, device: torch.device) -> "_FastPreprocessing | None":
-        """The fast route, if random pictures come out as the library's processor makes them."""
+        """Return the fast route, if random images come out as the library's processor makes them."""
         try:
             fast = cls(processor, side, device)
             if not fast._agrees(side, side):
@@ -187,23 +188,23 @@ class _FastPreprocessing:
         return fast
 
     def resized(self, image: Image.Image) -> Image.Image:
-        """What the processor resizes and crops, as 8-bit RGB; the picture itself where it does something else."""
+        """Return what the processor resizes and crops, as 8-bit RGB; the image itself where it does something else."""
         if image.size == self.size or not self._resizes:
             return image
         whole = self._processor(images=[image], do_rescale=False, do_normalize=False, return_tensors="np")
         return Image.fromarray(whole["pixel_values"][0].transpose(1, 2, 0))
 
     def __call__(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures of the right size -> (B, 3, side, side), float32."""
+        """Turn RGB images of the right size into (B, 3, side, side), float32."""
         pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(self._gain.device)
         # in place: a batch in float32 fills the caches many times over
         return pixels.permute(0, 3, 1, 2).float().mul_(self._gain).sub_(self._offset)
 
     def _agrees(self, width: int, height: int) -> bool:
         noise = np.random.RandomState(0).randint(0, 256, (height, width, 3)).astype(np.uint8)
-        picture = Image.fromarray(noise)
-        expected = self._processor(images=[picture], return_tensors="pt")["pixel_values"].float()
-        resized = self.resized(picture)
+        image = Image.fromarray(noise)
+        expected = self._processor(images=[image], return_tensors="pt")["pixel_values"].float()
+        resized = self.resized(image)
         if resized.size != self.size:
             return False
         got = self([resized]).cpu()

@@ -23,33 +23,33 @@ class VLM:
         self.trainable = trainable.to(language.device)
 
     def visual_tokens(self, features_BPV: Tensor) -> Tensor:
-        """(B, P, V) frozen features -> (B, P, D); the trainable computes in float32, whatever the LLM's dtype."""
+        """Turn (B, P, V) frozen features into (B, P, D); the trainable computes in float32."""
         tokens: Tensor = self.trainable(features_BPV.to(self.language.device, torch.float32))
         return tokens
 
     def caption_losses(self, features_BPV: Tensor | None, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """(N,) loss of every caption token; features None: the blind LLM. See LanguageModel.caption_losses."""
+        """Return (N,) loss of every caption token; features None: the blind LLM. See LanguageModel.caption_losses."""
         visual = None if features_BPV is None else self.visual_tokens(features_BPV)
         return self.language.caption_losses(visual, ids_BT, lengths_B)
 
     @torch.no_grad()
     def alignment_errors(self, features_BPV: Tensor, ids_BT: Tensor, lengths_B: Tensor) -> Tensor:
-        """(B,) 1 - cos(mean visual token, mean caption embedding): E of docs/methods.md, a pair."""
+        """Return (B,) 1 - cos(mean visual token, mean caption embedding): E of docs/methods.md, per pair."""
         visual = self.visual_tokens(features_BPV).mean(1)
         text = self.language.mean_embeddings(ids_BT, lengths_B).float()
         return (1 - functional.cosine_similarity(visual, text, dim=-1)).cpu()
 
     @torch.no_grad()
     def answer(self, images: Sequence[Image.Image], prompts: Sequence[str], *, max_new_tokens: int = 32) -> list[str]:
-        """Greedy answers to one prompt a picture; an empty prompt asks for the caption.
+        """Return greedy answers to one prompt per image; an empty prompt asks for the caption.
 
         Raises:
             ValueError: without an encoder, or if the two lists differ in length.
         """
         if self.encoder is None:
-            raise ValueError("this model was built without an encoder: it can read features, not pictures")
+            raise ValueError("this model was built without an encoder: it can read features, not images")
         if len(images) != len(prompts):
-            raise ValueError(f"{len(images)} pictures, {len(prompts)} prompts: one prompt a picture is needed")
+            raise ValueError(f"{len(images)} images, {len(prompts)} prompts: one prompt per image is needed")
         features = self.encoder.encode(images)
         ids = [self.language.prompt_ids(text) for text in prompts]
         answers = [""] * len(prompts)

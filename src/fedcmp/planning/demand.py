@@ -1,4 +1,4 @@
-"""What a recipe comes to in bytes: memory, GPU memory, features, the run's folder, the wire.
+"""What a recipe needs in bytes: memory, GPU memory, features, the run's folder, the wire.
 
 The sums are those of needs.py, put together for a recipe; preflight.py holds them against the machine.
 """
@@ -18,7 +18,7 @@ POOLED = [method for method in NOT_FEDERATED if method != "local"]
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a recipe's parts come to; None where it cannot be told.
+    """Sizes of a recipe's parts; None where one cannot be estimated.
 
     Attributes:
         vision: the encoder.
@@ -52,7 +52,7 @@ class Ranks:
     here: int = 1
 
     def processes(self, recipe: Recipe) -> int:
-        """Processes with a model on this machine."""
+        """Return the number of processes with a model on this machine."""
         return self.here if self.size > 1 else recipe.run.workers
 
 
@@ -61,7 +61,7 @@ ALONE = Ranks()
 
 @dataclass(frozen=True)
 class Demand:
-    """Bytes that a run needs; None where it cannot be told.
+    """Bytes that a run needs; None where they cannot be estimated.
 
     Attributes:
         memory: of the host, at the highest moment.
@@ -73,7 +73,7 @@ class Demand:
         store_whole: all features.
         run: folder of the run, at the most.
         export: one exported checkpoint.
-        wire: method -> bytes a round, both ways, all clients that take part.
+        wire: method -> bytes per round, both ways, all clients that take part.
     """
 
     memory: int | None = None
@@ -97,7 +97,7 @@ def demand_of(
     ranks: Ranks = ALONE,
     native_float8: bool = False,
 ) -> Demand:
-    """What a recipe needs.
+    """Return what a recipe needs.
 
     Args:
         recipe: the run.
@@ -144,21 +144,21 @@ def _memory(
     *,
     on_gpu: bool,
 ) -> tuple[int, int, int, int, int | None]:
-    """Host, one worker, its frozen parts, its batch, the GPU; `weights` are the LLM's, in bytes."""
+    """Return the bytes of host, one worker, its frozen parts, its batch, the GPU; `weights` are the LLM's."""
     item = needs.ITEM[recipe.model.dtype]
     in_passing = not recipe.data.feature_store
     pairs = (sizes.pairs or 0) + sizes.judged
     frozen = weights + (vision.tower * item if in_passing else 0)
     batch = max(_training_batch(recipe, vision, language, ranks.size), _judged_batch(recipe, vision, language))
     if in_passing:
-        batch += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
+        batch += needs.encoding_bytes(vision, images=needs.ENCODED, item=item)
     projector = trainable_shapes(recipe.model.projector, vision.width, language.width)
     federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
     rules = [recipe.chosen(method) for method in federated]
     canonical = any(rule.objective == "canonical" for rule in rules)
     learners = recipe.run.cohort * needs.learner_bytes(projector, canonical=canonical)
     work = batch + learners
-    # loading goes through the host; the text half of a dual encoder goes again
+    # weights are loaded through the host's memory; a dual encoder's text half is dropped again
     loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
     held = loading if on_gpu else frozen + work
     server = sum(needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis") for rule in rules)
@@ -167,7 +167,7 @@ def _memory(
     main = needs.PROCESS + needs.MAIN_PAIR * pairs
     encoding = vision.loaded * item
     if not on_gpu:
-        encoding += needs.encoding_bytes(vision, pictures=needs.ENCODED, item=item)
+        encoding += needs.encoding_bytes(vision, images=needs.ENCODED, item=item)
     others = ranks.here - 1  # ranks beside this one; they help to encode
     count = ranks.processes(recipe)
     beside = needs.WORKER_PROCESS if count > 1 or others else 0
@@ -185,7 +185,7 @@ def _memory(
 def _client_folders(
     recipe: Recipe, method: str, rule: Chosen | None, sizes: Sizes, projector: dict[str, needs.Shape]
 ) -> int:
-    """Bytes of what the clients keep: for the objective, and what rounding lost; without a server, all they learn."""
+    """Return the bytes that clients keep: for the objective, quantisation errors; without a server, all they learn."""
     if rule is None:
         learners = sizes.clients if method == "local" else 1
         return learners * needs.client_folder_bytes(projector, kept=3)  # the projector and AdamW's two moments
@@ -207,13 +207,13 @@ def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize, 
 
 
 def _tokens(recipe: Recipe, vision: VisionSize) -> int:
-    """The longest sequence: patches, what stands around them, and a caption with its end."""
+    """Return the longest sequence: patches, what stands around them, and a caption with its end."""
     around = 2 if recipe.model.prompt == "plain" else needs.CHAT_TOKENS  # <bos> and a separator
     return vision.patches + around + recipe.data.max_caption_tokens + 1
 
 
 def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) -> int:
-    """Without gradients: one block at a time, and the logits of captions; questions have few of them."""
+    """Return the bytes of an evaluation batch, without gradients: one block and the logits at a time."""
     captions = recipe.data.max_caption_tokens + 1
     one_block = LanguageSize(0, 1, language.width, language.queries, language.inner, language.vocabulary)
     item = needs.ITEM[recipe.model.dtype]
@@ -227,7 +227,7 @@ def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) ->
 
 
 def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
-    """Three checkpoints a method (two are kept while the next is written), and what is prepared."""
+    """Return the bytes of three checkpoints per method (two are kept, the next is written) and of prepared/."""
     total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
     for method in recipe.run.methods:
         rule = None if method in NOT_FEDERATED else recipe.chosen(method)

@@ -10,11 +10,11 @@ from fedcmp.preparation.loading import load_language
 
 
 def settle_dtype(recipe: Recipe, begun: Path | None) -> Recipe:
-    """The recipe with a dtype in the place of "auto".
+    """Return the recipe with a dtype in the place of "auto".
 
     Args:
         recipe: as the user gave it.
-        begun: recipe.toml of the run that is gone on with, whose dtype is kept; None for a new run, for which a
+        begun: recipe.toml of the run being resumed, whose dtype is kept; None for a new run, for which a
             training step of the LLM is timed in float32 and in bfloat16, in one thread as in a worker.
     """
     if recipe.model.dtype != "auto":

@@ -44,7 +44,7 @@ def read_machine(device: torch.device, cache: Path, runs: Path) -> Machine:
 def available_memory(
     *, meminfo: Path = Path("/proc/meminfo"), cgroup: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")
 ) -> int | None:
-    """Memory that new processes can have without swapping, in bytes: the system's, or less in a container or a job.
+    """Return the memory that new processes can have without swapping, in bytes: in a container or a job less.
 
     Args:
         meminfo: Linux's file.
@@ -57,7 +57,7 @@ def available_memory(
 
 
 def free_disk(folder: Path) -> int | None:
-    """Free bytes of the disk that a folder is on, or would be on."""
+    """Return the free bytes of the disk that a folder is on, or would be on."""
     place = folder.expanduser().absolute()
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -79,7 +79,7 @@ def _from_meminfo(path: Path) -> int | None:
 
 
 def _groups(mount: Path, own: Path) -> list[tuple[Path, tuple[str, str, str]]]:
-    """Folders of this process's control group and of those above it, with the names of a version's files."""
+    """Return the folders of this process's control group and of those above it, with the names of a version's files."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -93,7 +93,7 @@ def _groups(mount: Path, own: Path) -> list[tuple[Path, tuple[str, str, str]]]:
 
 
 def _from_cgroup(folder: Path, names: tuple[str, str, str]) -> int | None:
-    """Limit minus use; the page cache of files counts as use there, but gives way."""
+    """Return the limit minus the use; the page cache of files counts as use there, but gives way."""
     limit, used, cache = names
     try:
         most = (folder / limit).read_text().strip()

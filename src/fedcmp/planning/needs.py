@@ -17,27 +17,27 @@ ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "auto": 4}  # a
 PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
 WORKER_PROCESS = 520 * 10**6  # without what only the main process loads
 CUDA_PROCESS = 600 * 10**6  # context and kernels on the GPU
-MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes a pair: captions, names, tokens
-ENCODED, JUDGED, ASKED = 64, 64, 128  # pictures, captions and questions a pass of the encoder and of the evaluation
+MAIN_PAIR, WORKER_PAIR = 1500, 400  # bytes per pair: captions, names, tokens
+ENCODED, JUDGED, ASKED = 64, 64, 128  # images, captions and questions per pass of the encoder and of the evaluation
 # a learner's projector-shaped tensors: start, parameters, gradients twice, moments twice, and what is sent of them
 LEARNER_COPIES = 10
 CLIENT_STATES = 3  # a client keeps its state of two earlier rounds while it writes the next
 SERVER_COPIES = 8  # float64 sums and memory of one rule
 APART_COPIES = 2  # a learner without a server: what it learned, and the answer that replaces it
 LAUNCHER = 300 * 10**6  # torchrun itself
-CHAT_TOKENS = 256  # around picture and caption: a system prompt, roles, the instruction
+CHAT_TOKENS = 256  # around image and caption: a system prompt, roles, the instruction
 Shape = tuple[int, ...]
 FLOAT32 = forms("float32")
 KEEPS_A_PROJECTOR = ("moon", "scaffold")  # objectives that remember one for every client
 
 
 def tensor_bytes(shape: Shape, dtype: str = "float32") -> int:
-    """Bytes of one tensor, in memory and on the wire alike."""
+    """Return the bytes of one tensor, in memory and on the wire alike."""
     return prod(shape) * ITEM[dtype]
 
 
 def all_bytes(shapes: Mapping[str, Shape], dtype: str = "float32") -> int:
-    """Bytes of named tensors."""
+    """Return the bytes of named tensors."""
     return sum(tensor_bytes(shape, dtype) for shape in shapes.values())
 
 
@@ -54,12 +54,12 @@ class Wire:
     up: int
 
     def of(self, clients: int) -> int:
-        """Bytes of a round with so many clients, both ways."""
+        """Return the bytes of a round with so many clients, both ways."""
         return clients * (self.down + self.up)
 
 
 def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) -> Wire:
-    """Bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
+    """Return the bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
 
     Args:
         chosen: server rule and local objective.
@@ -85,17 +85,17 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
 
 
 def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
-    """Matrices with their bias as one more column."""
+    """Return the shapes of matrices with their bias as one more column."""
     return [(shape[0], shape[1] + 1) for shape in projector.values() if len(shape) == 2]
 
 
 def _grams(projector: Mapping[str, Shape]) -> list[Shape]:
-    """One square matrix a layer, over its inputs and the one for the bias."""
+    """Return one square matrix per layer, over its inputs and the one for the bias."""
     return [(inputs, inputs) for _, inputs in _canonical(projector)]
 
 
 def frozen_bytes(language: LanguageSize, item: int, precision: str, *, native_float8: bool) -> int:
-    """The LLM's weights, as they are while it trains.
+    """Return the bytes of the LLM's weights, as they are while it trains.
 
     Args:
         language: the LLM.
@@ -113,7 +113,7 @@ def frozen_bytes(language: LanguageSize, item: int, precision: str, *, native_fl
 
 
 def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item: int) -> int:
-    """What one sample's forward pass through a frozen LLM keeps for the gradient by its input.
+    """Return the bytes that a sample's pass through a frozen LLM keeps for the gradient with respect to its input.
 
     Frozen linear layers keep nothing. A block keeps two norms' inputs in float32, queries, keys, values and the
     attention's output, and three inner MLP tensors.
@@ -130,36 +130,36 @@ def activation_bytes(language: LanguageSize, *, tokens: int, captions: int, item
 
 
 def logit_bytes(language: LanguageSize, *, rows: int, item: int) -> int:
-    """Logits of so many caption tokens: the output layer's own, and float32 twice."""
+    """Return the bytes of the logits of so many caption tokens: the output layer's own, and float32 twice."""
     return rows * language.vocabulary * (item + 2 * 4)
 
 
 def projector_activation_bytes(vision: VisionSize, text_width: int) -> int:
-    """What one sample keeps in the projector, float32: features, the inner layer before and behind GELU, the result."""
+    """Return the bytes that a sample keeps in the projector: features, the layer before and after GELU, the result."""
     return tensor_bytes((vision.patches, 2 * vision.width + 4 * text_width))
 
 
-def encoding_bytes(vision: VisionSize, *, pictures: int, item: int) -> int:
-    """What the encoder holds at a time for a batch, without gradients: one block's tensors and the result."""
+def encoding_bytes(vision: VisionSize, *, images: int, item: int) -> int:
+    """Return the bytes that the encoder holds for a batch, without gradients: one block's tensors and the result."""
     tokens = vision.patches + 1
     block = tokens * (8 * vision.width + 2 * vision.inner) * item
-    return pictures * (block + tensor_bytes((vision.patches, 2 * vision.width)))
+    return images * (block + tensor_bytes((vision.patches, 2 * vision.width)))
 
 
 def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
-    """One learner's projector, its gradients, AdamW's state and what is sent."""
+    """Return the bytes of one learner's projector, its gradients, AdamW's state and what is sent."""
     grams = sum(tensor_bytes(shape) for shape in _grams(projector)) if canonical else 0
     return LEARNER_COPIES * all_bytes(projector) + 3 * grams
 
 
 def server_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
-    """One rule's sums and memory in float64."""
+    """Return the bytes of one rule's sums and memory in float64."""
     grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
     return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams
 
 
 def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, apart: bool) -> int:
-    """One checkpoint, at the most: the trained tensors, and what the rule remembers.
+    """Return the bytes of one checkpoint, at the most: the trained tensors, and what the rule remembers.
 
     Args:
         projector: tensor name -> shape.
@@ -175,5 +175,5 @@ def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical
 
 
 def client_folder_bytes(projector: Mapping[str, Shape], *, kept: int) -> int:
-    """What one client keeps of `kept` projector-shaped sets of tensors: of its last rounds (client_folder.py)."""
+    """Return the bytes that one client keeps of its last rounds: `kept` projectors of each (client_folder.py)."""
     return CLIENT_STATES * kept * all_bytes(projector)

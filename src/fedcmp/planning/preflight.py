@@ -1,4 +1,4 @@
-"""Before a run starts: what it will need, against what the machine has; a run that cannot fit is refused with the mend.
+"""Before a run starts: what it will need, against what the machine has; what cannot fit is refused with a remedy.
 
 What it needs comes from demand.py, what there is from machine.py.
 """
@@ -22,7 +22,7 @@ from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
 from fedcmp.planning.demand import ALONE, Demand, Ranks, Sizes, demand_of
 from fedcmp.planning.machine import Machine, read_machine
-from fedcmp.preparation.sources import cache_folder, held_out_scenes, training_collections
+from fedcmp.preparation.sources import Progress, cache_folder, held_out_scenes, training_collections
 from fedcmp.scenarios.built import BuiltScenario
 
 # as safetensors' headers name the types of feature_forms.py
@@ -32,11 +32,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will need, told.
+    """What a run will need.
 
     Attributes:
         lines: for people.
-        misfits: what cannot fit, each with its mend; empty where all fits or nothing is known.
+        misfits: what cannot fit, each with a remedy; empty where all fits or nothing is known.
     """
 
     lines: list[str]
@@ -52,19 +52,24 @@ class Plan:
             raise UserError(f'{self.misfits[0]} (run.preflight = "warn" runs it all the same)')
 
 
-def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> Plan:
-    """What the run will need, and whether this machine has it. Reads configs and the pairs' index, loads no model.
+def _silent(_what: str, _done: int, _total: int) -> None:
+    return None
+
+
+def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False, progress: Progress = _silent) -> Plan:
+    """Estimate what the run will need, and whether this machine has it. Reads configs and the pairs' index only.
 
     Args:
         recipe: the run.
         ranks: those that a launcher started, if one did; the others' machines are not asked.
-        insist: whether the run begins now: then pairs or a hub's model that are not there are no plan's remark.
+        insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
+        progress: called while pairs are opened.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
     """
     device = device_of(recipe.model.device)
-    sizes = sizes_of(recipe, insist=insist)
+    sizes = sizes_of(recipe, insist=insist, progress=progress)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
     stored = _stored(recipe, sizes)
     native = recipe.model.frozen_precision == "float8" and is_native(device)
@@ -89,7 +94,7 @@ def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False) -> P
 
 
 def memory_mend(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> str:
-    """What to do about memory that is not enough: keys that are enough alone, else those that are together.
+    """Return what to do about memory that is not enough: keys that are enough alone, else those that are together.
 
     Args:
         recipe: the run.
@@ -110,7 +115,7 @@ def memory_mend(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) ->
 
 
 def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> Iterator[tuple[str, Recipe]]:
-    """What costs memory and changes no result but by rounding, made less: as a person types it, and the recipe."""
+    """Yield changes that save memory and alter results by rounding only: as a person types them, and the recipe."""
 
     def changed(section: str, **values: object) -> Recipe:
         own = getattr(recipe, section).model_copy(update=values)
@@ -130,12 +135,13 @@ def _changes(recipe: Recipe, ranks: Ranks, fits: Callable[[Recipe], bool]) -> It
         yield 'model.dtype = "bfloat16"', changed("model", dtype="bfloat16")
 
 
-def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
-    """Sizes of models and pairs; folders and files are looked at before the hub is asked.
+def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _silent) -> Sizes:
+    """Return the sizes of models and pairs; folders and files are looked at before the hub is asked.
 
     Args:
         recipe: the run.
-        insist: whether what is not there is an error instead of something unknown.
+        insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
+        progress: called while pairs are opened.
 
     Raises:
         UserError: a model folder that is not there; with `insist` pairs or a hub's model.
@@ -167,7 +173,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
                 collections = [pairs] if pairs else []
             if pairs is None or recipe.scenario.manifest is None:
-                opened = training_collections(recipe, lambda _what, _done, _total: None)
+                opened = training_collections(recipe, progress)
                 collections = [len(collection.source) for collection in opened]
                 pairs = sum(collections)
         except UserError as error:
@@ -181,10 +187,10 @@ def sizes_of(recipe: Recipe, *, insist: bool = False) -> Sizes:
 
 
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
-    """Bytes of features in the cache that look like this run's: of its shape and form, of as many pairs or unfinished.
+    """Return the bytes of features in the cache that look like this run's: of its form, of as many pairs or unfinished.
 
-    Which features they are only the encoder's own weights would tell; they are not read for this. Stores that look
-    alike are counted once a collection, and bad pairs, which have no features, as if they had.
+    Only the encoder's own weights would say which features they are; they are not read for this. Stores that look
+    alike are counted once per collection, and bad pairs, which have no features, as if they had.
     """
     vision = sizes.vision
     if vision is None or not recipe.data.feature_store:
@@ -195,7 +201,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
     for folder in (cache_folder(recipe) / "features").glob("*"):
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a build that was interrupted, and goes on
+        except (OSError, ValueError):  # a build that was interrupted, and will be continued
             begun += sum(_rows(shard, recipe, vision) for shard in folder.glob("shard-*.safetensors"))
             continue
         if expected.items() <= index.items():
@@ -206,7 +212,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
 
 
 def _rows(shard: Path, recipe: Recipe, vision: VisionSize) -> int:
-    """Rows of a shard of an unfinished store, if they are of the run's shape and form; its header alone is read."""
+    """Return the rows of an unfinished store's shard if they have the run's shape and form; reads its header only."""
     try:
         with safe_open(shard, framework="pt") as file:
             features = file.get_slice("features")
@@ -248,7 +254,7 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine, ranks
     if demand.wire:
         told = ", ".join(f"{method} {show(count)}" for method, count in demand.wire.items())
         lines.append(f"sent in a round, all clients, both ways: {told}")
-    return lines + [f"not sized: {reason}" for reason in sizes.unknown]
+    return lines + [f"not estimated: {reason}" for reason in sizes.unknown]
 
 
 def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> list[str]:
@@ -294,7 +300,7 @@ def _halves(size: int) -> list[int]:
 
 
 def show(count: int | None) -> str:
-    """Bytes for people: "1.3 GB"; "?" where they are not known."""
+    """Return bytes for people: "1.3 GB"; "?" where they are not known."""
     if count is None:
         return "?"
     value, units = float(count), ["B", "kB", "MB", "GB", "TB"]

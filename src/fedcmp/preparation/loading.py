@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fedcmp.config import Recipe
 from fedcmp.data.features import FeatureSource
@@ -12,6 +13,8 @@ from fedcmp.data.prepared import PreparedPairs, TokenTable
 from fedcmp.data.store import open_feature_store
 from fedcmp.evaluation.questions import QuestionItem, question_ids
 from fedcmp.model.language import LanguageModel
+from fedcmp.model.locations import EMBEDDED
+from fedcmp.model.probe import check_language
 from fedcmp.model.projector_files import read_projector, start_from
 from fedcmp.model.text_format import TextFormat
 from fedcmp.model.trainable import Trainable, create_trainable
@@ -85,6 +88,24 @@ def load_language(recipe: Recipe, *, device: str | None = None) -> LanguageModel
         logit_rows=model.logit_rows,
         **_text_options(recipe),
     )
+
+
+def try_language(recipe: Recipe, progress: Progress) -> None:
+    """Load the recipe's LLM once and try it out (model/probe.py); the embedded one is known to be well.
+
+    Raises:
+        UserError: it cannot be loaded, its numbers are not finite in model.dtype, or it is no causal LM.
+    """
+    if recipe.model.language == EMBEDDED and recipe.model.dtype != "float16":
+        return
+    progress("trying out the LLM", 0, 1)
+    plain = recipe.model.model_copy(update={"compile": False})
+    language = load_language(recipe.model_copy(update={"model": plain}))
+    check_language(language)
+    del language
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # else this process keeps what its workers need
+    progress("trying out the LLM", 1, 1)
 
 
 def _text_options(recipe: Recipe) -> dict[str, Any]:

@@ -69,6 +69,16 @@ class Usable:
             start += len(source)
 
 
+def check_comparable(recipe: Recipe, encoder: VisionEncoder) -> None:
+    """Try out the encoder that pairs will be compared by, where the scenario compares them.
+
+    Raises:
+        UserError: it has no text half, or its parts do not fit together.
+    """
+    if recipe.scenario.kind in MEANINGS:
+        _ = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device).width
+
+
 def partition_pairs(
     recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
 ) -> list[Indices]:

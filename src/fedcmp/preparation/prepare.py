@@ -26,8 +26,24 @@ from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questio
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built
-from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
-from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable, used_share
+from fedcmp.preparation.loading import (
+    Prepared,
+    chain,
+    initial_trainable,
+    load_encoder,
+    load_prepared,
+    load_text,
+    try_language,
+)
+from fedcmp.preparation.partition import (
+    Usable,
+    check_comparable,
+    hold_out,
+    in_turn,
+    partition_pairs,
+    readable,
+    used_share,
+)
 from fedcmp.preparation.samples import choose, keep_pictures
 from fedcmp.preparation.setup_file import SETUP, read_setup, write_setup
 from fedcmp.preparation.sources import (
@@ -74,9 +90,13 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     longest = recipe.data.max_caption_tokens
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
     initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
+    if not (folder / "setup.json").exists():
+        check_comparable(recipe, encoder)
+        try_language(recipe, progress)
     collections = training_collections(recipe, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
+    _check_vocabulary(recipe, text.tokenizer, collections)
     features = [
         frozen_features(recipe, c, encoder, progress, **_helped(helpers, number))
         for number, c in enumerate(collections)
@@ -85,7 +105,6 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     held_out = evaluation_collection(recipe, progress)
 
     read = Usable(collections, features)
-    _check_vocabulary(recipe, text.tokenizer, read.captions)
     built: BuiltPartition | None = None
     if recipe.scenario.kind == "manifest":
         built = built_partition(recipe, collections[0].source, read.keys)
@@ -160,11 +179,12 @@ def _helped(helpers: Helpers | None, collection: int) -> _Help:
     return {"group": helpers.group, "call_others": helpers.calls_for_features(collection)} if helpers else {}
 
 
-def _check_vocabulary(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, captions: list[str]) -> None:
-    step = max(1, len(captions) // _VOCABULARY_SAMPLE)
+def _check_vocabulary(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, collections: list[Collection]) -> None:
+    """Look through some captions of all collections; no image is read for it."""
+    step = max(1, sum(len(collection.source) for collection in collections) // _VOCABULARY_SAMPLE)
     check_vocabulary(
         tokenizer,
-        captions[::step],
+        [c.source.pair(index).caption for c in collections for index in range(0, len(c.source), step)],
         model_name=f"model.language = {recipe.model.language!r}",
         max_unknown_fraction=recipe.data.max_unknown_fraction,
     )

@@ -29,6 +29,7 @@ from torch import Tensor
 from fedcmp.checksums import Damaged, is_sealed, sealed, sealed_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.files import cannot_be_written, write_whole
+from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
 from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
 from fedcmp.runs.records import Finished, Record, RunRecord
 
@@ -36,16 +37,6 @@ Tensors = dict[str, Tensor]
 _LOG = logging.getLogger(__name__)
 _FILES = ("projector.safetensors", "server.safetensors")
 _OF_FILES = ("files", "metrics_sha256")  # keys of state.json that are about files, not about the run
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a run's folder that is not there.
-
-    Raises:
-        UserError: no such folder.
-    """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,16 @@ def preparing_place(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.preparing")
 
 
+def check_folder(folder: Path) -> None:
+    """Refuse a run's folder that is not there.
+
+    Raises:
+        UserError: no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
+
+
 def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
     """Refuse a run that would disturb another, or that cannot be resumed.
 

@@ -76,7 +76,7 @@ def train(
         check_place(recipe, resume=resume, overwrite=overwrite)
         fresh.mkdir(parents=True, exist_ok=True)
         if recipe.model.dtype == "auto" and begun is None:  # the probe loads the LLM in float32
-            probed = plan_run(recipe, ranks=ranks, insist=True)
+            probed = plan_run(recipe, ranks=ranks, insist=True, progress=progress)
             if recipe.run.preflight == "refuse":
                 probed.check()
         recipe = settle_dtype(recipe, begun)
@@ -84,7 +84,7 @@ def train(
         finished = resume and all(kept.finished for kept in folders.values())
         with crew_of(group, recipe) as crew:
             if not finished:
-                plan = plan_run(recipe, ranks=ranks, insist=True)
+                plan = plan_run(recipe, ranks=ranks, insist=True, progress=progress)
                 events.planned(plan.lines, plan.misfits)
                 if recipe.run.preflight == "refuse":
                     plan.check()
@@ -129,11 +129,11 @@ def _train(
         runs = [
             method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
         ]
-        _run_side_by_side(runs, pool, resume=resume)
+        _run_side_by_side(runs, pool, resume=resume, dtype=recipe.model.dtype)
     return folder
 
 
-def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
+def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool, dtype: str) -> None:
     """A method with a user's mistake stops alone, the others continue; anything else stops all of them."""
     mistakes: list[UserError] = []
     failures: list[BaseException] = []
@@ -161,4 +161,12 @@ def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool) -> None:
             for thread in threads:
                 thread.join()
     for error in [*failures, *mistakes]:
-        raise error
+        raise with_dtype(error, dtype)
+
+
+def with_dtype(error: BaseException, dtype: str) -> BaseException:
+    """Return an error about numbers that are not finite with a word about float16, where they overflow early."""
+    text = str(error)
+    if dtype == "float16" and isinstance(error, UserError) and ("finite" in text or "NaN" in text):
+        error.args = (f'{text}; or set model.dtype = "bfloat16": numbers above 65,504 overflow in float16',)
+    return error

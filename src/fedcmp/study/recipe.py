@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from fedcmp.config import Recipe, first_mistake, read_toml
 from fedcmp.config.methods import choose, unknown
+from fedcmp.config.sections import Count, LearningRate, Seed
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
-from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.references import is_federated
 
 MOST_TRIALS = 12
+SUITES = tuple(BENCHMARKS)  # our suites are their counterparts, of the same names; the suites themselves load torch
 
 
 class _Section(BaseModel):
@@ -47,7 +48,7 @@ class BenchmarksSection(_Section):
         None, description="of lmms-eval's environment; default: $FEDCMP_LMMS_PYTHON"
     )
     only: list[str] = Field([], description="these benchmarks; default: all that have data and, if needed, a judge")
-    limit: int | None = Field(None, ge=1, description="rows of each, to try out")
+    limit: Count | None = Field(None, description="rows of each, to try out")
     judge_url: str | None = Field(None, description="base of an OpenAI-compatible API for open answers")
     judge_model: str | None = Field(None, description="the judge's name there")
     judge_key: str = Field("OPENAI_API_KEY", description="environment variable of its key")
@@ -63,15 +64,15 @@ class Rung(_Section):
         captions: pairs of each trial.
     """
 
-    trials: int = Field(ge=1)
-    captions: int = Field(ge=1)
+    trials: Count
+    captions: int = Field(ge=1, le=10**8)
 
 
 class TuningSection(_Section):
     """How every method is tuned: the same budget for all, on validation scenes and a seed that is not reported."""
 
     scenario: str
-    seed: int = Field(ge=0)
+    seed: Seed
     rungs: list[Rung] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -102,10 +103,10 @@ class ScenarioSection(_Section):
     """One scenario."""
 
     title: str
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[Seed] = Field(min_length=1)
     methods: list[str] | Literal["all"] | Best = Field("all", description="all: every method but the ablation's arms")
-    ablation_seeds: list[int] = Field([], description="seeds on which the ablation's arms run too")
-    trajectory_seeds: list[int] = Field(
+    ablation_seeds: list[Seed] = Field([], description="seeds on which the ablation's arms run too")
+    trajectory_seeds: list[Seed] = Field(
         [], description="seeds on which all methods but the arms are judged after every round, not only after the last"
     )
     recipe: dict[str, Any] = Field({}, description="what differs from the base")
@@ -134,7 +135,7 @@ class MethodSection(_Section):
     objective: str | None = None
     options: dict[str, Any] = {}
     objective_options: dict[str, Any] = {}
-    learning_rates: list[float] = Field(
+    learning_rates: list[LearningRate] = Field(
         [], description="tried in this order; the first is the one nearest to common use"
     )
     knob: Knob | None = None

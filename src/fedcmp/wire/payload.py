@@ -16,13 +16,13 @@ in the tensor's shape, `name@scales` one float32 scale a block. Their dtypes say
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-Payload = Literal["float32", "bfloat16", "int8"]
+from fedcmp.references import Payload as Payload
+
 Tensors = dict[str, Tensor]
 BLOCK = 256  # entries that share a scale
 SCALES = "@scales"

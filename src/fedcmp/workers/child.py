@@ -4,7 +4,7 @@ HANDLER names a factory, "module:callable": called with the arguments at the fir
 worker reads a frame per job from its open pipe JOBS and answers each on RESULTS, in the order of the jobs, by
 
     {"result": header}, tensors     the job's result
-    {"user_error": message}         the user's mistake
+    {"user_error": message}         the user's mistake, or what the machine ran out of
     {"error": traceback}            anything else
 
 With one pair of pipes the process is the worker. With several it loads the handler's libraries, splits into a worker
@@ -26,7 +26,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING, NoReturn
 
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, shortage
+from fedcmp.terminal import log_to_stderr
 
 if TYPE_CHECKING:  # torch is loaded after standard output has been moved
     from fedcmp.wire.frames import Frame
@@ -48,6 +49,7 @@ def main() -> None:
 
     module, _, function = name.partition(":")
     factory = getattr(importlib.import_module(module), function)  # all libraries are loaded before the process is split
+    log_to_stderr()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     torch.set_num_threads(1)
@@ -162,6 +164,8 @@ def _problem(error: Exception) -> "Frame":
     """Describe what went wrong: it is reported by the command, in one place."""
     if isinstance(error, UserError):
         return {"user_error": str(error)}, {}
+    if (short := shortage(error)) is not None:
+        return {"user_error": short}, {}
     return {"error": "".join(traceback.format_exception(error))}, {}
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from fedcmp.client.objectives.base import Objective
 
 Kind = TypeVar("Kind", bound=Objective)
+_LARGEST = 1e30  # what a float32 loss can be scaled with
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def create_objective(name: str, /, **options: object) -> Objective:
 
 
 def require_positive(option: str, value: object) -> float:
-    """A number above 0, or ValueError that names the option."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0 or value == float("inf"):
-        raise ValueError(f"{option} = {value!r}: must be a number above 0")
+    """Return a number above 0, or raise ValueError that names the option."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _LARGEST:
+        raise ValueError(f"{option} = {value!r}: must be a number above 0 and at most {_LARGEST:g}")
     return float(value)

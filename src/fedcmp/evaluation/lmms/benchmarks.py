@@ -9,7 +9,7 @@ from typing import Any
 
 from fedcmp.config.methods import unknown
 from fedcmp.errors import UserError
-from fedcmp.model.locations import EMBEDDED
+from fedcmp.model.folders import EMBEDDED
 
 SUITE = "llava7"
 
