@@ -173,6 +173,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _sile
                 pairs = int(built.embeddings.get("source", {}).get("total", 0)) or None
                 collections = [pairs] if pairs else []
             if pairs is None or recipe.scenario.manifest is None:
+                progress("opening the pairs", 0, 1)
                 opened = training_collections(recipe, progress)
                 collections = [len(collection.source) for collection in opened]
                 pairs = sum(collections)

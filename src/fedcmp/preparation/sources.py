@@ -64,16 +64,12 @@ def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]
     if data.format == "world":
         return [_world(recipe, "train", data.num_pairs or 0, progress)]
     if data.clients:
-        collections = []
-        for number, c in enumerate(data.clients):
-            progress("opening the clients' pairs", number, len(data.clients))
-            collections.append(Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}")))
-        progress("opening the clients' pairs", len(data.clients), len(data.clients))
-        return collections
+        return [
+            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}"))
+            for c in data.clients
+        ]
     assert data.pairs is not None  # the recipe's own check
-    progress("opening the pairs", 0, 1)
     source = open_pairs(data.format, data.pairs, data.images)
-    progress("opening the pairs", 1, 1)
     return [Collection("pairs", first_pairs(source, data.num_pairs))]
 
 
