@@ -60,8 +60,8 @@ def report(killed: list[Killed], swept: dict[str, list[Swept]], *, seed: int, wo
         f"{len(killed)} runs of four methods, five clients and three rounds each, {workers} workers; every run is "
         "killed up to four times and then resumed to its end.",
         "",
-        "| Signal | Kills | In preparation | In training | Replies on disk | Processes gone after (s, at most) | "
-        "Tracebacks |",
+        "| Signal | Kills | In preparation | In training | Replies on disk | Workers outlived the command "
+        "(s, at most) | Tracebacks |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for number in sorted({kill.number for kill in kills}):

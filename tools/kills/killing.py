@@ -23,7 +23,7 @@ class Kill:
         number: the signal.
         phase: what the run was doing, as its files show it.
         replies: replies of open rounds that were on disk.
-        outlived: seconds until the last of the run's processes was gone.
+        outlived: seconds for which another process of the run outlived the command.
         traceback: whether the run wrote one.
     """
 
@@ -93,11 +93,12 @@ def kill_once(folder: Path, cache: Path, number: signal.Signals, seconds: float)
         pass
     family = [process.pid, *descendants(process.pid)]
     process.send_signal(number)
+    process.wait()
     begun = time.monotonic()
-    _, said = process.communicate()
     while any(map(_is_alive, family)) and time.monotonic() - begun < _PATIENCE:
         time.sleep(0.01)
     outlived = time.monotonic() - begun
+    _, said = process.communicate()
     run = place(folder)
     phase = "in training" if any(run.rglob("metrics.jsonl")) else "in preparation"
     return Kill(number, phase, len(list(run.glob("*/waiting/*/*"))), outlived, "Traceback" in said)

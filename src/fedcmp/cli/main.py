@@ -127,7 +127,7 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
                     group=group,
                     processes=processes,
                 )
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Terminated):
             typer.echo(
                 f"\ninterrupted; what is finished is kept in {loaded.run.place}. Go on: {again} --resume", err=True
             )
@@ -316,13 +316,13 @@ def main() -> None:
     os._exit(code)  # a thread may still wait for a rank that is gone
 
 
-class Terminated(KeyboardInterrupt):
+class Terminated(SystemExit):
     """SIGTERM: the command ends as after Ctrl-C, its workers with it."""
 
 
 def _terminate(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    raise Terminated(143)
 
 
 def _main() -> None:
@@ -346,8 +346,8 @@ def _main() -> None:
     except (WorkerDied, WorkerFailed) as error:
         _tell(str(error))
         sys.exit(1)
-    except KeyboardInterrupt as stopped:
-        sys.exit(143 if isinstance(stopped, Terminated) else 130)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def _tell(mistake: str) -> None:
