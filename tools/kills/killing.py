@@ -12,6 +12,7 @@ from tools.kills.runs import finish, outcome, place, start, write_recipe
 
 METHODS = ["shared-basis", "moon", "scaffold", "local"]
 _MOST_PER_RUN = 4
+_PAIRS = 300
 _PATIENCE = 60.0  # seconds for processes to be gone
 
 
@@ -58,16 +59,16 @@ def kill_runs(work: Path, *, seed: int, kills: int, workers: int, say: Callable[
         say: receives a line per run.
     """
     draw, cache = random.Random(seed), work / "cache"
-    write_recipe(work / "undisturbed", methods=METHODS, workers=workers)
+    write_recipe(work / "undisturbed", methods=METHODS, workers=workers, pairs=_PAIRS)
     finish(work / "undisturbed", cache)  # fills the cache
-    write_recipe(work / "timed", methods=METHODS, workers=workers)
+    write_recipe(work / "timed", methods=METHODS, workers=workers, pairs=_PAIRS)
     seconds = finish(work / "timed", cache)
     expected = outcome(place(work / "undisturbed"))
     say(f"undisturbed: {seconds:.1f} s; {outcome(place(work / 'timed')) == expected and 'twice the same'}")
     found: list[Killed] = []
     while sum(len(run.kills) for run in found) < kills:
         folder = work / f"run-{len(found)}"
-        write_recipe(folder, methods=METHODS, workers=workers)
+        write_recipe(folder, methods=METHODS, workers=workers, pairs=_PAIRS)
         done: list[Kill] = []
         for _ in range(_MOST_PER_RUN):
             kill = kill_once(folder, cache, draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.uniform(0, seconds))
