@@ -66,7 +66,8 @@ types: $(STAMP)
 
 # Kills runs at random moments, damages their files, and says what came of it in docs/reliability.md: half an hour.
 kills: $(STAMP)
-	$(BIN)/python -m tools.kills --out results/kills.md
+	$(BIN)/python -m tools.kills kills --out results/kills.md
+	$(BIN)/python -m tools.kills damage --out results/damage.md
 	$(QUOTE)
 
 benchmarks: $(STAMP)

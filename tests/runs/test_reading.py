@@ -174,6 +174,7 @@ def test_a_global_model_speaks_before_its_clients(tmp_path):
     [
         ("recipe.toml", "[run", r"recipe\.toml: not TOML.*; restore"),
         ("recipe.toml", b"\xff\xfe", r"recipe\.toml: not UTF-8"),
+        ("recipe.toml", "", r"recipe\.toml: is empty; restore"),
         ("samples.json", "[{", r"samples\.json: not JSON.*; remove"),
         ("samples.json", "{}", r"samples\.json: holds no list.*; remove"),
     ],
@@ -230,3 +231,10 @@ def test_a_run_can_be_seen_as_it_was_after_a_round(demo):
     assert run.round_reached == 4
     assert {line.round for line in run.client_rounds} == {1, 2, 3, 4}
     assert run.reference("blind") is not None
+
+
+def test_a_run_with_checkpoints_has_lost_its_recipe(tmp_path):
+    write_lines(tmp_path / "ties", [])
+    (tmp_path / "ties" / "checkpoints" / "round-0001").mkdir(parents=True)
+    with pytest.raises(UserError, match=r"recipe\.toml: cannot be read \(No such file"):
+        load_runs(tmp_path)

@@ -23,7 +23,6 @@ from safetensors.torch import load_file
 from tools.kills.runs import NAME, finish, outcome, place, start, write_recipe
 
 METHOD = "moon"  # its clients keep a state
-FLIPS = 2
 REFUSED, SAME, DIFFERENT, FAILED = "one line", "the same", "different", "failed"
 # verb -> its arguments in the run's folder; {run} is the run
 VERBS = {
@@ -54,12 +53,13 @@ class Swept:
     wrong: list[str] = field(default_factory=list)
 
 
-def sweep(work: Path, *, seed: int, say: Say) -> dict[str, list[Swept]]:
+def sweep(work: Path, *, seed: int, flips: int, say: Say) -> dict[str, list[Swept]]:
     """Damage a finished and an interrupted run, file by file.
 
     Args:
         work: an empty folder.
         seed: of the bits that are flipped.
+        flips: bits that are flipped in each file, one at a time.
         say: receives a line per file.
 
     Returns:
@@ -73,12 +73,12 @@ def sweep(work: Path, *, seed: int, say: Say) -> dict[str, list[Swept]]:
     verbs = {"finished": list(VERBS), "interrupted": ["train --resume", "report"]}
     folders = {"finished": work / "finished", "interrupted": interrupted}
     return {
-        name: _sweep_one(folder, work / "case", verbs[name], random.Random(f"{seed} {name}"), say)
+        name: _sweep_one(folder, work / "case", verbs[name], random.Random(f"{seed} {name}"), flips, say)
         for name, folder in folders.items()
     }
 
 
-def _sweep_one(whole: Path, case: Path, verbs: list[str], draw: random.Random, say: Say) -> list[Swept]:
+def _sweep_one(whole: Path, case: Path, verbs: list[str], draw: random.Random, flips: int, say: Say) -> list[Swept]:
     swept = {verb: Swept(verb) for verb in verbs}
     expected = {}
     for verb in verbs:
@@ -86,7 +86,7 @@ def _sweep_one(whole: Path, case: Path, verbs: list[str], draw: random.Random, s
         assert code == 0, f"{verb} on the whole run"
     names = [path.relative_to(place(whole)).as_posix() for path in sorted(place(whole).rglob("*")) if path.is_file()]
     for name in (name for name in names if not name.startswith(_NOT_READ)):
-        for what, damage in damages(place(whole) / name, draw):
+        for what, damage in damages(place(whole) / name, draw, flips):
             for verb in verbs:
                 code, said, given = _tried(whole, case, verb, lambda run, n=name, d=damage: d(run / n))  # type: ignore[misc]
                 end = _end(code, said, given == expected[verb])
@@ -98,14 +98,14 @@ def _sweep_one(whole: Path, case: Path, verbs: list[str], draw: random.Random, s
     return list(swept.values())
 
 
-def damages(path: Path, draw: random.Random) -> Iterator[tuple[str, Callable[[Path], None]]]:
+def damages(path: Path, draw: random.Random, flips: int) -> Iterator[tuple[str, Callable[[Path], None]]]:
     """What is done to one file: name and deed."""
     content = path.read_bytes()
     yield "removed", lambda file: file.unlink()
     yield "emptied", lambda file: _write(file, b"")
     if content:
         yield "cut in half", lambda file: _write(file, content[: len(content) // 2])
-    for _ in range(FLIPS if content else 0):
+    for _ in range(flips if content else 0):
         place_ = draw.randrange(8 * len(content))
         flipped = bytearray(content)
         flipped[place_ // 8] ^= 1 << place_ % 8

@@ -12,6 +12,7 @@ from tools.kills.runs import finish, outcome, place, start, write_recipe
 
 METHODS = ["shared-basis", "moon", "scaffold", "local"]
 _MOST_PER_RUN = 4
+_PAIRS = 300
 _PATIENCE = 60.0  # seconds for processes to be gone
 
 
@@ -23,7 +24,7 @@ class Kill:
         number: the signal.
         phase: what the run was doing, as its files show it.
         replies: replies of open rounds that were on disk.
-        outlived: seconds until the last of the run's processes was gone.
+        outlived: seconds for which another process of the run outlived the command.
         traceback: whether the run wrote one.
     """
 
@@ -58,16 +59,16 @@ def kill_runs(work: Path, *, seed: int, kills: int, workers: int, say: Callable[
         say: receives a line per run.
     """
     draw, cache = random.Random(seed), work / "cache"
-    write_recipe(work / "undisturbed", methods=METHODS, workers=workers)
+    write_recipe(work / "undisturbed", methods=METHODS, workers=workers, pairs=_PAIRS)
     finish(work / "undisturbed", cache)  # fills the cache
-    write_recipe(work / "timed", methods=METHODS, workers=workers)
+    write_recipe(work / "timed", methods=METHODS, workers=workers, pairs=_PAIRS)
     seconds = finish(work / "timed", cache)
     expected = outcome(place(work / "undisturbed"))
     say(f"undisturbed: {seconds:.1f} s; {outcome(place(work / 'timed')) == expected and 'twice the same'}")
     found: list[Killed] = []
     while sum(len(run.kills) for run in found) < kills:
         folder = work / f"run-{len(found)}"
-        write_recipe(folder, methods=METHODS, workers=workers)
+        write_recipe(folder, methods=METHODS, workers=workers, pairs=_PAIRS)
         done: list[Kill] = []
         for _ in range(_MOST_PER_RUN):
             kill = kill_once(folder, cache, draw.choice([signal.SIGKILL, signal.SIGTERM]), draw.uniform(0, seconds))
@@ -93,11 +94,12 @@ def kill_once(folder: Path, cache: Path, number: signal.Signals, seconds: float)
         pass
     family = [process.pid, *descendants(process.pid)]
     process.send_signal(number)
+    process.wait()
     begun = time.monotonic()
-    _, said = process.communicate()
     while any(map(_is_alive, family)) and time.monotonic() - begun < _PATIENCE:
         time.sleep(0.01)
     outlived = time.monotonic() - begun
+    _, said = process.communicate()
     run = place(folder)
     phase = "in training" if any(run.rglob("metrics.jsonl")) else "in preparation"
     return Kill(number, phase, len(list(run.glob("*/waiting/*/*"))), outlived, "Traceback" in said)

@@ -284,9 +284,11 @@ def _read_text(path: Path) -> str:
 
 
 def _read_recipe(path: Path) -> Mapping[str, Any]:
-    if not path.is_file():
+    if not path.is_file() and not checkpoint_folders(path.parent):
         return {}  # the folder's name then stands for the method, and the page says less
     text = _read_text(path)
+    if not text.strip():
+        raise UserError(f"{path}: is empty; restore the recipe that the run wrote")
     try:
         check_toml(text)
         return tomllib.loads(text)
