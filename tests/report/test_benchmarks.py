@@ -6,9 +6,9 @@ import pytest
 
 from fedcmp.report import load_runs
 from fedcmp.report.benchmarks import Benchmarked, BenchmarkRow, Results, benchmarks_table, read_results, table_of
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
 from fedcmp.report.paper import paper_table_of, paper_tables
-from fedcmp.report.summary import Comparison
 from fedcmp.report.writing import render_markdown
 
 from .fakes import write_run

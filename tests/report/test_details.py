@@ -1,9 +1,9 @@
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.methods import MeanSpread
-from fedcmp.report.summary import Comparison
 
 from .fakes import GROUPS, KINDS, write_run
 

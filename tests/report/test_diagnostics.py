@@ -2,9 +2,9 @@ import re
 from xml.etree import ElementTree
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.diagnostics import diagnostics as gather
 from fedcmp.report.page import render_page
-from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
 

@@ -6,8 +6,8 @@ from html.parser import HTMLParser
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
-from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
 

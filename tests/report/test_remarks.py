@@ -1,6 +1,6 @@
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.remarks import facts, pointers, warnings
-from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
 

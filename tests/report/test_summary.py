@@ -1,7 +1,7 @@
 import pytest
 
 from fedcmp.report import load_runs, summary_table
-from fedcmp.report.summary import Comparison
+from fedcmp.report.comparison import Comparison
 
 from .fakes import BLIND_LOSS, write_run
 

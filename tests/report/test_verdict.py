@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import CAPTION_LOSS, gather
-from fedcmp.report.summary import Comparison
 from fedcmp.report.verdict import Difference, verdict
 from fedcmp.runs.reading import Run
 from fedcmp.runs.records import Evaluation

@@ -3,8 +3,8 @@ import json
 import pytest
 
 from fedcmp.errors import UserError
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import CAPTION_LOSS
-from fedcmp.report.summary import Comparison
 from fedcmp.runs.reading import json_lines, load_runs
 from fedcmp.runs.records import SPLITS
 from tests.report.fakes import PROJECTOR_BYTES, write_lines, write_run

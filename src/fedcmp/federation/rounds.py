@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from fedcmp.config import Recipe
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.records import AnyRecord, Evaluation, Finished
+from fedcmp.runs.records import AnyRecord, Evaluation, Finished, timestamp
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 
@@ -152,7 +152,7 @@ class Rounds:
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
             self._events.round_done(self.method, number, rounds, evaluation)
         self._evaluator.samples(self.side.states)
-        self._folder.log([Finished(seconds=self._seconds())])
+        self._folder.log([Finished(seconds=self._seconds(), ended=timestamp())])
 
     def _round(self, number: int) -> list[AnyRecord]:
         """One round, the opening one before it where the rule wants it."""

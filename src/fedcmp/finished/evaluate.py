@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedcmp.config import Recipe
-from fedcmp.evaluation.captions import caption_metrics, caption_sums
+from fedcmp.evaluation.captions import caption_metrics, caption_sums, score_captions
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
 from fedcmp.finished.opening import run_recipe
 from fedcmp.model.vlm import VLM
@@ -65,6 +65,6 @@ def _prepared(folder: Path) -> Path:
 
 def _figures(vlm: VLM, data: Prepared, recipe: Recipe, *, blind: bool) -> dict[str, Any]:
     positions = np.arange(min(len(data.evaluation), recipe.evaluation.captions))
-    sums = caption_sums(vlm, data.evaluation, positions, blind=blind)
+    sums = caption_sums(score_captions(vlm, data.evaluation, positions, blind=blind), data.evaluation.groups)
     right = score_questions(vlm, data.evaluation, data.questions, blind=blind)
     return caption_metrics(sums) | question_metrics(data.questions, right) | {"captions": len(positions)}

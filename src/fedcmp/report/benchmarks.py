@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
-from fedcmp.report.summary import REFERENCE_TITLES, Comparison
+from fedcmp.report.summary import REFERENCE_TITLES
 from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, Benchmarked, Results, read_results
 from fedcmp.runs.records import text

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from fedcmp.report.charts.lines import Level, Line, LineChart
 from fedcmp.report.charts.scale import cut_range, lower_part
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_panel
-from fedcmp.report.summary import Comparison
 from fedcmp.runs.reading import Run
 from fedcmp.runs.records import ClientRound
 

@@ -4,9 +4,9 @@ import math
 
 from fedcmp.report.charts.dots import Dot, DotChart
 from fedcmp.report.charts.lines import Level, Line, LineChart
+from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_value
 from fedcmp.report.panels import HALF, WIDE, Panel, cut_note
-from fedcmp.report.summary import BLIND, Comparison
 from fedcmp.runs.records import say_split
 
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import (
     ACCURACY,
     WORST_GROUP,
@@ -16,7 +17,6 @@ from fedcmp.report.methods import (
     write_number,
 )
 from fedcmp.report.palette import client_colour
-from fedcmp.report.summary import BLIND, Comparison
 from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.runs.records import ClientData
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from fedcmp.report.charts.lines import Line, LineChart
 from fedcmp.report.charts.scale import padded_range
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MethodEntry, ordered
 from fedcmp.report.palette import client_colour, client_marker
 from fedcmp.report.panels import Panel, small_panel
-from fedcmp.report.summary import Comparison
 
 _MOST_LAYERS = 24  # colours and markers together tell as many apart
 _MOST_OPEN = 2  # methods whose plots are shown before the rest is folded away

@@ -31,6 +31,16 @@ class Metric:
     decimals: int
     scale: float = 1.0
 
+    @property
+    def better(self) -> Literal["low", "high"]:
+        """Which values are the better ones."""
+        return "low" if self.lower_is_better else "high"
+
+    @property
+    def direction(self) -> str:
+        """The same in words."""
+        return f"{self.better}er is better"
+
     def write(self, value: float | None, *, sign: bool = False) -> str:
         """Write a value in the metric's unit (without the unit itself); a dash where it was not measured."""
         return write_number(None if value is None else value * self.scale, self.decimals, sign=sign)
@@ -130,8 +140,13 @@ class MethodEntry:
         }
         return {name: figure for name, figure in found.items() if figure is not None}
 
+    @property
+    def held_out_pairs(self) -> int | None:
+        """Count the held-out pairs behind the last figures (the fewest of all runs), None where that is not noted."""
+        return min((line.captions for lines in self.last_measures() for line in lines if line.captions), default=None)
+
     def worst_group(self) -> str:
-        """The group that most evaluations name as the hardest."""
+        """Return the group that most evaluations name as the hardest."""
         named = Counter(line.worst_group for lines in self.last_measures() for line in lines if line.worst_group)
         return named.most_common(1)[0][0] if named else ""
 
@@ -155,6 +170,11 @@ def _summarise(by_run: Iterable[Iterable[float | None]]) -> MeanSpread | None:
     if len(groups) == 1:
         return MeanSpread.of(groups[0], "clients" if len(groups[0]) > 1 else "seeds")
     return MeanSpread.of([statistics.fmean(values) for values in groups], "seeds")
+
+
+def say_group(name: str) -> str:
+    """Name a group so that it is not read as a word of the sentence around it: groups are called "count", "number"."""
+    return f"group “{name}”" if name else ""
 
 
 def ordered(names: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.clientcurves import client_panels, weight_panels
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.curves import curve_panels, loss_panel
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.diagnostics import diagnostics
@@ -12,7 +13,7 @@ from fedcmp.report.methods import labelled_runs
 from fedcmp.report.remarks import facts, pointers, warnings
 from fedcmp.report.rendering import render, sections_of
 from fedcmp.report.samples import sample_cards
-from fedcmp.report.summary import Comparison, comparison_table
+from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run
 

@@ -13,6 +13,7 @@ METHOD_COLOURS = ("#1b1f23", "#0072b2", "#d55e00", "#009e73", "#b8578a", "#e69f0
 CLIENT_COLOURS = ("#cc6677", "#332288", "#999933", "#117733", "#33a1c9", "#882255", "#44aa99", "#b07d2b")
 GLYPHS = dict(zip(("circle", "square", "triangle", "diamond", "cross", "plus"), "●■▲◆✕✚", strict=True))
 MARKERS = tuple(GLYPHS)
+DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 1.5), (8, 2, 2, 2))  # lengths on and off, in line widths
 REFERENCE_COLOUR = "#6a737d"
 _OTHERS = {"ink": "#1c2024", "soft": "#57606a", "grid": "#e7eaed", "ground": "#ffffff", "bundle": "#b9c0c7"}
 # CSS variable -> its light value, and back: every value is there once
@@ -61,9 +62,19 @@ class Palette:
 
     def marker(self, label: str) -> str:
         """The marker of a method; methods that must share a colour get different ones."""
+        return MARKERS[(self.slots[label] + self._sharing(label)) % len(MARKERS)]
+
+    def glyph(self, label: str) -> str:
+        """The marker of a method as a sign of text."""
+        return GLYPHS[self.marker(label)]
+
+    def dash(self, label: str) -> int:
+        """The dash pattern of a method's lines: 0 is solid; methods that must share a colour get different ones."""
+        return self._sharing(label) % len(DASHES)
+
+    def _sharing(self, label: str) -> int:
         slot = self.slots[label]
-        sharing = sorted(other for other, taken in self.slots.items() if taken == slot)
-        return MARKERS[(slot + sharing.index(label)) % len(MARKERS)]
+        return sorted(other for other, taken in self.slots.items() if taken == slot).index(label)
 
 
 def client_colour(client: int) -> str:

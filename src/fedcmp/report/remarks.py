@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
+from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_number
 from fedcmp.report.rendering import Pointer
-from fedcmp.report.summary import BLIND, Comparison
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client

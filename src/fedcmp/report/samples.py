@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcmp.report.summary import Comparison
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.verdict import Phrase
 from fedcmp.runs.records import Sample
 

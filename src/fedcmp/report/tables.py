@@ -7,7 +7,12 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from fedcmp.report.methods import Metric
+
+_ARROWS = {"low": "↓", "high": "↑", "": ""}
+DIRECTIONS = "↓ lower is better, ↑ higher is better."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
 
 
@@ -17,7 +22,7 @@ class Cell:
 
     `bold` is for the best, `second` underlines what comes next; `detail` follows the text in small print; `bar` is a
     share in [0, 1] drawn behind it, `tick` a mark on that bar; `shade` a share in [0, 1] that tints the cell; `colour`
-    a CSS colour of a swatch before the text.
+    a CSS colour of a swatch before the text, which has the shape of `glyph`.
     """
 
     text: str
@@ -29,6 +34,7 @@ class Cell:
     tick: float | None = None
     shade: float | None = None
     second: bool = False
+    glyph: str = "■"
 
     @property
     def sort_key(self) -> str:
@@ -45,7 +51,8 @@ class Cell:
 class Column:
     """A column: title, unit ("" for none), whether it holds numbers (aligned right, sorted as numbers), a swatch.
 
-    `quiet` prints it in a soft colour: its numbers are shown, but nothing is concluded from them.
+    `quiet` prints it in a soft colour: its numbers are shown, but nothing is concluded from them. `better` says which
+    numbers are the better ones, if any: they come first when the column is sorted.
     """
 
     title: str
@@ -53,6 +60,13 @@ class Column:
     numeric: bool = True
     colour: str = ""
     quiet: bool = False
+    better: Literal["", "low", "high"] = ""
+    glyph: str = "■"
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Column":
+        """Return the column of a metric."""
+        return cls(metric.title, metric.unit, better=metric.better)
 
     @property
     def kind(self) -> str:
@@ -61,8 +75,13 @@ class Column:
 
     @property
     def header(self) -> str:
-        """The title with its unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        """The title with its unit and direction."""
+        return f"{self.title} ({self.measure})" if self.measure else self.title
+
+    @property
+    def measure(self) -> str:
+        """The unit, and an arrow towards the better values."""
+        return f"{self.unit} {_ARROWS[self.better]}".strip()
 
 
 @dataclass(frozen=True)
@@ -118,9 +137,10 @@ class Table:
         """Titles with units, for a terminal."""
         return [column.header for column in self.columns]
 
-    def text_rows(self) -> list[list[str]]:
-        """The cells as plain text, for a terminal."""
-        return [[cell.plain for cell in row.cells] for row in self.rows]
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """The notes, and what the arrows in the heads mean where there are any."""
+        return (*self.notes, DIRECTIONS) if any(column.better for column in self.columns) else self.notes
 
     def without_empty_columns(self) -> "Table":
         """Leave out every column after the first that has nothing but dashes."""
@@ -151,5 +171,5 @@ def table_to_markdown(table: Table) -> str:
     lines = [line(escape_markdown(column.header) for column in table.columns)]
     lines.append(line("---:" if column.numeric else "---" for column in table.columns))
     lines.extend(line(cell(entry) for entry in row.cells) for row in table.rows)
-    lines.extend(f"\n{escape_markdown(note)}" for note in table.notes)
+    lines.extend(f"\n{escape_markdown(note)}" for note in table.footnotes)
     return "\n".join(lines) + "\n"

@@ -6,12 +6,13 @@ from pathlib import Path
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.markdown import render_document
 from fedcmp.report.page import render_page
 from fedcmp.report.remarks import facts, warnings
-from fedcmp.report.summary import Comparison, comparison_table
+from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run, load_runs
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from fedcmp.errors import UserError
 from fedcmp.references import is_federated
+from fedcmp.runs.held_out import HeldOut
 from fedcmp.runs.records import (
     SPLITS,
     AnyRecord,
@@ -51,8 +52,10 @@ class Run:
     server_rounds: tuple[ServerRound, ...] = ()
     holdings: tuple[ClientData, ...] = ()
     samples: tuple[Sample, ...] = ()
+    held_out: HeldOut | None = None
     finished: bool = False
     finished_seconds: float | None = None
+    ended: str = ""
     opening_bytes: int = 0
 
     @property
@@ -92,6 +95,11 @@ class Run:
         learned = [line.round for line in self.evaluations if line.model in ("global", "client")]
         noted = [line.round for line in self.server_rounds] or [line.round for line in self.client_rounds]
         return max([*learned, *noted], default=0)
+
+    @property
+    def round_measured(self) -> int:
+        """The last round after which what the run offers was evaluated; 0 before the first."""
+        return max(self.measures(self.split), default=0)
 
     def measures(self, split: str) -> dict[int, tuple[Evaluation, ...]]:
         """Evaluations of what the run offers, by round: one global model, or all clients' own models.
@@ -196,6 +204,7 @@ def _read_run(folder: Path) -> Run:
         recipe=recipe,
         record=record,
         samples=_read_samples(folder / "samples.json"),
+        held_out=HeldOut.read(folder),
         **_by_kind(records),
     )
 
@@ -263,6 +272,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
         "opening_bytes": sum(line.bytes_sent or 0 for line in openings.values()),
         "finished": finished is not None,
         "finished_seconds": finished.seconds if finished else None,
+        "ended": finished.ended if finished else "",
     }
 
 

@@ -22,6 +22,7 @@ Losses are in nats per caption token, accuracies in [0, 1], sizes in bytes of th
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -109,6 +110,11 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def timestamp() -> str:
+    """Return the time as records have it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class Record(BaseModel):
     """What every record can do; see the module's text for its two ways to be made."""
 
@@ -131,7 +137,10 @@ class Record(BaseModel):
 
 
 class RunRecord(Record):
-    """Which run this is; `rounds` and `clients` as planned."""
+    """Which run this is; `rounds` and `clients` as planned.
+
+    `started` is a time (ISO 8601, UTC), `machine` a description for people, `parameters` how many numbers are trained.
+    """
 
     kind: Literal["run"] = "run"
     method: Text
@@ -141,6 +150,9 @@ class RunRecord(Record):
     clients: Whole
     seed: Whole
     versions: Texts = {}
+    started: Text = ""
+    machine: Text = ""
+    parameters: Whole = None
 
     @classmethod
     def from_line(cls, line: Mapping[str, object]) -> Self:
@@ -257,7 +269,8 @@ class Evaluation(Record):
     """One model measured on one split after one round.
 
     `model` is "global", "client" (of local-only runs: `client` says whose), "blind" (the LLM without images) or
-    "initial" (the projector before any training). Groups are content families or clients.
+    "initial" (the projector before any training). Groups are content families or clients. `captions` counts the
+    held-out pairs behind the losses.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -265,6 +278,7 @@ class Evaluation(Record):
     round: Count
     client: Whole
     split: Annotated[str, Lenient(lambda value: text(value, "test"))]
+    captions: Whole = None
     caption_loss: Number
     worst_group: Text
     worst_group_loss: Number
@@ -291,10 +305,11 @@ class Evaluation(Record):
 
 
 class Finished(Record):
-    """The end of a run: seconds of training, all workers together."""
+    """The end of a run: seconds of training, all workers together; when it ended (ISO 8601, UTC)."""
 
     kind: Literal["finished"] = "finished"
     seconds: Number
+    ended: Text = ""
 
 
 class Sample(Record):

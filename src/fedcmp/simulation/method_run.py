@@ -7,10 +7,11 @@ from fedcmp.config import Recipe
 from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds, Side
 from fedcmp.federation.server import ServerSide
+from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.loading import Prepared
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.records import ClientData, RunRecord
+from fedcmp.runs.records import ClientData, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
@@ -63,12 +64,12 @@ def method_run(
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
-        first_records=[_run_record(method, recipe, names), *(ClientData(**line) for line in data.data_lines)],
+        first_records=[_run_record(method, recipe, names, initial), *(ClientData(**line) for line in data.data_lines)],
         events=events,
     )
 
 
-def _run_record(method: str, recipe: Recipe, names: Sequence[str]) -> RunRecord:
+def _run_record(method: str, recipe: Recipe, names: Sequence[str], initial: Tensors) -> RunRecord:
     return RunRecord(
         method=method,
         federated=is_federated(method),
@@ -76,4 +77,7 @@ def _run_record(method: str, recipe: Recipe, names: Sequence[str]) -> RunRecord:
         clients=len(names),
         seed=recipe.run.seed,
         versions=versions(),
+        started=timestamp(),
+        machine=describe_machine(),
+        parameters=sum(tensor.numel() for tensor in initial.values()),
     )

@@ -7,7 +7,7 @@ from fedcmp.report.study.claims import Claim, claims
 from fedcmp.report.study.comparing import OURS, Comparison
 from fedcmp.report.study.metrics import CLAIMS, write_difference, write_p
 from fedcmp.report.study.results import Results
-from fedcmp.report.verdict import Phrase
+from fedcmp.report.verdict import Phrase, listed
 
 _FEW = 3  # seeds: with fewer, two standard errors are reached by chance in one case of seven
 
@@ -50,15 +50,15 @@ def ours_sentences(results: Results) -> list[Phrase]:
     won = [one.scenario.title for one, found in judged if len(found) == len(CLAIMS) and all(c.met for c in found)]
     said = [Phrase(f"{title} wins {len(won)} of {len(judged)} scenarios", True)]
     said.append(Phrase(" on all of caption loss, worst-family loss and mean rank by more than two standard errors"))
-    said.append(Phrase(f": {_listed(won)}." if won else "."))
+    said.append(Phrase(f": {listed(won)}." if won else "."))
     pairs = [one.scenario.title for one, found in judged if one.scenario.title in won and _fewest(found) < _FEW]
     if pairs:
-        said.append(Phrase(f" On two seeds only, which is little to go by: {_listed(pairs)}."))
+        said.append(Phrase(f" On two seeds only, which is little to go by: {listed(pairs)}."))
     counts = [
         f"{metric.title.lower()} in {sum(c.met for _, found in judged for c in found if c.metric is metric)}"
         for metric in CLAIMS
     ]
-    said.append(Phrase(f" One by one they are met: {_listed(counts)} of {len(judged)}."))
+    said.append(Phrase(f" One by one they are met: {listed(counts)} of {len(judged)}."))
     return said
 
 
@@ -72,7 +72,3 @@ def verdict(results: Results) -> list[list[Phrase]]:
     paragraphs = [ours_sentences(results), *(winner_sentences(one) for one in results.comparisons)]
     found = [phrases for phrases in paragraphs if phrases]
     return found or [[Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
