@@ -37,12 +37,12 @@ CLIENT |= {"bytes_up": 10, "bytes_down": 32, "seconds": 4.0, "weight": 0.25, "re
 OPENING = {"kind": "opening", "round": 1, "seconds": 1.0, "bytes_sent": 64}
 ROUND = {"kind": "round", "round": 2, "seconds": 9.5, "bytes_sent": 84, "diagnostics": {"beta.linear_1.weight": 0.5}}
 ROUND |= {"missing": ["south"]}
-SUITE = {"suite": "pope", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
+SUITE = {"suite": "pope-world", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
 SUITE |= {"detail": {"random": {"f1": 0.5}, "kinds": [1, 2]}}
 EVALUATION = {"kind": "evaluation", "model": "global", "round": 2, "client": None, "split": "test", "caption_loss": 1.0}
 EVALUATION |= {"worst_group": "chart", "worst_group_loss": 2.0, "group_losses": {"chart": 2.0, "word": 0.5}}
 EVALUATION |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 0.5}, "questions_by_kind": {"count": 8}}
-EVALUATION |= {"suites": {"pope": SUITE}, "seconds": 1.5}
+EVALUATION |= {"suites": {"pope-world": SUITE}, "seconds": 1.5}
 FINISHED = {"kind": "finished", "seconds": 31.0}
 LINES = [RUN, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
 OPTIONAL = {
@@ -111,8 +111,8 @@ def test_the_writer_turns_what_is_not_finite_into_null_and_a_reader_keeps_it():
     assert math.isnan(read.loss)
     assert read.update_norm == math.inf
     nested = SUITE | {"noise": math.nan, "detail": {"kinds": [math.inf, 1]}}
-    written = Evaluation(**EVALUATION | {"suites": {"pope": nested}, "group_losses": {"chart": math.nan}}).line()
-    assert written["suites"]["pope"] == SUITE | {"noise": None, "detail": {"kinds": [None, 1]}}
+    written = Evaluation(**EVALUATION | {"suites": {"pope-world": nested}, "group_losses": {"chart": math.nan}}).line()
+    assert written["suites"]["pope-world"] == SUITE | {"noise": None, "detail": {"kinds": [None, 1]}}
     assert written["group_losses"] == {"chart": None}
 
 

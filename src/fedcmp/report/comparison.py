@@ -23,6 +23,7 @@ from fedcmp.report.methods import (
     reference_value,
 )
 from fedcmp.report.palette import Palette
+from fedcmp.report.toy import toy_line
 from fedcmp.runs.reading import Run
 
 BLIND, INITIAL = "blind", "initial"
@@ -62,6 +63,11 @@ class Comparison:
     def winner(self) -> MethodEntry | None:
         """The federated method that wins beyond the noise, None where none does."""
         return self.decision.best if self.decision.kind == "winner" else None
+
+    @property
+    def toy(self) -> str:
+        """What of the runs is the embedded toy world, "" where nothing is."""
+        return toy_line(run.recipe for method in self.methods for run in method.runs)
 
     @property
     def seeds(self) -> list[int]:

@@ -1,8 +1,8 @@
 """How sure it is that one method's caption loss is lower than another's: the difference and its 95 % interval.
 
     several seeds   t interval of the mean difference over the seeds that both ran
-    one seed        paired bootstrap over the held-out captions (runs/held_out.py): both methods' losses of a caption are
-                    drawn together, the difference is  sum(rival - best) / sum(tokens)  of the captions drawn
+    one seed        paired bootstrap over the held-out captions (runs/held_out.py): both methods' losses of a caption
+                    are drawn together, the difference is  sum(rival - best) / sum(tokens)  of the captions drawn
 
 The best method was chosen by the same figures and is compared with every rival, so the level is that of all comparisons
 together (Bonferroni). A bootstrap says what other captions would change, not what another seed would.

@@ -30,6 +30,8 @@ from pydantic import BaseModel, ConfigDict
 from fedcmp.references import is_federated
 
 _LARGEST = 10**100
+# the embedded world's suites; records of version 0.2 and before name them as the real benchmarks are named
+WORLD_SUITES = tuple(f"{name}-world" for name in ("mm-vet", "mmbench", "seed", "llava-bench", "pope", "mme", "mmvp"))
 
 
 def number(value: object) -> float | None:
@@ -79,6 +81,12 @@ def texts(value: object) -> dict[str, str]:
 def names(value: object) -> list[str]:
     """Return the entries of a JSON list that are strings, in their order."""
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
+def world_suite(name: object) -> str:
+    """Return the name of one of the embedded world's suites, in an old record too."""
+    renamed = f"{name}-world"
+    return renamed if renamed in WORLD_SUITES else str(name)
 
 
 @dataclass(frozen=True)
@@ -252,7 +260,7 @@ class ServerRound(Record):
 class SuiteFigures(Record):
     """One suite's score, the best possible one, that of a guess, its standard error over the suite's units, details."""
 
-    suite: Text = ""
+    suite: Annotated[str, Lenient(lambda value: world_suite(text(value)))] = ""
     score: Number
     highest: Number
     chance: Number
@@ -262,7 +270,7 @@ class SuiteFigures(Record):
 
 
 def _suites(value: object) -> dict[str, SuiteFigures]:
-    return {str(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
+    return {world_suite(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
 
 
 class Evaluation(Record):

@@ -23,7 +23,7 @@ def written(tmp_path_factory):
 def test_rows_lead_back_to_the_suites_items(written):
     _, items, tables = written
     for name, rows in tables.items():
-        suite, _ = build_suite(name, "test")
+        suite, _ = build_suite(f"{name}-world", "test")
         assert len(rows) == len(items[name])
         for row, number in zip(rows, items[name], strict=True):
             item = suite.items[number]

@@ -21,7 +21,7 @@ def test_everything_of_a_study_is_read(study_folder):
     assert list(study.scenarios) == ["text", "image", "iid", "image-20"]
     assert study.scenarios["image"].seeds == [1, 2, 3, 4, 5]
     assert len(study.runs) == 4 * 9 * 5 + 5 * 5
-    assert study.blind.noise["pope"] == 1.4
+    assert study.blind.noise["pope-world"] == 1.4
     assert [holding.seed for holding in study.holdings["iid"]] == [1, 2, 3, 4, 5]
     assert {tuning.method for tuning in study.tuning} == {name for name, m in study.methods.items() if not m.arms}
 
@@ -74,11 +74,11 @@ def test_a_run_in_the_wrong_place_is_named(small):
 
 def test_values_of_the_wrong_type_count_as_missing(small):
     content = run_content("fedavg", "image", 1)
-    content["final"] = {"caption_loss": "low", "worst_family_loss": 0.7, "suites": {"pope": "?", "mme": {"score": 900}}}
+    content["final"] = {"caption_loss": "low", "worst_family_loss": 0.7, "suites": {"pope-world": "?", "mme-world": {"score": 900}}}
     content["rounds_evaluated"] = [{"round": 1, "caption_loss": 0.9, "suites": None}, 5]
     add_run(small, {**content, "settings": None, "captions": "many"})
     run = next(run for run in load_study(small).runs if (run.method, run.seed) == ("fedavg", 1))
-    assert run.values == {"mme": 900.0, "worst_family_loss": 0.7}
+    assert run.values == {"mme-world": 900.0, "worst_family_loss": 0.7}
     assert (run.captions, run.settings) == (None, {})
     assert run.points[-1].values == {"caption_loss": 0.9}
 

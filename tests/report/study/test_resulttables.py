@@ -131,7 +131,7 @@ def test_missing_runs_and_cells_are_shown_as_they_are(tmp_path):
             if content["seed"] > 3:
                 return None
             if content["seed"] == 2:
-                del content["final"]["suites"]["pope"]
+                del content["final"]["suites"]["pope-world"]
         return content
 
     results = Results.of(load_study(write_study(tmp_path, scenarios=("image",), change=change)))

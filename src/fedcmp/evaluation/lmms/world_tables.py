@@ -40,7 +40,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         limit: the first so many units (pictures, or MMBench's questions) only.
 
     Returns:
-        Benchmark -> the number of the suite's item behind each row, in the rows' order.
+        Real benchmark -> the number of the suite's item behind each row, in the rows' order.
 
     Raises:
         UserError: the folder holds something, or cannot be written.
@@ -49,7 +49,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         raise UserError(f"{folder}: is not empty; give a new folder")
     written = {}
     for name, place in _PLACES.items():
-        suite, images = build_suite(name, split)
+        suite, images = build_suite(f"{name}-world", split)
         kept = [number for number, item in enumerate(suite.items) if limit is None or item.unit < limit]
         rows = _ROWS[name]([(number, suite.items[number]) for number in kept])
         pictures = {item: _png(images[suite.items[item].picture]) for item, _ in rows}
