@@ -88,14 +88,18 @@ def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> T
         )
         for line in asked
     ]
-    paper = paper_table_of(scenario)
-    shown = paper or paper_table_of("image")
-    assert shown is not None  # the headline table is in the package
-    of = "" if paper else ", image clusters"
-    rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
-    columns = (Column("Method", numeric=False), *(Column(metric.title, metric.unit) for metric in BENCHMARKS))
     results = [result for line in asked for run in line.runs for result in run.all()]
-    notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
+    toys = {result.name for result in results if result.toy}
+    notes = [*_notes(results)]
+    if not all(result.toy for result in results):  # the paper's figures are none to compare toy scores with
+        paper = paper_table_of(scenario)
+        shown = paper or paper_table_of("image")
+        assert shown is not None  # the headline table is in the package
+        of = "" if paper else ", image clusters"
+        rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
+        notes += _paper_notes(shown.table, own=paper is not None)
+    named = [replace(m, title=f"{m.key}-world") if m.key in toys else m for m in BENCHMARKS]
+    columns = (Column("Method", numeric=False), *map(Column.of, named))
     figures = [figure for line in asked for m in BENCHMARKS if (figure := line.value(m.key))]
     if any(figure.spread is not None for figure in figures):
         notes.append("± is the standard deviation over seeds, or over the clients' own models of one seed.")
@@ -146,6 +150,8 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
     silent = {key: max((r for r in results if r.name == key), key=lambda r: r.empty, default=None) for key in titles}
     if said := ", ".join(f"{titles[key]} {r.empty} of {r.asked or '?'}" for key, r in silent.items() if r and r.empty):
         yield f"Empty answers, which count as wrong ones, of the model with most of them: {said}."
+    if toys := [result for result in results if result.toy]:
+        yield f"{named(toys)}: items of the embedded toy world in the benchmark's format, not the benchmark's own."
     if formed := [result for result in results if result.prompts]:
         yield f"Prompts of another form than lmms-eval's: {named(formed)}. Not comparable with anybody else's figures."
     for judge in ordered(result.judge for result in results if result.judge):

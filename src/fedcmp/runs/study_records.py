@@ -122,7 +122,11 @@ def _parts(given: object) -> dict[str, Arm]:
 
 
 class StudyPlan(Record):
-    """What a study consists of, in the order in which reports show it."""
+    """What a study consists of, in the order in which reports show it.
+
+    `sources` are the sections of its runs' recipes that say which data and frozen models they take, each combination
+    once; none in files of version 0.2 and before.
+    """
 
     format: Form = FORMAT
     name: Text
@@ -135,6 +139,7 @@ class StudyPlan(Record):
         Lenient(lambda value: {str(k): StudyMethod.named(str(k), table(v)) for k, v in table(value).items()}),
     ]
     tuning: Table = Field({})
+    sources: Annotated[list[dict[str, Any]], Lenient(lambda value: [dict(table(e)) for e in _list(value)])] = Field([])
 
 
 class StudyFigures(Record):

@@ -200,7 +200,7 @@ def _plan(model: AskedModel, benchmark: Benchmark, settings: Settings) -> "_Plan
         "limit": rows_asked(benchmark, settings.limit),
         "judge": judge,
         "prompts": None if settings.prompts is None else asdict(settings.prompts),
-    }
+    } | ({"toy": True} if data.toy else {})
     return _Planned(benchmark, data, known)
 
 

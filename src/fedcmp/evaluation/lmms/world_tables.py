@@ -8,6 +8,7 @@ letters, "nan" for options that are not there, and a rotation's index is the que
 """
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from PIL import Image
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS, PROMPTS
+from fedcmp.evaluation.lmms.datasets import TOY
 from fedcmp.evaluation.lmms.tables import write_table
 from fedcmp.evaluation.suites.items import Item
 from fedcmp.evaluation.suites.pope import PRESENT, SPLITS
 from fedcmp.evaluation.suites.table import build_suite
+from fedcmp.files import write_whole
 
 MME_ENDING = " Please answer yes or no."
 ROTATION = 1_000_000
@@ -58,6 +61,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         file = f"{BENCHMARKS[name].split}-00000-of-00001.parquet"
         write_table(target / file, [row | {"image": pictures[item]} for item, row in rows])
         written[name] = [item for item, _ in rows]
+    write_whole(folder / TOY, json.dumps({"split": split, "benchmarks": list(written)}).encode())
     return written
 
 

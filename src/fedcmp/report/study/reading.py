@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.report.toy import TOY_WORLD, toy_line
 from fedcmp.runs.benchmark_results import Results, read_results
 from fedcmp.runs.records import number
 from fedcmp.runs.study_records import (
@@ -45,6 +46,13 @@ class Study:
     holdings: Mapping[str, tuple[ScenarioFacts, ...]] = field(default_factory=dict)
     tuning: tuple[Tuning, ...] = ()
     benchmarks: Mapping[tuple[str, str, int], Results] = field(default_factory=dict)
+    sources: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def toy(self) -> str:
+        """What of the study is the embedded toy world; an old study that asked the world's suites is all of it."""
+        suites = self.blind is not None and self.blind.suites or any(run.final.suites for run in self.runs)
+        return toy_line(self.sources) if self.sources else TOY_WORLD if suites else ""
 
 
 def load_study(folder: Path) -> Study:
@@ -89,6 +97,7 @@ def load_study(folder: Path) -> Study:
             for path in sorted((folder / "tuning").glob("*.json"))
         ),
         benchmarks=dict(_benchmarks(folder / "benchmarks")),
+        sources=tuple(plan.sources),
     )
 
 

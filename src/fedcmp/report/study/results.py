@@ -31,16 +31,6 @@ class Results:
         return cls(study, tuple(comparison for comparison in found if comparison.entries or comparison.references))
 
     @property
-    def main(self) -> tuple[Comparison, ...]:
-        """The paper's four scenarios."""
-        return tuple(one for one in self.comparisons if one.scenario.name in MAIN_SCENARIOS)
-
-    @property
-    def further(self) -> tuple[Comparison, ...]:
-        """Harder worlds and the IID control."""
-        return tuple(one for one in self.comparisons if one.scenario.name not in MAIN_SCENARIOS)
-
-    @property
     def headline(self) -> Comparison | None:
         """The image clusters, or else the first scenario."""
         return next(iter(self.comparisons), None)
@@ -75,13 +65,16 @@ class Results:
 
     @property
     def ablations(self) -> dict[str, list[tuple[StudyScenario, Comparison]]]:
-        """Ablation table -> the scenarios in which at least two of its arms ran, tables 3 and 4 first."""
+        """Ablation table -> the scenarios in which it ran, tables 3 and 4 first.
+
+        Methods of the main tables may be arms too: a table ran where two arms did, one of them its own if it has any.
+        """
         tables = sorted({table for method in self.study.methods.values() for table in method.arms})
         found = {
             table: [
                 (scenario, comparison)
                 for scenario in self._ordered_scenarios()
-                if len((comparison := arms_comparison(self.study, scenario, table)).entries) > 1
+                if _ran(comparison := arms_comparison(self.study, scenario, table))
             ]
             for table in tables
         }
@@ -91,3 +84,9 @@ class Results:
         scenarios = self.study.scenarios
         first = [scenarios[name] for name in MAIN_SCENARIOS if name in scenarios]
         return first + [scenario for name, scenario in scenarios.items() if name not in MAIN_SCENARIOS]
+
+
+def _ran(one: Comparison) -> bool:
+    ran = [entry.method for entry in one.entries]
+    own = [method for method in (*ran, *one.absent) if method.family == ABLATION]
+    return len(ran) > 1 and (not own or any(method in own for method in ran))
