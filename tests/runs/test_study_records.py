@@ -57,7 +57,10 @@ def test_rounds_come_in_order_and_once():
 def test_the_blind_reference():
     suites = {"pope-world": {"score": 50.0, "chance": 50.0, "noise": 1.4, "items": 400}, "mme-world": 640.0}
     blind = Blind.from_line({"suites": suites, "caption_loss": 0.9})
-    assert (blind.values, blind.noise) == ({"caption_loss": 0.9, "pope-world": 50.0, "mme-world": 640.0}, {"pope-world": 1.4})
+    assert (blind.values, blind.noise) == (
+        {"caption_loss": 0.9, "pope-world": 50.0, "mme-world": 640.0},
+        {"pope-world": 1.4},
+    )
 
 
 def test_a_map_with_gaps_keeps_its_whole_points():

@@ -17,6 +17,7 @@ import typer
 from fedcmp import __version__
 from fedcmp.cli.evaluate import evaluate_command
 from fedcmp.cli.ranks import listen_to_launcher, serve_rank
+from fedcmp.cli.report import print_summary, report_command
 from fedcmp.cli.scenario import scenario_app
 from fedcmp.distributed import Group, joined, launched, ranks_here
 from fedcmp.errors import UserError, WorkerDied, WorkerFailed
@@ -35,6 +36,7 @@ world_app = typer.Typer(
 app.add_typer(world_app)
 app.add_typer(scenario_app)
 app.command("evaluate")(evaluate_command)
+app.command("report")(report_command)
 
 RecipeFile = Annotated[Path, typer.Argument(help="The recipe, a TOML file.", show_default=False)]
 RunFolderArgument = Annotated[Path, typer.Argument(help="A run's folder, for example runs/demo.", show_default=False)]
@@ -133,23 +135,7 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
     from fedcmp.report.writing import write_report  # what it draws with takes half a second to load
 
     page = write_report(folder)
-    _print_table(folder)
-    typer.echo(f"report: {page}")
-
-
-@app.command("report")
-def report_command(
-    run: RunFolderArgument,
-    out: Annotated[Path | None, typer.Option(help="Where to write it. Default: RUN/report.")] = None,
-) -> None:
-    """Write the HTML report, figures and tables of a run, finished or not.
-
-    Example: fedcmp report runs/demo
-    """
-    from fedcmp.report.writing import write_report
-
-    page = write_report(run, out)
-    _print_table(run)
+    print_summary(folder)
     typer.echo(f"report: {page}")
 
 
@@ -283,14 +269,6 @@ def world_benchmarks_command(
 
     for name, items in write_world_benchmarks(folder, split=split, limit=limit).items():
         typer.echo(f"{name}: {len(items)} rows")
-
-
-def _print_table(folder: Path) -> None:
-    from fedcmp.cli.progress import print_table
-    from fedcmp.report.summary import summary_table
-    from fedcmp.runs.reading import load_runs
-
-    print_table(summary_table(load_runs(folder)))
 
 
 def main() -> None:

@@ -52,21 +52,31 @@ def _parts_table(
     finite = [figure.mean for _, figures in by_method for figure in figures.values() if math.isfinite(figure.mean)]
     full = 1.0 if metric is ACCURACY else max([*finite, *blind.values()], default=1.0) or 1.0
     columns = [Column(first, numeric=False)]
-    columns += [Column(method.label, metric.unit, colour=palette.colour(method.label)) for method, _ in by_method]
-    columns += [Column("blind", metric.unit, colour=palette.reference)] if blind else []
-    rows = []
+    columns += [
+        Column(
+            method.label,
+            metric.unit,
+            colour=palette.colour(method.label),
+            better=metric.better,
+            glyph=palette.glyph(method.label),
+            owner=method.label,
+        )
+        for method, _ in by_method
+    ]
+    columns += [Column("blind", metric.unit, colour=palette.reference, better=metric.better)] if blind else []
+    rows, sure = [], comparison.winner is not None
     for name in names:
         best = _best([found.get(name) for method, found in by_method if method.federated], metric)
         mark = blind.get(name)
         cells = [Cell(name)]
         for method, found in by_method:
             figure = found.get(name)
-            bold = method.federated and figure is not None and metric.write(figure.mean) == best
+            bold = sure and method.federated and figure is not None and metric.write(figure.mean) == best
             cells.append(_part_cell(figure, metric, full, mark, bold=bold))
         if blind:
             cells.append(_part_cell(None if mark is None else MeanSpread(mark), metric, full, mark))
         rows.append(Row(tuple(cells)))
-    notes = ("The tick on a bar is the blind LLM, which sees no picture.",) if blind else ()
+    notes = ("The tick on a bar is the blind LLM, which sees no image.",) if blind else ()
     over = {figure.over for _, figures in by_method for figure in figures.values() if figure.spread is not None}
     clients = "± is the standard deviation over seeds, or over the clients' own models of one seed."
     return Table(tuple(columns), tuple(rows), caption, notes).with_spread_note(clients if "clients" in over else "")
@@ -100,7 +110,7 @@ def holdings_table(comparison: Comparison) -> Table | None:
     if not holdings:
         return None
     groups = ordered(group for holding in holdings for group in holding.groups)
-    columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group) for group in groups)]
+    columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group, "group") for group in groups)]
     columns += [Column("Wrong captions"), Column("Missing"), Column("Unusable")]
     rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
     total = sum(holding.num_pairs for holding in holdings)

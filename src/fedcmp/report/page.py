@@ -32,16 +32,18 @@ _SECTIONS = {
 }
 
 
-def render_page(comparison: Comparison, *, title: str) -> str:
+def render_page(comparison: Comparison, *, title: str, refresh: int = 0) -> str:
     """Render the whole page.
 
     Args:
         comparison: at least one method.
         title: the heading, plain text.
+        refresh: seconds after which the page loads itself anew; 0: never.
 
     Returns:
         A complete HTML document.
     """
+    palette = comparison.palette
     data = {
         "curves": curve_panels(comparison),
         "clients": client_panels(comparison),
@@ -62,8 +64,11 @@ def render_page(comparison: Comparison, *, title: str) -> str:
         warnings=warnings(comparison),
         verdict=[verdict(comparison)],
         facts=facts(comparison),
-        picture=loss_panel(comparison),
+        toy=comparison.toy,
+        figure=loss_panel(comparison),
         table=comparison_table(comparison),
+        methods=[(one.label, palette.colour(one.label), palette.glyph(one.label)) for one in comparison.methods],
+        refresh=refresh,
     )
 
 

@@ -79,7 +79,7 @@ def comparison_table(comparison: Comparison) -> Table:
         digits = 0 if seconds is None or seconds / time_factor >= 10 else 1
         cells.append(Cell(write_number(None if seconds is None else seconds / time_factor, digits), seconds))
         cells.append(_rounds_cell(method, told=uneven))
-        rows.append(Row(tuple(cells), best=method is winner, reference=not method.federated))
+        rows.append(Row(tuple(cells), best=method is winner, reference=not method.federated, owner=method.label))
     for model in (BLIND, INITIAL):
         figures = [reference_value(methods, model, metric) for metric in METRICS]
         if any(figure is not None for figure in figures):

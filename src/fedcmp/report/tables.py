@@ -62,6 +62,7 @@ class Column:
     quiet: bool = False
     better: Literal["", "low", "high"] = ""
     glyph: str = "■"
+    owner: str = ""
 
     @classmethod
     def of(cls, metric: Metric) -> "Column":
@@ -86,11 +87,15 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of cells; `best` marks the winner, `reference` a row that frames the comparison without taking part."""
+    """A row of cells; `best` marks the winner, `reference` a row that frames the comparison without taking part.
+
+    `owner` is the method that the page's script hides or highlights it with; so it is of a column.
+    """
 
     cells: tuple[Cell, ...]
     best: bool = False
     reference: bool = False
+    owner: str = ""
 
     @property
     def dress(self) -> str:
@@ -146,7 +151,7 @@ class Table:
         """Leave out every column after the first that has nothing but dashes."""
         filled = [any(row.cells[at].plain not in ("", "–") for row in self.rows) for at in range(len(self.columns))]
         keep = [at for at in range(len(self.columns)) if at == 0 or filled[at]]
-        rows = tuple(Row(tuple(row.cells[index] for index in keep), row.best, row.reference) for row in self.rows)
+        rows = tuple(replace(row, cells=tuple(row.cells[index] for index in keep)) for row in self.rows)
         return replace(self, columns=tuple(self.columns[index] for index in keep), rows=rows)
 
 

@@ -17,12 +17,13 @@ from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run, load_runs
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
+def write_report(folder: Path, out: Path | None = None, *, refresh: int = 0) -> Path:
     """Write the report of a run, or of all runs in a comparison's folder.
 
     Args:
         folder: a folder that holds metrics.jsonl, or whose sub-folders do.
         out: where to write; by default `folder`/report.
+        refresh: seconds after which the page loads itself anew, while a run works; 0: never.
 
     Returns:
         The path of index.html; tables.md and the PNGs are next to it.
@@ -38,7 +39,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     files = {
         "tables.md": render_markdown(runs, title=title).encode("utf-8"),
         **png_files(comparison),
-        "index.html": render_page(comparison, title=title).encode("utf-8"),
+        "index.html": render_page(comparison, title=title, refresh=refresh).encode("utf-8"),
     }
     write_files(out, files, formerly=PNG_NAMES)
     return out / "index.html"
@@ -58,6 +59,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
     further = [(table.caption, table) for table in made if table is not None]
     return render_document(
         title=title,
+        toy=comparison.toy,
         verdict=[verdict(comparison)],
         facts=facts(comparison),
         warnings=warnings(comparison),

@@ -148,15 +148,20 @@ def load_runs(folder: Path) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a run's folder or the folder that holds the runs")
-    if (folder / METRICS).is_file():
-        return [_read_run(folder)]
-    found = sorted({*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
+    found = run_folders(folder)
     if not found:
         raise UserError(
             f"{folder}: no run in it (a run's folder holds {METRICS}); start one with `fedcmp train RECIPE`, "
             "or name the folder that holds the runs"
         )
-    return [_read_run(path.parent) for path in found]
+    return [_read_run(path) for path in found]
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folders that hold a run's records: the folder itself, or those in it, up to two levels deep."""
+    if (folder / METRICS).is_file():
+        return [folder]
+    return sorted(path.parent for path in {*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
 
 
 def json_lines(path: Path) -> list[Any]:

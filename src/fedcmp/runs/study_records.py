@@ -225,7 +225,8 @@ class BlindSuite(Record):
 
 def _blind_suites(value: object) -> dict[str, BlindSuite]:
     return {
-        world_suite(k): BlindSuite.from_line(v if isinstance(v, Mapping) else {"score": v}) for k, v in table(value).items()
+        world_suite(k): BlindSuite.from_line(v if isinstance(v, Mapping) else {"score": v})
+        for k, v in table(value).items()
     }
 
 

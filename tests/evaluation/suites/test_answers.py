@@ -87,7 +87,11 @@ def test_the_blind_model_sees_no_picture(model):
     vlm, suites = model
     places = [i for i, item in enumerate(suites["mmvp-world"].items)][::9]
     few = some(suites, "mmvp-world", places)
-    blank = Suites("validation", {"mmvp-world": dataclasses.replace(few["mmvp-world"], features=few["mmvp-world"].features * 0)}, None)
+    blank = Suites(
+        "validation",
+        {"mmvp-world": dataclasses.replace(few["mmvp-world"], features=few["mmvp-world"].features * 0)},
+        None,
+    )
     blank = dataclasses.replace(blank, tokenizer=suites.tokenizer)
     assert answer_suite(vlm, few, "mmvp-world", blind=True) == answer_suite(vlm, blank, "mmvp-world", blind=True)
     assert answer_suite(vlm, few, "mmvp-world") != answer_suite(vlm, blank, "mmvp-world")

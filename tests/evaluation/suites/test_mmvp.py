@@ -42,7 +42,9 @@ def test_a_pairs_pictures_differ_in_one_thing():
 def test_guesses_get_the_chance_level():
     items = built("mmvp-world")[0].items
     chance = random.Random(5)
-    scores = [score_answers("mmvp-world", items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
+    scores = [
+        score_answers("mmvp-world", items, [chance.choice(item.options) for item in items]).score for _ in range(60)
+    ]
     assert Mmvp(items).chance() == 25.0
     assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
 

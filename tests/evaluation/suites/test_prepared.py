@@ -35,7 +35,12 @@ def test_features_are_computed_once_and_belong_to_the_pictures(tmp_path, text):
     encoder = Encoder()
     told = []
     suites = prepare_suites(
-        "validation", encoder, text, tmp_path, names=["pope-world", "mmvp-world"], progress=lambda *what: told.append(what)
+        "validation",
+        encoder,
+        text,
+        tmp_path,
+        names=["pope-world", "mmvp-world"],
+        progress=lambda *what: told.append(what),
     )
     assert told == [("preparing suites", 1, 2), ("preparing suites", 2, 2)]
     _, images = built("mmvp-world", "validation")

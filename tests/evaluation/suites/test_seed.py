@@ -38,7 +38,9 @@ def test_a_side_is_told_by_column_first():
 def test_guesses_get_the_chance_level():
     items = built("seed-world")[0].items
     chance = random.Random(5)
-    scores = [score_answers("seed-world", items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
+    scores = [
+        score_answers("seed-world", items, [chance.choice(item.options) for item in items]).score for _ in range(60)
+    ]
     assert Seed(items).chance() == 25.0
     assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
 

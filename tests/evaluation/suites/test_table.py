@@ -47,7 +47,15 @@ GOLDEN = {
 
 
 def test_the_order_is_the_papers():
-    assert SUITES == ("mm-vet-world", "mmbench-world", "seed-world", "llava-bench-world", "pope-world", "mme-world", "mmvp-world")
+    assert SUITES == (
+        "mm-vet-world",
+        "mmbench-world",
+        "seed-world",
+        "llava-bench-world",
+        "pope-world",
+        "mme-world",
+        "mmvp-world",
+    )
 
 
 @pytest.mark.parametrize("name", SUITES)

@@ -74,7 +74,11 @@ def test_a_run_in_the_wrong_place_is_named(small):
 
 def test_values_of_the_wrong_type_count_as_missing(small):
     content = run_content("fedavg", "image", 1)
-    content["final"] = {"caption_loss": "low", "worst_family_loss": 0.7, "suites": {"pope-world": "?", "mme-world": {"score": 900}}}
+    content["final"] = {
+        "caption_loss": "low",
+        "worst_family_loss": 0.7,
+        "suites": {"pope-world": "?", "mme-world": {"score": 900}},
+    }
     content["rounds_evaluated"] = [{"round": 1, "caption_loss": 0.9, "suites": None}, 5]
     add_run(small, {**content, "settings": None, "captions": "many"})
     run = next(run for run in load_study(small).runs if (run.method, run.seed) == ("fedavg", 1))

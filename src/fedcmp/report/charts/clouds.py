@@ -81,7 +81,7 @@ class Cloud:
                 solid_capstyle="round",
                 snap=False,  # to whole pixels: a point would have no length
             )
-            sheet.tips(drawn, [f"{self.names[owner]}, {len(own)} of {len(points)} pairs"])
+            sheet.tips(drawn, "", [f"{self.names[owner]}, {len(own)} of {len(points)} pairs"])
         size = self.label_size
         for client, (x, y) in (label_places(points, size) if size else {}).items():
             at = place(x, y)

@@ -54,7 +54,8 @@ def render_scenario_page(shown: Shown, thumbnails: Mapping[str, bytes], *, title
         warnings=warnings(shown),
         verdict=verdict(shown),
         facts=facts(shown),
-        picture={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},
+        toy="",
+        figure={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},
         table=sizes_table(shown),
         maps_note=(
             f"t-SNE of {write_number(shown.sample, 0)} sampled pairs, seed {shown.seed}; the same layout in every row. "

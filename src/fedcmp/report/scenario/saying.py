@@ -89,7 +89,7 @@ def facts(shown: Shown) -> list[tuple[str, str]]:
 
 def warnings(shown: Shown) -> list[str]:
     """What a reader must know first."""
-    return [f"No pictures and no words: {shown.missing}"] if shown.missing else []
+    return [f"No images and no words: {shown.missing}"] if shown.missing else []
 
 
 def pointers(shown: Shown) -> list[Pointer]:
@@ -103,7 +103,7 @@ def pointers(shown: Shown) -> list[Pointer]:
     if gaps:
         most, least = max(gaps, key=lambda key: gaps[key]), min(gaps, key=lambda key: gaps[key])
         ends = ", ".join(f"{_number(gaps[name])} in {name}" for name in ordered([most, least]))
-        text = f"How much more alike pictures of one client are than pictures of two: {ends}."
+        text = f"How much more alike images of one client are than images of two: {ends}."
         found.append(Pointer(text, "heterogeneity"))
     if any(layout is not None for layout in shown.maps.values()):
         found.append(Pointer("Every scenario in all four metrics:", "maps"))

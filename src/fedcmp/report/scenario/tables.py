@@ -118,7 +118,7 @@ def heterogeneity_table(shown: Shown) -> Table:
         "Gap: mean similarity of pairs of one client less that of pairs of two (in brackets), 0 for random shares.",
         "Fréchet: mean squared distance between Gaussian fits to two clients' embeddings; in brackets the same for "
         "random shares of the same sizes, which is what few pairs give by themselves.",
-        "Alignment: mean similarity of a picture to its own caption, lowest to highest client.",
+        "Alignment: mean similarity of an image to its own caption, lowest to highest client.",
     )
     return Table(heads, tuple(rows), "How unlike the clients are", notes, stacked=True)
 

@@ -34,7 +34,7 @@ def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, byt
 
     Args:
         facts: as `fedcmp.scenarios.describing.description.describe_built` returns them.
-        thumbnails: small pictures' files by the names that the facts have.
+        thumbnails: small images' files by the names that the facts have.
         out: where to write.
 
     Returns:

@@ -92,7 +92,7 @@ def claims_table(results: Results) -> Table | None:
     columns = (
         Column("Scenario", numeric=False),
         Column("Best federated", numeric=False),
-        Column("Caption loss", "nats"),
+        Column("Caption loss", "nats", better="low"),
         *(Column(f"{title}: {metric.title.lower()}", numeric=False) for metric in CLAIMS),
     )
     notes = (

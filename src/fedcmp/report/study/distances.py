@@ -18,7 +18,7 @@ from fedcmp.report.study.statistics import Estimate, distance_closed
 from fedcmp.report.tables import Cell, Column, Row, Table
 
 CLOSED = Metric("distance_closed", "Distance closed", "%", False, 1, scale=100.0)
-FAR_BELOW = -0.75  # a method that loses more than this share of the distance may lie outside a cut picture
+FAR_BELOW = -0.75  # a method that loses more than this share of the distance may lie outside a cut chart
 
 
 def distances(one: Comparison) -> dict[str, Estimate]:
@@ -52,6 +52,7 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
                     palette.marker(name),
                     strong=entry is one.winner,
                     free=estimate.mean < FAR_BELOW,
+                    owner=entry.method.title,
                 )
             )
     if not dots:
@@ -59,7 +60,7 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
     frames = ((CENTRALIZED, 1.0), (FEDAVG, 0.0))
     for name, share in frames:
         title = results.study.methods[name].title
-        dots.append(Dot(title, share, None, palette.colour(name), palette.marker(name), frame=True))
+        dots.append(Dot(title, share, None, palette.colour(name), palette.marker(name), frame=True, owner=title))
     return sorted(dots, key=lambda dot: -dot.value)
 
 
@@ -77,7 +78,9 @@ def distance_panel(results: Results, one: Comparison) -> Panel | None:
         reach=1.15,
     )
     key = f"distance{results.comparisons.index(one)}"
-    return Panel(key, one.scenario.title, "distance closed, bars: ± standard deviation over seeds", chart, HALF)
+    return Panel(
+        key, one.scenario.title, "distance closed, higher is better, bars: ± standard deviation over seeds", chart, HALF
+    )
 
 
 def distance_table(results: Results) -> Table | None:
@@ -91,14 +94,15 @@ def distance_table(results: Results) -> Table | None:
     order = sorted(range(len(names)), key=lambda index: -sum(shared[index]) / len(shared[index]))
     rows = []
     for method in (names[index] for index in order):
-        cells = [Cell(method.title, colour=results.palette.colour(method.name))]
+        palette = results.palette
+        cells = [Cell(method.title, colour=palette.colour(method.name), glyph=palette.glyph(method.name))]
         for one, found in columns:
             estimate = found.get(method.name)
             text, error = write_estimate(CLOSED, estimate)
             bold = len(found) > 1 and text == best[one.scenario.name]
             cells.append(Cell(text, estimate.mean if estimate else None, error, bold))
-        rows.append(Row(tuple(cells)))
-    heads = (Column("Method", numeric=False), *(Column(one.scenario.title, "%") for one, _ in columns))
+        rows.append(Row(tuple(cells), owner=method.title))
+    heads = (Column("Method", numeric=False), *(Column(one.scenario.title, "%", better="high") for one, _ in columns))
     notes = (
         "Share of the caption loss between FedAvg (0 %) and centralized (100 %) that a method closes: the ratio "
         "of two means over common seeds, its spread by linearisation.",

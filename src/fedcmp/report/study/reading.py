@@ -2,7 +2,7 @@
 
     study.json                              scenarios, methods, the plan
     runs/SCENARIO/METHOD/seed-S.json        one run
-    references/blind.json                   the LLM without pictures
+    references/blind.json                   the LLM without images
     scenarios/SCENARIO/seed-S.json          who holds what
     tuning/METHOD.json                      trials and the settings chosen
     benchmarks/SCENARIO/METHOD/seed-S/      the paper's benchmarks, one file each
@@ -51,7 +51,7 @@ class Study:
     @property
     def toy(self) -> str:
         """What of the study is the embedded toy world; an old study that asked the world's suites is all of it."""
-        suites = self.blind is not None and self.blind.suites or any(run.final.suites for run in self.runs)
+        suites = (self.blind is not None and self.blind.suites) or any(run.final.suites for run in self.runs)
         return toy_line(self.sources) if self.sources else TOY_WORLD if suites else ""
 
 

@@ -102,7 +102,7 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
         cells += [_cell(one, entry, metric, marks[metric.key]) for metric in metrics]
         p = one.p_values.get(entry.method.name)
         cells += [_seeds(entry), Cell("best") if entry is one.winner else Cell(write_p(p), p)]
-        rows.append(Row(tuple(cells), best=entry is one.winner))
+        rows.append(Row(tuple(cells), best=entry is one.winner, owner=entry.method.title))
     if not arms:
         rows += _reference_rows(one, palette, metrics)
     caption = f"{one.scenario.title}: {'arms' if arms else 'methods'} by suites and losses"
@@ -118,7 +118,7 @@ def _metric_column(one: Comparison, metric: Metric) -> Column:
     judged = one.judged.get(metric.key)
     quiet = judged is not None and not judged.informative
     unit = "nats" if metric.unit == "nats/token" else metric.unit
-    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet)
+    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet, better=metric.better)
 
 
 def _planned(one: Comparison) -> str:
@@ -148,8 +148,10 @@ def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
 
 
 def _name(entry: Entry, palette: Palette, *, bold: bool = False) -> Cell:
-    known = entry.method.name in palette.slots
-    return Cell(entry.method.title, colour=palette.colour(entry.method.name) if known else "", bold=bold)
+    name = entry.method.name
+    if name not in palette.slots:
+        return Cell(entry.method.title, bold=bold)
+    return Cell(entry.method.title, colour=palette.colour(name), glyph=palette.glyph(name), bold=bold)
 
 
 def _cell(one: Comparison, entry: Entry, metric: Metric, marks: tuple[str, str]) -> Cell:
@@ -172,7 +174,7 @@ def _reference_rows(one: Comparison, palette: Palette, metrics: Sequence[Metric]
     for entry in one.references:
         cells = [_name(entry, palette)]
         cells += [_cell(one, entry, metric, ("", "")) for metric in metrics]
-        rows.append(Row((*cells, _seeds(entry), Cell("–")), reference=True))
+        rows.append(Row((*cells, _seeds(entry), Cell("–")), reference=True, owner=entry.method.title))
     if one.blind is not None:
         values, noise, chance = one.blind.values, one.blind.noise, one.blind.chance
         for name, known, errors in (("blind", values, noise), ("chance", chance, {})):

@@ -1,10 +1,13 @@
-"""The first screen in sentences: who wins each scenario, by how much, whether ours does; no more than is measured."""
+"""A study in sentences: who wins how many scenarios, by how much, whether ours does; no more than is measured."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from fedcmp.errors import counted
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.claims import Claim, claims
 from fedcmp.report.study.comparing import OURS, Comparison
+from fedcmp.report.study.heat import beats_all
 from fedcmp.report.study.metrics import CLAIMS, write_difference, write_p
 from fedcmp.report.study.results import Results
 from fedcmp.report.verdict import Phrase, listed
@@ -67,8 +70,30 @@ def _fewest(found: Sequence[Claim]) -> int:
     return min(claim.difference.count for claim in found if claim.difference is not None)
 
 
+def headline(results: Results) -> list[Phrase]:
+    """Say in one sentence which method is lowest in how many scenarios, and how often beyond the noise."""
+    shown = [one for one in results.comparisons if one.winner is not None]
+    won = Counter(one.winner.method.title for one in shown if one.winner is not None)
+    if not won:
+        return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
+    (best, count), *_ = won.most_common(1)
+    clear = sum(one.winner is not None and one.winner.method.title == best and beats_all(one) for one in shown)
+    said = [Phrase(best, True), Phrase(" has the lowest caption loss of all federated methods in ")]
+    said.append(Phrase(f"{count} of {counted(len(shown), 'scenario')}", True))
+    beyond = "every one" if clear == count > 1 else str(clear) if clear else "none"
+    few = f"in {beyond} of them" if count > 1 else "" if clear else "not"
+    said.append(
+        Phrase(f", {few} by more than two standard errors of the difference to every other.".replace(",  ", ", "))
+    )
+    return said
+
+
 def verdict(results: Results) -> list[list[Phrase]]:
-    """All paragraphs: ours first, then the paper's scenarios one by one, then the others."""
+    """Return all paragraphs: the one sentence, whether ours wins, then the scenarios one by one."""
+    return [headline(results), *details(results)]
+
+
+def details(results: Results) -> list[list[Phrase]]:
+    """Return what comes after the first sentence: ours, then the paper's scenarios one by one, then the others."""
     paragraphs = [ours_sentences(results), *(winner_sentences(one) for one in results.comparisons)]
-    found = [phrases for phrases in paragraphs if phrases]
-    return found or [[Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]]
+    return [phrases for phrases in paragraphs if phrases]

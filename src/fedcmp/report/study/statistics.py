@@ -175,7 +175,7 @@ def informative(centralized: Estimate, blind: float, noise: float) -> bool:
 
     Args:
         centralized: score over seeds.
-        blind: score of the same LLM without pictures.
+        blind: score of the same LLM without images.
         noise: standard error of one score over the suite's items. It counts twice, once for each of the two scores,
             as seeds do not average it out: all seeds are asked the same items.
     """

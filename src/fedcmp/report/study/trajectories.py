@@ -1,6 +1,6 @@
 """Figure 4 of the paper: every metric over the rounds, mean over seeds with their standard deviation as a band.
 
-A few methods are drawn in colour, the same in all pictures; the other federated ones are a grey bundle behind them. How
+A few methods are drawn in colour, the same in all charts; the other federated ones are a grey bundle behind them. How
 restless a curve is, is a number: the sum of what the metric lost from one evaluated round to the next (a rise of a
 loss, a drop of a score), per seed, then mean and standard deviation over seeds. A curve that only improves has 0.
 """
@@ -74,6 +74,8 @@ def trajectory_chart(results: Results, one: Comparison, metric: Metric) -> LineC
                     strong=entry is one.winner and name in featured,
                     named=name in featured,
                     free=metric.lower_is_better and _far(one, entry, metric),
+                    dash=palette.dash(name) if name in featured else 0,
+                    owner=title,
                 )
             )
     if not any(line.named for line in lines):
@@ -104,14 +106,16 @@ def trajectory_panels(results: Results, one: Comparison) -> tuple[Panel | None, 
     if chart is not None:
         grey = any(not line.named for line in chart.lines)
         note = " ".join(text for text in (_GREY if grey else "", cut_note(chart)) if text)
-        subtitle = "nats per caption token, mean over seeds, band: ± standard deviation over seeds"
+        subtitle = "nats per caption token, lower is better, mean over seeds, band: ± standard deviation over seeds"
         large = Panel(f"curve{place}", CAPTION_LOSS.title, subtitle, chart, WIDE, note)
     small = []
     for metric in CURVES[1:]:
         chart = trajectory_chart(results, one, metric)
         if chart is not None:
             bare = replace(chart, levels=tuple(replace(level, label="") for level in chart.levels))
-            small.append(small_panel(f"curve{place}-{metric.key}", metric.title, metric.unit, bare))
+            small.append(
+                small_panel(f"curve{place}-{metric.key}", metric.title, f"{metric.unit}, {metric.direction}", bare)
+            )
     return large, small
 
 
@@ -127,15 +131,17 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
     rows = []
     for entry in entries:
         name = entry.method.name
-        cells = [Cell(entry.method.title, colour=palette.colour(name))]
+        cells = [Cell(entry.method.title, colour=palette.colour(name), glyph=palette.glyph(name))]
         for metric in metrics:
             estimate = found[metric.key][name]
             text, error = write_estimate(metric, estimate)
             bold = entry.method.federated and text == steadiest[metric.key]
             cells.append(Cell(text, estimate.mean if estimate and estimate.finite else None, error, bold))
-        rows.append(Row(tuple(cells), reference=not entry.method.federated))
+        rows.append(Row(tuple(cells), reference=not entry.method.federated, owner=entry.method.title))
     columns = [Column("Method", numeric=False)]
-    columns += [Column(metric.title, "nats" if metric.unit == "nats/token" else metric.unit) for metric in metrics]
+    columns += [
+        Column(metric.title, "nats" if metric.unit == "nats/token" else metric.unit, better="low") for metric in metrics
+    ]
     notes = (
         "Sum of what the metric lost from one evaluated round to the next (losses: rises, suites: drops), mean ± "
         "standard deviation over seeds; 0 for a curve that only improves. "

@@ -36,7 +36,7 @@ def tuning_table(results: Results) -> Table | None:
         Column("Method", numeric=False),
         Column("Trials"),
         Column("Chosen", numeric=False),
-        Column("Its caption loss", "nats, trial"),
+        Column("Its caption loss", "nats, trial", better="low"),
         Column("Tried", numeric=False),
         Column("On", numeric=False),
     )
