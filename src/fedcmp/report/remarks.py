@@ -9,6 +9,8 @@ from typing import Any
 from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_number
 from fedcmp.report.rendering import Pointer
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import table
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client
@@ -94,9 +96,11 @@ def _duration(runs: Sequence[Run]) -> str:
 
 def _from_to(run: Run) -> tuple[datetime, datetime] | None:
     try:
-        return datetime.fromisoformat(run.record.started if run.record else ""), datetime.fromisoformat(run.ended)
+        started = datetime.fromisoformat(run.record.started if run.record else "")
+        ended = datetime.fromisoformat(run.ended)
     except ValueError:
         return None
+    return (started, ended) if started.tzinfo is not None and ended.tzinfo is not None else None
 
 
 def warnings(comparison: Comparison) -> list[str]:

@@ -32,8 +32,8 @@ def heat_map(results: Results) -> Table | None:
         rows.append(Row((Cell("blind", colour=results.palette.reference), *known), reference=True))
     columns = (Column("Method", numeric=False), *(Column(one.scenario.title, better="low") for one in shown))
     notes = (
-        "Caption loss in nats per token, mean over seeds. The darker, the nearer to the scenario's best. In bold: lower "
-        "than every other federated method by more than two standard errors of the paired difference.",
+        "Caption loss in nats per token, mean over seeds. The darker, the nearer to the scenario's best. In bold: "
+        "lower than every other federated method by more than two standard errors of the paired difference.",
     )
     return Table(
         columns, tuple(rows), "Caption loss of every method in every scenario", notes, apart=True, stacked=True
