@@ -10,6 +10,7 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from fedcmp.report.rendering import environment
+from fedcmp.report.tables import Table
 from fedcmp.runs.held_out import HeldOut
 
 GROUPS = ("shapes", "count", "word", "number", "chart", "texture", "face", "arrow")
@@ -255,3 +256,8 @@ def render_part(macro: str, *given: Any, **options: Any) -> str:
     """Render one of the parts that pages are made of: "table", "panel", "multiples" ..."""
     part = getattr(environment().get_template("parts.html.j2").module, macro)
     return str(part(*given, **options))
+
+
+def text_rows(table: Table) -> list[list[str]]:
+    """Return the cells of a table as plain text."""
+    return [[cell.plain for cell in row.cells] for row in table.rows]

@@ -75,7 +75,9 @@ def test_holdings_tint_by_the_groups_share_of_a_client(demo_comparison):
 
 def test_what_differs_between_recipes_is_listed(demo_comparison):
     table = differences_table(demo_comparison)
-    assert table.text_rows() == [["aggregation.rank", "16", "full", "full", "full"]]
+    assert [[cell.plain for cell in row.cells] for row in table.rows] == [
+        ["aggregation.rank", "16", "full", "full", "full"]
+    ]
 
 
 def test_a_single_run_has_nothing_to_differ_from(demo):

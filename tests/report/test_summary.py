@@ -3,7 +3,7 @@ import pytest
 from fedcmp.report import load_runs, summary_table
 from fedcmp.report.comparison import Comparison
 
-from .fakes import BLIND_LOSS, write_run
+from .fakes import BLIND_LOSS, text_rows, write_run
 
 
 def column(table, start):
@@ -13,7 +13,7 @@ def column(table, start):
 
 def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
     table = summary_table(load_runs(demo))
-    assert [row[0] for row in table.text_rows()] == [
+    assert [row[0] for row in text_rows(table)] == [
         "shared-basis",
         "fedavg",
         "centralized (pooled data)",

@@ -118,6 +118,5 @@ def test_arms_are_compared_among_themselves(results):
 
 def test_scenarios_without_runs_are_left_out_and_the_papers_come_first(tmp_path, results):
     assert [one.scenario.name for one in results.comparisons] == ["image", "text", "iid", "image-20"]
-    assert [one.scenario.name for one in results.further] == ["iid", "image-20"]
     folder = write_study(tmp_path, methods=("fedavg",), scenarios=("iid", "text"), change=lambda content: None)
     assert Results.of(load_study(folder)).comparisons == ()

@@ -77,6 +77,9 @@ def headline(results: Results) -> list[Phrase]:
     if not won:
         return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
     (best, count), *_ = won.most_common(1)
+    if all(len([entry for entry in one.entries if entry.estimate(CAPTION_LOSS.key)]) == 1 for one in shown):
+        lone = " is the only federated method with figures so far."
+        return [Phrase(best, True), Phrase(lone if len(won) == 1 else " and others have figures, none beside another.")]
     clear = sum(one.winner is not None and one.winner.method.title == best and beats_all(one) for one in shown)
     said = [Phrase(best, True), Phrase(" has the lowest caption loss of all federated methods in ")]
     said.append(Phrase(f"{count} of {counted(len(shown), 'scenario')}", True))
