@@ -13,8 +13,8 @@ def told(paragraphs):
 
 def test_one_sentence_counts_scenarios_and_says_what_is_beyond_the_noise(results):
     assert told([headline(results)]) == [
-        "Fed-CMP has the lowest caption loss of all federated methods in 4 of 4 scenarios, in every one of them by more "
-        "than two standard errors of the difference to every other."
+        "Fed-CMP has the lowest caption loss of all federated methods in 4 of 4 scenarios, in every one of them by "
+        "more than two standard errors of the difference to every other."
     ]
 
 
