@@ -29,6 +29,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 # a line of each kind, with every key that is ever written
 RUN = {"kind": "run", "method": "shared-basis", "title": "ours", "federated": True}
 RUN |= {"rounds": 3, "clients": 5, "seed": 1, "versions": {"fedcmp": "0.1.0"}}
+RUN |= {"started": "2026-11-26T10:00:00+00:00", "machine": "Linux, 2 cores", "parameters": 16576}
 DATA = {"kind": "data", "client": 1, "client_name": "north", "num_pairs": 70, "bad_pairs": {"truncated": 2}}
 DATA |= {"wrong_captions": 3, "groups": {"chart": 40, "word": 30}, "missing_pairs": 4}
 CLIENT = {"kind": "client", "round": 2, "client": 1, "client_name": "north", "loss": 1.5, "loss_first": 2.0}
@@ -43,14 +44,16 @@ EVALUATION = {"kind": "evaluation", "model": "global", "round": 2, "client": Non
 EVALUATION |= {"worst_group": "chart", "worst_group_loss": 2.0, "group_losses": {"chart": 2.0, "word": 0.5}}
 EVALUATION |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 0.5}, "questions_by_kind": {"count": 8}}
 EVALUATION |= {"suites": {"pope-world": SUITE}, "seconds": 1.5}
-FINISHED = {"kind": "finished", "seconds": 31.0}
+EVALUATION |= {"captions": 512}
+FINISHED = {"kind": "finished", "seconds": 31.0, "ended": "2026-11-26T10:01:00+00:00"}
 LINES = [RUN, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
 OPTIONAL = {
-    "run": {"title", "versions"},
+    "run": {"title", "versions", "started", "machine", "parameters"},
     "data": {"missing_pairs"},
     "client": {"loss", "loss_first", "loss_last", "weight", "refused"},
     "round": {"missing"},
-    "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites"},
+    "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites", "captions"},
+    "finished": {"ended"},
 }
 each_line = pytest.mark.parametrize("line", LINES, ids=lambda line: line["kind"])
 

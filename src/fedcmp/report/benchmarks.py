@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
-from fedcmp.report.summary import REFERENCE_TITLES
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.summary import title_of
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, Benchmarked, Results, read_results
 from fedcmp.runs.records import text
 
@@ -25,7 +25,7 @@ class BenchmarkRow:
     title: str
     runs: Sequence[Results] = field(default_factory=tuple)
     federated: bool = True
-    colour: str = ""
+    name: Cell | None = None
 
     def value(self, name: str) -> MeanSpread | None:
         """Mean over seeds, of each the mean over its models; with one seed of many models, the spread over those."""
@@ -42,10 +42,10 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
     palette = comparison.palette
     lines = [
         BenchmarkRow(
-            REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
+            title_of(method),
             [read_results(run.folder / RESULTS) for run in method.runs],
             method.federated,
-            palette.colour(method.label),
+            name_cell(palette, method.label, title_of(method)),
         )
         for method in comparison.methods
     ]
@@ -81,7 +81,7 @@ def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> T
     rows = [
         Row(
             (
-                Cell(line.title, colour=line.colour),
+                line.name or Cell(line.title),
                 *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS),
             ),
             reference=not line.federated,

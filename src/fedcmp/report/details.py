@@ -10,6 +10,7 @@ from fedcmp.report.methods import (
     WORST_GROUP,
     MeanSpread,
     Metric,
+    best_written,
     labelled_runs,
     ordered,
     recipe_differences,
@@ -66,7 +67,8 @@ def _parts_table(
     columns += [Column("blind", metric.unit, colour=palette.reference, better=metric.better)] if blind else []
     rows, sure = [], comparison.winner is not None
     for name in names:
-        best = _best([found.get(name) for method, found in by_method if method.federated], metric)
+        means = [found[name].mean for method, found in by_method if method.federated and name in found]
+        best = next(iter(best_written(metric, means)), None)
         mark = blind.get(name)
         cells = [Cell(name)]
         for method, found in by_method:
@@ -80,14 +82,6 @@ def _parts_table(
     over = {figure.over for _, figures in by_method for figure in figures.values() if figure.spread is not None}
     clients = "± is the standard deviation over seeds, or over the clients' own models of one seed."
     return Table(tuple(columns), tuple(rows), caption, notes).with_spread_note(clients if "clients" in over else "")
-
-
-def _best(figures: Sequence[MeanSpread | None], metric: Metric) -> str | None:
-    """The best federated value as it is written, so that equal ones share the bold; None where all are equal."""
-    known = [figure.mean for figure in figures if figure is not None and math.isfinite(figure.mean)]
-    if len({metric.write(mean) for mean in known}) < 2:
-        return None
-    return metric.write(min(known) if metric.lower_is_better else max(known))
 
 
 def _part_cell(

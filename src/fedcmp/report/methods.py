@@ -172,6 +172,25 @@ def _summarise(by_run: Iterable[Iterable[float | None]]) -> MeanSpread | None:
     return MeanSpread.of([statistics.fmean(values) for values in groups], "seeds")
 
 
+def write_span(values: Iterable[int | None], unit: str = "") -> str:
+    """Write the range of the counts that are known and not zero: "5", "3 to 20"; "" for none."""
+    known = [value for value in values if value]
+    if not known:
+        return ""
+    low, high = write_number(min(known), 0), write_number(max(known), 0)
+    return (low if low == high else f"{low} to {high}") + unit
+
+
+def best_written(metric: Metric, values: Iterable[float | None]) -> list[str]:
+    """Return the finite values as they are written, each once, best first: equal ones share a mark.
+
+    Fewer than two of them distinguish nothing: then the list is empty.
+    """
+    known = sorted(value for value in values if value is not None and math.isfinite(value))
+    found = ordered(metric.write(value) for value in (known if metric.lower_is_better else reversed(known)))
+    return found if len(found) > 1 else []
+
+
 def say_group(name: str) -> str:
     """Name a group so that it is not read as a word of the sentence around it: groups are called "count", "number"."""
     return f"group “{name}”" if name else ""

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from fedcmp.report.comparison import BLIND, Comparison
-from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_number
+from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
 from fedcmp.runs.reading import Run
 from fedcmp.runs.records import table
@@ -39,11 +39,11 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Machine", _either(record.machine for record in records)),
         ("Date", min((record.started for record in records if record.started), default="")[:10]),
         ("Duration", _duration(runs)),
-        ("Trained", _span([record.parameters for record in records], " numbers")),
-        ("Pairs", _span([run.num_pairs for run in runs])),
-        ("Held-out pairs", _span(judged)),
-        ("Clients", _span(clients)),
-        ("Rounds", _span([run.rounds or run.round_reached for run in runs])),
+        ("Trained", write_span([record.parameters for record in records], " numbers")),
+        ("Pairs", write_span([run.num_pairs for run in runs])),
+        ("Held-out pairs", write_span(judged)),
+        ("Clients", write_span(clients)),
+        ("Rounds", write_span([run.rounds or run.round_reached for run in runs])),
         ("Seeds" if len(comparison.seeds) > 1 else "Seed", ", ".join(map(str, comparison.seeds))),
         ("Runs", str(len(runs)) if finished == len(runs) else f"{len(runs)}, {len(runs) - finished} unfinished"),
     ]
@@ -52,14 +52,6 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
 
 def _either(texts: Iterable[str]) -> str:
     return " / ".join(ordered(text for text in texts if text))
-
-
-def _span(values: Iterable[int | None], unit: str = "") -> str:
-    known = [value for value in values if value]
-    if not known:
-        return ""
-    low, high = write_number(min(known), 0), write_number(max(known), 0)
-    return (low if low == high else f"{low} to {high}") + unit
 
 
 def _data(recipe: Mapping[str, Any]) -> str:

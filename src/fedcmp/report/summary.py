@@ -16,7 +16,7 @@ from fedcmp.report.methods import (
     say_group,
     write_number,
 )
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.reading import Run
 
 REFERENCE_TITLES = {
@@ -60,14 +60,7 @@ def comparison_table(comparison: Comparison) -> Table:
     )
     rows = []
     for method in methods:
-        cells = [
-            Cell(
-                _title(method),
-                colour=palette.colour(method.label),
-                bold=method is winner,
-                glyph=palette.glyph(method.label),
-            )
-        ]
+        cells = [name_cell(palette, method.label, title_of(method), bold=method is winner)]
         for metric in METRICS:
             detail = say_group(method.worst_group()) if metric is WORST_GROUP else ""
             bold = winner is not None and method is winners[metric.key]  # without a winner nothing is sure enough
@@ -122,7 +115,8 @@ def spread_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _title(method: MethodEntry) -> str:
+def title_of(method: MethodEntry) -> str:
+    """Return a method's label, with what it is where it is a reference."""
     return REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label
 
 

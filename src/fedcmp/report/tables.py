@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from fedcmp.report.methods import Metric
+from fedcmp.report.palette import Palette
 
 _ARROWS = {"low": "↓", "high": "↑", "": ""}
 DIRECTIONS = "↓ lower is better, ↑ higher is better."
@@ -45,6 +46,13 @@ class Cell:
     def plain(self) -> str:
         """The text with its detail, without any dress."""
         return f"{self.text} {self.detail}".strip()
+
+
+def name_cell(palette: Palette, key: str, title: str = "", *, bold: bool = False) -> Cell:
+    """Return a method's name with its swatch; without one where the palette does not know it."""
+    if key not in palette.slots:
+        return Cell(title or key, bold=bold)
+    return Cell(title or key, colour=palette.colour(key), glyph=palette.glyph(key), bold=bold)
 
 
 @dataclass(frozen=True)

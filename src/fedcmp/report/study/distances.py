@@ -15,7 +15,7 @@ from fedcmp.report.study.comparing import CENTRALIZED, FEDAVG, Comparison
 from fedcmp.report.study.metrics import spread, write_estimate
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, distance_closed
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 
 CLOSED = Metric("distance_closed", "Distance closed", "%", False, 1, scale=100.0)
 FAR_BELOW = -0.75  # a method that loses more than this share of the distance may lie outside a cut chart
@@ -94,8 +94,7 @@ def distance_table(results: Results) -> Table | None:
     order = sorted(range(len(names)), key=lambda index: -sum(shared[index]) / len(shared[index]))
     rows = []
     for method in (names[index] for index in order):
-        palette = results.palette
-        cells = [Cell(method.title, colour=palette.colour(method.name), glyph=palette.glyph(method.name))]
+        cells = [name_cell(results.palette, method.name, method.title)]
         for one, found in columns:
             estimate = found.get(method.name)
             text, error = write_estimate(CLOSED, estimate)

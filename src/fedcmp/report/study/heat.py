@@ -7,7 +7,7 @@ from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.comparing import Comparison, Entry
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import StudyMethod
 
 
@@ -21,7 +21,7 @@ def heat_map(results: Results) -> Table | None:
     shares = {one.scenario.name: _shares(one) for one in shown}
     rows = []
     for method in _in_order(results, shares):
-        cells = [_name(results, method)]
+        cells = [name_cell(results.palette, method.name, method.title)]
         cells += [_cell(one, one.named(method.name), shares[one.scenario.name].get(method.name)) for one in shown]
         rows.append(Row(tuple(cells), reference=not method.federated, owner=method.title))
     if not shown:
@@ -75,11 +75,6 @@ def _in_order(results: Results, shares: dict[str, dict[str, float]]) -> list[Stu
     federated = [method for method in results.methods if method.federated and method.name in mean]
     others = [method for method in results.methods if not method.federated]
     return sorted(federated, key=lambda method: -mean[method.name]) + others
-
-
-def _name(results: Results, method: StudyMethod) -> Cell:
-    palette = results.palette
-    return Cell(method.title, colour=palette.colour(method.name), glyph=palette.glyph(method.name))
 
 
 def _cell(one: Comparison, entry: Entry | None, share: float | None) -> Cell:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from fedcmp.report.charts.clouds import Cloud
-from fedcmp.report.methods import ordered, write_number
+from fedcmp.report.methods import ordered, write_number, write_span
 from fedcmp.report.panels import Panel
 from fedcmp.report.study.metrics import spread
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
@@ -55,7 +55,7 @@ def heterogeneity_table(results: Results) -> Table | None:
     if not measures and not any(holding.sizes for _, holdings in known for holding in holdings):
         return None
     papers = tuple(name for name in MAIN_SCENARIOS if name in found)
-    sizes = [Cell(_sizes(holdings)) for _, holdings in known]
+    sizes = [Cell(write_span(size for one in holdings for size in one.sizes) or "–") for _, holdings in known]
     rows = [Row((Cell("pairs a client, smallest to largest"), *sizes, Cell("–")))]
     for measure in measures:
         estimates = [found[scenario.name].get(measure) for scenario, _ in known]
@@ -91,11 +91,3 @@ def heterogeneity(holdings: Sequence[ScenarioFacts]) -> dict[str, Estimate]:
 def _estimate(holdings: Sequence[ScenarioFacts], measure: str) -> Estimate | None:
     values = [holding.heterogeneity[measure] for holding in holdings if measure in holding.heterogeneity]
     return Estimate.of(values) if values else None
-
-
-def _sizes(holdings: Sequence[ScenarioFacts]) -> str:
-    sizes = [size for holding in holdings for size in holding.sizes]
-    if not sizes:
-        return "–"
-    low, high = write_number(min(sizes), 0), write_number(max(sizes), 0)
-    return low if low == high else f"{low} to {high}"

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number
+from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number, write_span
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import SUITES
@@ -20,10 +20,10 @@ def facts(results: Results) -> list[tuple[str, str]]:
     found = [
         ("Scenarios", ", ".join(scenarios)),
         ("Methods", str(len(results.methods)) if results.methods else ""),
-        ("Clients", _span([run.clients for run in runs if run.federated])),
-        ("Rounds", _span([run.rounds for run in runs])),
-        ("Captions", _span([run.captions for run in runs])),
-        ("Seeds", _span([len(entry.runs) for one in results.comparisons for entry in one.entries])),
+        ("Clients", write_span([run.clients for run in runs if run.federated])),
+        ("Rounds", write_span([run.rounds for run in runs])),
+        ("Captions", write_span([run.captions for run in runs])),
+        ("Seeds", write_span([len(entry.runs) for one in results.comparisons for entry in one.entries])),
         ("Runs", write_number(len(runs), 0)),
         ("Training", _hours(runs)),
     ]
@@ -33,14 +33,6 @@ def facts(results: Results) -> list[tuple[str, str]]:
 def _hours(runs: Sequence[StudyRun]) -> str:
     seconds = sum(run.seconds for run in runs if run.seconds is not None)
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds else ""
-
-
-def _span(values: Sequence[int | None]) -> str:
-    known = [value for value in values if value]
-    if not known:
-        return ""
-    low, high = write_number(min(known), 0), write_number(max(known), 0)
-    return low if low == high else f"{low} to {high}"
 
 
 def warnings(results: Results) -> list[str]:

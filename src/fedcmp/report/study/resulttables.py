@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedcmp.report.methods import Metric, ordered
+from fedcmp.report.methods import Metric, best_written, ordered
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import HEADLINE, Comparison, Entry
 from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, write_estimate, write_p
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import Arm
 
 COMMON_NOTES = (
@@ -97,7 +97,7 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
     entries = sorted(one.entries, key=lambda entry: order.index(entry.method.name)) if order else list(one.entries)
     rows = []
     for entry in entries:
-        cells = [_name(entry, palette, bold=entry is one.winner)]
+        cells = [name_cell(palette, entry.method.name, entry.method.title, bold=entry is one.winner)]
         cells += [_arm_cell(entry.method.arms.get(arms, {}).get(part)) for part in parts]
         cells += [_cell(one, entry, metric, marks[metric.key]) for metric in metrics]
         p = one.p_values.get(entry.method.name)
@@ -142,16 +142,8 @@ def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
     if judged is not None and not judged.informative:
         return "", ""
     found = [one.estimate(entry, metric.key) for entry in one.entries]
-    means = sorted(estimate.mean for estimate in found if estimate is not None and estimate.finite)
-    written = ordered(metric.write(mean) for mean in (means if metric.lower_is_better else reversed(means)))
-    return (written[0], written[1]) if len(written) > 1 else ("", "")
-
-
-def _name(entry: Entry, palette: Palette, *, bold: bool = False) -> Cell:
-    name = entry.method.name
-    if name not in palette.slots:
-        return Cell(entry.method.title, bold=bold)
-    return Cell(entry.method.title, colour=palette.colour(name), glyph=palette.glyph(name), bold=bold)
+    best, second, *_ = [*best_written(metric, (estimate.mean for estimate in found if estimate)), "", ""]
+    return best, second
 
 
 def _cell(one: Comparison, entry: Entry, metric: Metric, marks: tuple[str, str]) -> Cell:
@@ -172,7 +164,7 @@ def _seeds(entry: Entry) -> Cell:
 def _reference_rows(one: Comparison, palette: Palette, metrics: Sequence[Metric]) -> list[Row]:
     rows = []
     for entry in one.references:
-        cells = [_name(entry, palette)]
+        cells = [name_cell(palette, entry.method.name, entry.method.title)]
         cells += [_cell(one, entry, metric, ("", "")) for metric in metrics]
         rows.append(Row((*cells, _seeds(entry), Cell("–")), reference=True, owner=entry.method.title))
     if one.blind is not None:

@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fedcmp.report.charts.lines import Level, Line, LineChart
-from fedcmp.report.methods import CAPTION_LOSS, Metric
+from fedcmp.report.methods import CAPTION_LOSS, Metric, best_written
 from fedcmp.report.panels import WIDE, Panel, cut_note, small_panel
 from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison, Entry
 from fedcmp.report.study.metrics import QUESTIONS, SUITES, WORST_FAMILY, spread, write_estimate
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, oscillation
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import StudyRun
 
 CURVES = (CAPTION_LOSS, WORST_FAMILY, QUESTIONS, *SUITES)
@@ -131,7 +131,7 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
     rows = []
     for entry in entries:
         name = entry.method.name
-        cells = [Cell(entry.method.title, colour=palette.colour(name), glyph=palette.glyph(name))]
+        cells = [name_cell(palette, name, entry.method.title)]
         for metric in metrics:
             estimate = found[metric.key][name]
             text, error = write_estimate(metric, estimate)
@@ -153,5 +153,5 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
 
 def _steadiest(one: Comparison, found: Mapping[str, Estimate | None], metric: Metric) -> str:
     estimates = [found[entry.method.name] for entry in one.entries]
-    known = [estimate.mean for estimate in estimates if estimate is not None and estimate.finite]
-    return metric.write(min(known)) if len({metric.write(mean) for mean in known}) > 1 else ""
+    least = replace(metric, lower_is_better=True)  # of what was lost on the way, less is better for any metric
+    return next(iter(best_written(least, (lost.mean for lost in estimates if lost is not None))), "")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from fedcmp.report.methods import CAPTION_LOSS, write_number
 from fedcmp.report.study.results import Results
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import Tuning
 
 
@@ -18,12 +18,11 @@ def tuning_table(results: Results) -> Table | None:
     rows = []
     for tuning in sorted(results.study.tuning, key=lambda tuning: order.get(tuning.method, len(order))):
         title = methods[tuning.method].title if tuning.method in methods else tuning.method
-        colour = palette.colour(tuning.method) if tuning.method in palette.slots else ""
         loss = best_loss(tuning)
         rows.append(
             Row(
                 (
-                    Cell(title, colour=colour),
+                    name_cell(palette, tuning.method, title),
                     Cell(str(len(tuning.trials)), len(tuning.trials)),
                     Cell(write_settings(tuning.chosen or {}) or "–"),
                     Cell(CAPTION_LOSS.write(loss), loss),
