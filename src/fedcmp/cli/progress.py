@@ -172,5 +172,5 @@ def print_table(table: Table) -> None:
     for row in table.rows:  # Text, not str: a name may hold what rich reads as markup
         out.add_row(*(Text(cell.plain, style="bold" if cell.bold else "") for cell in row.cells))
     console.print(out)
-    for note in table.notes:
+    for note in table.footnotes:
         console.print(Text(note))

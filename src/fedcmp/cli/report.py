@@ -80,9 +80,15 @@ def follow(run: Path, out: Path | None, *, every: float = _EVERY) -> Path:
 
 
 def print_summary(folder: Path) -> None:
-    """Print the table of methods of a run's folder."""
+    """Print the table of methods of a run's folder, and which of them wins."""
     from fedcmp.cli.progress import print_table
-    from fedcmp.report.summary import summary_table
+    from fedcmp.report.comparison import Comparison
+    from fedcmp.report.summary import comparison_table
+    from fedcmp.report.verdict import verdict
     from fedcmp.runs.reading import load_runs
 
-    print_table(summary_table(load_runs(folder)))
+    comparison = Comparison.of(load_runs(folder))
+    print_table(comparison_table(comparison))
+    typer.echo("".join(phrase.text for phrase in verdict(comparison)))
+    if comparison.toy:
+        typer.echo(comparison.toy)
