@@ -70,7 +70,8 @@ def test_sorting_puts_the_best_first_whichever_way_is_better(many, tmp_path):
 
 def test_a_hidden_method_is_gone_from_tables_and_charts(many, tmp_path):
     script = """
-      const shown = (of) => [...document.querySelectorAll(`[data-of="${of}"]`)].filter((e) => e.getClientRects().length);
+      const shown = (of) => [...document.querySelectorAll(`[data-of="${of}"]`)]
+        .filter((e) => e.getClientRects().length);
       const seen = () => shown('ties').length, others = () => shown('fedavg');
       const button = document.querySelector('[data-method="ties"]');
       const before = [seen(), others().length];

@@ -43,8 +43,9 @@ def test_group_bars_are_shares_of_the_largest_loss(demo_comparison):
 def test_equal_values_share_the_bold_and_nothing_is_bold_where_all_are_equal(tmp_path):
     for method, style in (("a", 0.4), ("b", 0.40004), ("c", 0.2)):
 
-        def edit(line, style=style):
-            return {**line, "question_accuracy_by_kind": {"count": 0.5, "style": style}}
+        def edit(line, method=method, style=style):
+            loss = {"caption_loss": 0.6 if method == "a" else 0.8} if line.get("model") == "global" else {}
+            return {**line, **loss, "question_accuracy_by_kind": {"count": 0.5, "style": style}}
 
         write_run(tmp_path / method, method, rounds=1, change=edit, samples=False)
     table = kinds_table(Comparison.of(load_runs(tmp_path)))

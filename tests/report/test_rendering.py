@@ -26,11 +26,13 @@ def page(**more):
     parts = {
         "title": EVIL,
         "sections": [Section("data", EVIL, EVIL, table)],
-        "pointers": [Pointer(EVIL, "data"), Pointer("gone", "absent")],
+        "pointers": [Pointer(EVIL, "data"), Pointer("nowhere", "absent")],
         "warnings": [EVIL],
         "verdict": [[Phrase(EVIL, True)], [Phrase(EVIL)]],
         "facts": [(EVIL, EVIL)],
-        "picture": None,
+        "figure": None,
+        "methods": [(EVIL, "var(--m1)", EVIL), ("b", "var(--m2)", "■")],
+        "toy": EVIL,
         "table": table,
     }
     return render("run.html.j2", **{**parts, **more})
@@ -40,7 +42,7 @@ def test_every_text_of_a_page_is_escaped():
     written = page()
     assert written.count("<script>") == 1
     assert EVIL not in written
-    assert written.count("&lt;script&gt;alert(") == 13
+    assert written.count("&lt;script&gt;alert(") == 17
 
 
 def test_pieces_escape_their_text():
@@ -77,8 +79,8 @@ def test_the_first_screen_holds_its_parts_in_order():
 
 
 def test_pointers_to_a_section_that_is_not_there_are_left_out():
-    assert "gone" not in page()
-    assert "Where to look next" not in page(pointers=[Pointer("gone", "absent")])
+    assert "nowhere" not in page()
+    assert "Where to look next" not in page(pointers=[Pointer("nowhere", "absent")])
 
 
 def test_sections_without_anything_to_show_are_left_out():

@@ -18,20 +18,20 @@ def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
         "fedavg",
         "centralized (pooled data)",
         "local (each client alone)",
-        "blind (same LLM, no picture)",
+        "blind (same LLM, no image)",
         "untrained projector",
     ]
     assert [row.best for row in table.rows] == [True, False, False, False, False, False]
     assert [row.reference for row in table.rows] == [False, False, True, True, True, True]
     assert table.headers == [
         "Method",
-        "Caption loss (nats/token)",
-        "Worst-group loss (nats/token)",
-        "Question accuracy (%)",
-        "fedavg → centralized (% closed)",
-        "blind → centralized (% closed)",
-        "Sent (MB)",
-        "Training (s)",
+        "Caption loss (nats/token ↓)",
+        "Worst-group loss (nats/token ↓)",
+        "Question accuracy (% ↑)",
+        "fedavg → centralized (% closed ↑)",
+        "blind → centralized (% closed ↑)",
+        "Sent (MB ↓)",
+        "Training (s ↓)",
     ]
 
 

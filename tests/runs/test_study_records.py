@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from fedcmp.runs.records import WORLD_SUITES
 from fedcmp.runs.study_records import (
-    SUITE_KEYS,
     Blind,
     ScenarioFacts,
     StudyMethod,
@@ -39,7 +39,7 @@ def test_the_mean_loss_is_computed_where_it_is_not_noted():
 def test_a_failed_run_has_no_figure_that_helps():
     run = StudyRun.from_line({"failed": "it\n diverged", "final": {"caption_loss": 0.1}})
     assert run.failed == "it diverged"
-    assert set(run.values) == {*SUITE_KEYS, "caption_loss", "worst_family_loss", "mean_loss"}
+    assert set(run.values) == {*WORLD_SUITES, "caption_loss", "worst_family_loss", "mean_loss"}
     assert all(math.isnan(value) for value in run.values.values())
 
 

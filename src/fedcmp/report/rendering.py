@@ -47,6 +47,7 @@ def render(
     pointers: Sequence[Pointer],
     methods: Sequence[tuple[str, str, str]] = (),
     refresh: int = 0,
+    toy: str = "",
     **parts: Any,
 ) -> str:
     """Render a whole HTML document.
@@ -57,7 +58,8 @@ def render(
         pointers: where to look next; those to a section that is not there are left out.
         methods: (label, colour, glyph) of what can be hidden and highlighted.
         refresh: seconds after which the page loads itself anew, for a run that still works; 0: never.
-        parts: what the template asks for; of all: title, toy, warnings, verdict (paragraphs of phrases),
+        toy: what is the embedded toy world, "" for nothing.
+        parts: what the template asks for; of all: title, warnings, verdict (paragraphs of phrases),
             facts, table.
     """
     script = _asset("page.js")
@@ -71,6 +73,7 @@ def render(
             sections=sections,
             methods=methods,
             refresh=refresh,
+            toy=toy,
             pointers=[Pointer(p.text, p.section, links[p.section]) for p in pointers if p.section in links],
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
             style=Markup(_asset("page.css")),

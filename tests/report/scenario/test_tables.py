@@ -8,7 +8,8 @@ from fedcmp.report.scenario.tables import (
     sizes_table,
 )
 
-from .fakes import METRICS, facts, four, scenario, text_rows
+from ..fakes import text_rows
+from .fakes import METRICS, facts, four, scenario
 
 
 def titles(table):

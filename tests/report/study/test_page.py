@@ -70,7 +70,7 @@ def test_the_sections_of_a_whole_study(reader):
 def test_the_first_screen_answers(page):
     texts = (
         "Toy world: drawn scenes of 48 x 48 pixels, frozen models of 4 MB.",
-        "in 4 of 4 scenarios",
+        "4 of 4 scenarios",
         "Caption loss of every method in every scenario",
         "Where to look next",
         "Who wins in each scenario",

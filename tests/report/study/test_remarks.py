@@ -63,6 +63,6 @@ def test_one_seed_and_mixed_settings_are_said(tmp_path):
 def test_pointers_name_dull_suites_and_the_hardest_family(results):
     told = [pointer.text for pointer in pointers(results)]
     assert told == [
-        "Not informative in some scenario, and left out of the mean ranks there: MMVP.",
+        "Not informative in some scenario, and left out of the mean ranks there: mmvp-world.",
         "Image clusters: the hardest family for Fed-CMP is number (0.645 nats per token).",
     ]

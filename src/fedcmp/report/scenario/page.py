@@ -54,7 +54,6 @@ def render_scenario_page(shown: Shown, thumbnails: Mapping[str, bytes], *, title
         warnings=warnings(shown),
         verdict=verdict(shown),
         facts=facts(shown),
-        toy="",
         figure={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},
         table=sizes_table(shown),
         maps_note=(

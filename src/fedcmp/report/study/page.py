@@ -23,10 +23,10 @@ _SECTIONS = {
     "tables": ("Methods by scenario", "Tables"),
     "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "distance": ("Distance from FedAvg to centralized closed", "Distance"),
-    "trajectories": ("Trajectories over rounds (figure 4)", "Trajectories"),
-    "ablations": ("Ablations (tables 3 and 4)", "Ablations"),
+    "trajectories": ("Trajectories over rounds (as the paper's figure 4)", "Trajectories"),
+    "ablations": ("Ablations (as the paper's tables 3 and 4)", "Ablations"),
     "further": ("Harder worlds and IID", "Harder worlds"),
-    "maps": ("Who holds what (figures 3 and 5)", "Maps"),
+    "maps": ("Who holds what (as the paper's figures 3 and 5)", "Maps"),
     "tuning": ("Tuning", "Tuning"),
     "versions": ("Versions", "Versions"),
 }

@@ -30,8 +30,8 @@ COMMON_NOTES = (
 )
 _MOST_NAMED = 6
 _ABLATION_TITLES = {
-    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — the paper's table 3",
-    "4": "Reliability weights: magnitude, quality, gamma — the paper's table 4",
+    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the paper's table 3",
+    "4": "Reliability weights: magnitude, quality, gamma — in the form of the paper's table 4",
     "preset": "shared-basis, part by part",
 }
 _PAPER_ARMS = ("CSC", "RWF", "OPM", "magnitude", "quality", "gamma")
@@ -73,7 +73,7 @@ def scenario_heading(one: Comparison) -> str:
     if not any(_measured(one, metric) for metric in SUITES):
         return f"{one.scenario.title}: losses"
     if one.scenario.name == HEADLINE:
-        return f"{one.scenario.title} — the paper's table 1"
+        return f"{one.scenario.title} — in the form of the paper's table 1"
     if one.scenario.name in MAIN_SCENARIOS:
         return f"{one.scenario.title} — in the form of the paper's tables 2, 7 and 8"
     return one.scenario.title
