@@ -66,8 +66,8 @@ def test_markdown_holds_the_pages_tables(results):
         "Oscillation, Text clusters",
         "Oscillation, IID",
         "Oscillation, Image clusters, 20 clients",
-        "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the paper's table 3, "
-        "Image clusters",
+        "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the "
+        "paper's table 3, Image clusters",
         "Reliability weights: magnitude, quality, gamma — in the form of the paper's table 4, Image clusters",
         "IID",
         "Image clusters, 20 clients",

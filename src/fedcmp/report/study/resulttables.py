@@ -30,7 +30,8 @@ COMMON_NOTES = (
 )
 _MOST_NAMED = 6
 _ABLATION_TITLES = {
-    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the paper's table 3",
+    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the "
+    "paper's table 3",
     "4": "Reliability weights: magnitude, quality, gamma — in the form of the paper's table 4",
     "preset": "shared-basis, part by part",
 }
