@@ -46,7 +46,7 @@ def test_facts_say_where_when_and_how_long(tmp_path):
         (folder / "metrics.jsonl").write_text(json.dumps({"kind": "run", "method": "fedavg", **run}) + "\n" + lines)
     found = dict(facts(Comparison.of(load_runs(tmp_path))))
     assert (found["Machine"], found["Date"], found["Duration"]) == ("Linux, 2 cores", "2026-11-26", "2 min")
-    assert found["Trained"] == "16\u202f576 numbers"
+    assert found["Parameters"] == "16\u202f576"
 
 
 @pytest.mark.parametrize("times", [("", ""), ("yesterday", "today"), ("2026-11-26T10:00:00", "2026-11-26T10:00:00")])

@@ -172,13 +172,13 @@ def _summarise(by_run: Iterable[Iterable[float | None]]) -> MeanSpread | None:
     return MeanSpread.of([statistics.fmean(values) for values in groups], "seeds")
 
 
-def write_span(values: Iterable[int | None], unit: str = "") -> str:
+def write_span(values: Iterable[int | None]) -> str:
     """Write the range of the counts that are known and not zero: "5", "3 to 20"; "" for none."""
     known = [value for value in values if value]
     if not known:
         return ""
     low, high = write_number(min(known), 0), write_number(max(known), 0)
-    return (low if low == high else f"{low} to {high}") + unit
+    return low if low == high else f"{low} to {high}"
 
 
 def best_written(metric: Metric, values: Iterable[float | None]) -> list[str]:

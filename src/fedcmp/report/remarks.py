@@ -39,7 +39,7 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
         ("Machine", _either(record.machine for record in records)),
         ("Date", min((record.started for record in records if record.started), default="")[:10]),
         ("Duration", _duration(runs)),
-        ("Trained", write_span([record.parameters for record in records], " numbers")),
+        ("Parameters", write_span(record.parameters for record in records)),
         ("Pairs", write_span([run.num_pairs for run in runs])),
         ("Held-out pairs", write_span(judged)),
         ("Clients", write_span(clients)),
