@@ -48,6 +48,7 @@ def render(
     methods: Sequence[tuple[str, str, str]] = (),
     refresh: int = 0,
     toy: str = "",
+    figure: Any = None,
     **parts: Any,
 ) -> str:
     """Render a whole HTML document.
@@ -59,6 +60,7 @@ def render(
         methods: (label, colour, glyph) of what can be hidden and highlighted.
         refresh: seconds after which the page loads itself anew, for a run that still works; 0: never.
         toy: what is the embedded toy world, "" for nothing.
+        figure: beside the first sentences, as the template's block for it wants it.
         parts: what the template asks for; of all: title, warnings, verdict (paragraphs of phrases),
             facts, table.
     """
@@ -74,6 +76,7 @@ def render(
             methods=methods,
             refresh=refresh,
             toy=toy,
+            figure=figure,
             pointers=[Pointer(p.text, p.section, links[p.section]) for p in pointers if p.section in links],
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
             style=Markup(_asset("page.css")),

@@ -14,8 +14,8 @@ from fedcmp.runs.study_records import StudyMethod
 def heat_map(results: Results) -> Table | None:
     """Return methods by scenarios; None before any federated method has a figure.
 
-    A cell is the darker, the nearer its loss is to the scenario's best federated one, measured on the way up to the
-    blind LLM (where that is not known, to the worst federated method).
+    A cell is the darker, the nearer its loss is to the scenario's best federated one, by the square root of its part of
+    the way up to the worst federated one or to the blind LLM, whichever is lower.
     """
     shown = [one for one in results.comparisons if one.winner is not None]
     shares = {one.scenario.name: _shares(one) for one in shown}
@@ -30,10 +30,11 @@ def heat_map(results: Results) -> Table | None:
     if any(blind):
         known = [Cell(CAPTION_LOSS.write(value), value) for value in blind]
         rows.append(Row((Cell("blind", colour=results.palette.reference), *known), reference=True))
-    columns = (Column("Method", numeric=False), *(Column(one.scenario.title, better="low") for one in shown))
+    columns = (Column("Method", numeric=False), *(Column(one.scenario.title, "nats", better="low") for one in shown))
     notes = (
-        "Caption loss in nats per token, mean over seeds. The darker, the nearer to the scenario's best. In bold: "
-        "lower than every other federated method by more than two standard errors of the paired difference.",
+        "Caption loss in nats per token, mean over seeds. The darker, the nearer to the scenario's best (square-root "
+        "scale; white: the worst federated method or the blind LLM). In bold: lower than every other federated method "
+        "by more than two standard errors of the paired difference.",
     )
     return Table(
         columns, tuple(rows), "Caption loss of every method in every scenario", notes, apart=True, stacked=True
@@ -56,23 +57,25 @@ def _loss(entry: Entry | None) -> Estimate | None:
 
 
 def _shares(one: Comparison) -> dict[str, float]:
-    """Federated method -> 1 for the scenario's best loss, 0 for the blind LLM's or a worse one."""
+    """Federated method -> 1 for the scenario's best loss, 0 for the light end of the scale or a loss beyond it."""
     found = {entry.method.name: estimate.mean for entry in one.entries if (estimate := _loss(entry)) is not None}
     finite = {name: loss for name, loss in found.items() if math.isfinite(loss)}
-    best = min(finite.values())
-    end = one.blind.values.get(CAPTION_LOSS.key, math.nan) if one.blind is not None else math.nan
-    end = end if math.isfinite(end) and end > best else max(finite.values())
-    return {name: max(0.0, 1 - (loss - best) / (end - best)) if end > best else 1.0 for name, loss in finite.items()}
+    blind = one.blind.values.get(CAPTION_LOSS.key, math.nan) if one.blind is not None else math.nan
+    best, end = min(finite.values()), max(finite.values())
+    end = min(end, blind) if blind > best else end
+    span = end - best or 1.0
+    return {name: 1 - math.sqrt(min(1.0, (loss - best) / span)) for name, loss in finite.items()}
 
 
 def _in_order(results: Results, shares: dict[str, dict[str, float]]) -> list[StudyMethod]:
-    """Return the federated methods by their mean share, those that ran nowhere to the end left out; then the others."""
-    mean = {
-        method.name: statistics.fmean(known)
-        for method in results.methods
-        if (known := [by_name[method.name] for by_name in shares.values() if method.name in by_name])
-    }
-    federated = [method for method in results.methods if method.federated and method.name in mean]
+    """Return the methods that have a figure: federated ones by their mean share, then the others.
+
+    The mean is over the scenarios that all of them ran; where there is none, over each one's own.
+    """
+    names = {name for by_name in shares.values() for name in by_name}
+    shared = [by_name for by_name in shares.values() if by_name.keys() >= names] or list(shares.values())
+    mean = {name: statistics.fmean(by_name[name] for by_name in shared if name in by_name) for name in names}
+    federated = [method for method in results.methods if method.name in mean]
     others = [method for method in results.methods if not method.federated]
     return sorted(federated, key=lambda method: -mean[method.name]) + others
 

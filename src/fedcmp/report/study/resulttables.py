@@ -106,7 +106,8 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
         rows.append(Row(tuple(cells), best=entry is one.winner, owner=entry.method.title))
     if not arms:
         rows += _reference_rows(one, palette, metrics)
-    caption = f"{one.scenario.title}: {'arms' if arms else 'methods'} by suites and losses"
+    what = f"arms of {_ABLATION_TITLES.get(arms, arms)}" if arms else "methods"
+    caption = f"{one.scenario.title}: {what}, by suites and losses"
     table = Table(tuple(columns), tuple(rows), caption, _notes(one, arms), apart=True, stacked=True)
     return table.with_spread_note()
 
