@@ -108,7 +108,10 @@ def holdings_table(comparison: Comparison) -> Table | None:
     columns += [Column("Wrong captions"), Column("Missing"), Column("Unusable")]
     rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
     total = sum(holding.num_pairs for holding in holdings)
-    notes = (f"{write_number(total, 0)} pairs in all. The darker a cell, the larger the group's share of that client.",)
+    notes = (
+        f"{write_number(total, 0)} pairs in all. The stronger a cell's tint, the larger the group's share of the "
+        "client's pairs.",
+    )
     table = Table(tuple(columns), tuple(rows), "Who holds what (image–caption pairs)", notes)
     return table.without_empty_columns()
 

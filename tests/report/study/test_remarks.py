@@ -64,5 +64,5 @@ def test_pointers_name_dull_suites_and_the_hardest_family(results):
     told = [pointer.text for pointer in pointers(results)]
     assert told == [
         "Not informative in some scenario, and left out of the mean ranks there: mmvp-world.",
-        "Image clusters: the hardest family for Fed-CMP is number (0.645 nats per token).",
+        "Image clusters: the hardest family for Fed-CMP is “number” (0.645 nats per token).",
     ]

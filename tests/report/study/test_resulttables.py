@@ -32,7 +32,7 @@ def test_every_scenario_and_ablation_has_its_table(results):
         ("ablation-3-image", "ablation"),
         ("ablation-4-image", "ablation"),
     ]
-    assert table_of(results).title == "Image clusters — the paper's table 1"
+    assert table_of(results).title == "Image clusters — in the form of the paper's table 1"
     assert table_of(results, "text").title == "Text clusters — in the form of the paper's tables 2, 7 and 8"
     assert table_of(results, "iid").title == "IID"
 

@@ -14,8 +14,8 @@ from fedcmp.runs.study_records import StudyMethod
 def heat_map(results: Results) -> Table | None:
     """Return methods by scenarios; None before any federated method has a figure.
 
-    A cell is the darker, the nearer its loss is to the scenario's best federated one, by the square root of its part of
-    the way up to the worst federated one or to the blind LLM, whichever is lower.
+    A cell's tint is the stronger, the nearer its loss is to the scenario's best federated one, by the square root of
+    its part of the way up to the worst federated one or to the blind LLM, whichever is lower.
     """
     shown = [one for one in results.comparisons if one.winner is not None]
     shares = {one.scenario.name: _shares(one) for one in shown}
@@ -32,9 +32,9 @@ def heat_map(results: Results) -> Table | None:
         rows.append(Row((Cell("blind", colour=results.palette.reference), *known), reference=True))
     columns = (Column("Method", numeric=False), *(Column(one.scenario.title, "nats", better="low") for one in shown))
     notes = (
-        "Caption loss in nats per token, mean over seeds. The darker, the nearer to the scenario's best (square-root "
-        "scale; white: the worst federated method or the blind LLM). In bold: lower than every other federated method "
-        "by more than two standard errors of the paired difference.",
+        "Caption loss in nats per token, mean over seeds. The stronger the tint, the nearer to the scenario's best "
+        "(square-root scale; none: the worst federated method or the blind LLM). In bold: lower than every other "
+        "federated method by more than two standard errors of the paired difference.",
     )
     return Table(
         columns, tuple(rows), "Caption loss of every method in every scenario", notes, apart=True, stacked=True

@@ -18,7 +18,7 @@ def facts(results: Results) -> list[tuple[str, str]]:
     runs = results.study.runs
     scenarios = [one.scenario.title for one in results.comparisons]
     found = [
-        ("Scenarios", ", ".join(scenarios)),
+        ("Scenarios", "; ".join(scenarios)),
         ("Methods", str(len(results.methods)) if results.methods else ""),
         ("Clients", write_span([run.clients for run in runs if run.federated])),
         ("Rounds", write_span([run.rounds for run in runs])),
@@ -112,12 +112,11 @@ def pointers(results: Results) -> list[Pointer]:
 def _family(headline: Comparison) -> list[Pointer]:
     if headline.winner is None:
         return []
-    worst = ordered(run.worst_family for run in headline.winner.runs if run.worst_family)
-    if not worst:
+    named = ordered(f"“{run.worst_family}”" for run in headline.winner.runs if run.worst_family)
+    if not named:
         return []
     estimate = headline.winner.estimate("worst_family_loss")
     loss = f" ({CAPTION_LOSS.write(estimate.mean)} nats per token)" if estimate is not None else ""
-    text = (
-        f"{headline.scenario.title}: the hardest family for {headline.winner.method.title} is {', '.join(worst)}{loss}."
-    )
+    title = headline.winner.method.title
+    text = f"{headline.scenario.title}: the hardest family for {title} is {', '.join(named)}{loss}."
     return [Pointer(text, "trajectories")]
