@@ -7,10 +7,13 @@ import pytest
 from fedcmp.report import load_runs
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
+from fedcmp.report.scenario.page import render_scenario_page
+from fedcmp.report.scenario.records import Shown
 from fedcmp.report.study.page import render_study_page
 
 from .browser import needs_axe, needs_browser, run_in_page, violations
 from .fakes import write_run
+from .scenario.fakes import PNG, four
 from .study.conftest import results, study_folder  # noqa: F401 - fixtures
 
 pytestmark = [needs_browser, pytest.mark.slow]
@@ -37,15 +40,23 @@ def many(tmp_path_factory):
 
 
 @needs_axe
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False)])
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (500, False)])
 def test_axe_finds_nothing_wrong_with_a_run(many, tmp_path, width, dark):
     assert violations(many, tmp_path, width=width, dark=dark) == ""
 
 
 @needs_axe
-@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (390, False)])
+@pytest.mark.parametrize(("width", "dark"), [(1200, False), (1200, True), (500, False)])
 def test_axe_finds_nothing_wrong_with_a_study(results, tmp_path, width, dark):  # noqa: F811
     assert violations(render_study_page(results, title="study"), tmp_path, width=width, dark=dark) == ""
+
+
+@needs_axe
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_wrong_with_scenarios(tmp_path, dark):
+    shown = Shown.of(four())
+    page = render_scenario_page(shown, {"one": PNG}, title="Scenarios")
+    assert violations(page, tmp_path, width=1200, dark=dark) == ""
 
 
 def test_sorting_puts_the_best_first_whichever_way_is_better(many, tmp_path):
@@ -119,7 +130,7 @@ def test_print_opens_what_is_folded_and_closes_it_again(many, tmp_path):
     assert every > 3
 
 
-@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("width", [500, 1200])
 def test_nothing_sticks_out_of_the_page(many, tmp_path, width):
     script = "return document.documentElement.scrollWidth - document.documentElement.clientWidth;"
     assert run_in_page(many, script, tmp_path, width=width) == "0"

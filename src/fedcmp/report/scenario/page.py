@@ -52,6 +52,7 @@ def render_scenario_page(shown: Shown, thumbnails: Mapping[str, bytes], *, title
         sections=sections_of(_SECTIONS, data),
         pointers=pointers(shown),
         warnings=warnings(shown),
+        toy=shown.toy,
         verdict=verdict(shown),
         facts=facts(shown),
         figure={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},

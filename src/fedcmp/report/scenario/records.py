@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.report.charts.clouds import NOBODY as NOBODY
+from fedcmp.report.toy import toy_line
 
 METRICS = ("image", "text", "joint", "cross")
 
@@ -111,8 +112,13 @@ class Shown:
         )
 
     @property
+    def toy(self) -> str:
+        """What of it is the embedded toy world: the encoder that the pairs were embedded by, "" if it is another."""
+        return toy_line([{"data": {"format": ""}, "model": {"vision": self.model, "language": ""}}])
+
+    @property
     def most_clients(self) -> int:
-        """Of the scenario that has the most."""
+        """Return the number of clients of the scenario that has the most."""
         return max(len(scenario.clients) for scenario in self.scenarios)
 
     def client_title(self, number: int) -> str:

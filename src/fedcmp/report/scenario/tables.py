@@ -17,12 +17,12 @@ def sizes_table(shown: Shown) -> Table:
     """One row a scenario, one column a client: pairs that it trains on."""
     largest = max((client.pairs for one in shown.scenarios for client in one.clients), default=0) or 1
     if shown.most_clients <= MOST_COLUMNS:
-        heads = [Column(shown.client_title(k), colour=client_colour(k)) for k in range(shown.most_clients)]
+        heads = [Column(shown.client_title(k), "pairs", colour=client_colour(k)) for k in range(shown.most_clients)]
         cells = [_own_sizes(one, shown.most_clients, largest) for one in shown.scenarios]
     else:
-        heads = [Column(title) for title in ("Clients", "Smallest", "Median", "Largest")]
+        heads = [Column("Clients"), *(Column(title, "pairs") for title in ("Smallest", "Median", "Largest"))]
         cells = [_spread(one) for one in shown.scenarios]
-    heads += [Column(title) for title in ("In all", "Held out", "Pruned", "Rounds")]
+    heads += [*(Column(title, "pairs") for title in ("In all", "Held out", "Pruned")), Column("Rounds")]
     rows = [Row((Cell(one.name), *own, *_totals(one))) for one, own in zip(shown.scenarios, cells, strict=True)]
     notes = (
         f"Pairs that a client trains on, of {write_number(shown.pairs, 0)} in the collection. Held out: kept by the "
@@ -142,7 +142,7 @@ def clients_table(shown: Shown) -> Table:
     heads = (
         Column("Client", numeric=False),
         Column("Scenario", numeric=False),
-        *(Column(title) for title in ("Trains on", "Held out", "Pruned")),
+        *(Column(title, "pairs") for title in ("Trains on", "Held out", "Pruned")),
         Column("Round by round", numeric=False),
         Column("Alignment"),
         Column("Telling words", "z", numeric=False),

@@ -60,6 +60,7 @@ def render_scenario_markdown(shown: Shown, *, title: str) -> str:
     """Render the answer and all tables as Markdown."""
     return render_document(
         title=title,
+        toy=shown.toy,
         verdict=verdict(shown),
         facts=told_facts(shown),
         warnings=warnings(shown),
