@@ -51,7 +51,7 @@ def test_an_evaluations_line_is_told_apart_by_model():
         "eval/question_accuracy": 0.5,
         "eval_group_loss/word": 1.5,
         "eval_question/count": 0.25,
-        "eval_suite/pope": 70.0,
+        "eval_suite/pope-world": 70.0,
     }
     for model, suffix in (("global", ""), ("initial", ""), ("blind", "/blind"), ("client", "/client-2")):
         found = points(read_line(line | {"model": model, "client": 2 if model == "client" else None}))

@@ -53,7 +53,7 @@ def test_features_are_computed_once_and_belong_to_the_pictures(tmp_path, text):
     opened = open_suites("validation", "a", text, tmp_path, names=["mmvp-world"])
     assert encoder.seen == len(images) + len(suites["pope-world"].features)
     assert torch.equal(again["mmvp-world"].features, opened["mmvp-world"].features)
-    with pytest.raises(KeyError, match=r"no suite 'mme' was prepared: mmvp"):
+    with pytest.raises(KeyError, match=r"no suite 'mme-world' was prepared: mmvp-world"):
         opened["mme-world"]
 
 
@@ -67,7 +67,9 @@ def test_another_encoder_or_type_has_features_of_its_own(tmp_path, text):
 
 
 def test_features_that_are_missing_or_damaged_are_told_or_computed_again(tmp_path, text):
-    with pytest.raises(UserError, match="no features of suite mmvp here, or damaged ones: prepare the suites first"):
+    with pytest.raises(
+        UserError, match="no features of suite mmvp-world here, or damaged ones: prepare the suites first"
+    ):
         open_suites("validation", "a", text, tmp_path, names=["mmvp-world"])
     prepare_suites("validation", Encoder(), text, tmp_path, names=["mmvp-world"])
     (path,) = (tmp_path / "suites").iterdir()

@@ -67,7 +67,7 @@ def test_items_and_pictures_are_frozen(name):
 
 def test_items_that_are_not_the_frozen_ones_are_refused(monkeypatch):
     monkeypatch.setitem(table.FROZEN, ("mme-world", "test"), "0" * 64)
-    with pytest.raises(UserError, match=r"suite mme, test: its items are not the frozen ones"):
+    with pytest.raises(UserError, match=r"suite mme-world, test: its items are not the frozen ones"):
         build_suite("mme-world", "test")
 
 

@@ -13,6 +13,7 @@ def test_facts_say_what_ran(results):
     assert found["Scenarios"] == "Image clusters; Text clusters; IID; Image clusters, 20 clients"
     assert (found["Methods"], found["Clients"], found["Seeds"], found["Runs"]) == ("9", "5", "5", "205")
     assert found["Captions"] == "16\u202f000"
+    assert (found["Federated"], found["Tuned on"]) == ("7 in 4 scenarios", "Image clusters")
     assert found["Training"] == f"{sum(41 + seed for seed in range(1, 6)) * 41 / 3600:.1f} h"
 
 

@@ -1,8 +1,10 @@
 """What ran, what to beware of, and where to look next in a study: the first screen's short texts, all plain."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
+from fedcmp.errors import counted
 from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number, write_span
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.study.comparing import Comparison
@@ -20,6 +22,8 @@ def facts(results: Results) -> list[tuple[str, str]]:
     found = [
         ("Scenarios", "; ".join(scenarios)),
         ("Methods", str(len(results.methods)) if results.methods else ""),
+        ("Federated", _federated(results)),
+        ("Tuned on", "; ".join(ordered(_scenario(results, tuning.scenario) for tuning in results.study.tuning))),
         ("Clients", write_span([run.clients for run in runs if run.federated])),
         ("Rounds", write_span([run.rounds for run in runs])),
         ("Captions", write_span([run.captions for run in runs])),
@@ -28,6 +32,19 @@ def facts(results: Results) -> list[tuple[str, str]]:
         ("Training", _hours(runs)),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _federated(results: Results) -> str:
+    """How many federated methods ran in how many scenarios: "19 in 4 scenarios, 7 in 4"."""
+    counts = Counter(len(one.entries) for one in results.comparisons if one.entries)
+    (first, scenarios), *others = counts.most_common() or [(0, 0)]
+    told = [f"{first} in {counted(scenarios, 'scenario')}", *(f"{methods} in {number}" for methods, number in others)]
+    return ", ".join(told) if first else ""
+
+
+def _scenario(results: Results, name: str) -> str:
+    known = results.study.scenarios.get(name)
+    return known.title if known is not None else name
 
 
 def _hours(runs: Sequence[StudyRun]) -> str:
