@@ -14,7 +14,9 @@ def written(tmp_path_factory):
     items = write_world_benchmarks(folder, limit=5)
     tables = {}
     for name in items:
-        keys = find_dataset(BENCHMARKS[name], folder, folder).keys
+        found = find_dataset(BENCHMARKS[name], folder, folder)
+        assert found.toy  # they are none of the real benchmark's
+        keys = found.keys
         (files,) = keys["dataset_kwargs"]["data_files"].values()
         tables[name] = pq.read_table(files[0]).to_pylist()
     return folder, items, tables
