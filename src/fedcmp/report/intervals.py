@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -23,7 +24,7 @@ from fedcmp.report.methods import CAPTION_LOSS, MethodEntry
 from fedcmp.runs.reading import Run
 
 LEVEL = 0.95
-_DRAWS, _AT_A_TIME = 4000, 200
+_DRAWS, _PARTS = 4000, 20
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,15 @@ def over_captions(gap: float, best: Run, rival: Run, alpha: float, *, against: s
 
 def bootstrap(gaps_N: NDArray[np.float64], tokens_N: NDArray[np.int64], *, draws: int = _DRAWS) -> NDArray[np.float64]:
     """Draw captions with replacement, and return the (D,) differences per token; the same for the same input."""
-    generator, count = np.random.default_rng(0), len(gaps_N)
-    found = []
-    for _ in range(0, draws, _AT_A_TIME):
-        drawn = generator.integers(count, size=(_AT_A_TIME, count))
-        found.append(gaps_N[drawn].sum(1) / tokens_N[drawn].sum(1))
-    return np.concatenate(found)
+    both_N2 = np.stack([gaps_N, tokens_N.astype(np.float64)], axis=1)
+    times_DN = _times_drawn(len(gaps_N), draws)
+    sums_D2 = np.concatenate([part.astype(np.float64) @ both_N2 for part in np.array_split(times_DN, _PARTS)])
+    return np.asarray(sums_D2[:, 0] / sums_D2[:, 1])
+
+
+@lru_cache(maxsize=1)
+def _times_drawn(captions: int, draws: int) -> NDArray[np.uint8]:
+    """Return how often each caption is drawn, (D, N): the same draws for every rival."""
+    generator = np.random.default_rng(0)
+    drawn = (generator.integers(captions, size=captions) for _ in range(draws))
+    return np.stack([np.bincount(one, minlength=captions).astype(np.uint8) for one in drawn])
