@@ -28,15 +28,17 @@ def test_watching_writes_again_until_the_run_ends(tmp_path, monkeypatch, capsys)
     lines = run_lines("fedavg", seed=0, rounds=3, clients=2)
     half = [line for line in lines if (line.get("round") or 0) <= 2 and line["kind"] != "finished"]
     states = iter([half, half, lines])
+    run = tmp_path / "demo"
     pages = []
 
     def advance(_seconds):
-        page = tmp_path / "report" / "index.html"
+        page = run / "report" / "index.html"
         pages.append(page.read_text() if page.is_file() else None)
-        write_lines(tmp_path / "fedavg", next(states))
+        write_lines(run / "fedavg", next(states))
 
     monkeypatch.setattr(verb.time, "sleep", advance)
-    page = verb.follow(tmp_path, None, every=7)
+    (tmp_path / ".demo.preparing").mkdir()
+    page = verb.follow(run, None, every=7)
     assert pages[0] is None
     assert 'data-seconds="7"' in pages[1]
     assert pages[1] == pages[2]

@@ -45,7 +45,7 @@ def follow(run: Path, out: Path | None, *, every: float = _EVERY) -> Path:
     """Write the report whenever a run's records have changed, until all of its methods have finished.
 
     Args:
-        run: a folder that is there; its first records may still be to come.
+        run: a folder that is there or being prepared; its first records may still be to come.
         out: where to write; None: RUN/report.
         every: seconds between two looks.
 
@@ -58,7 +58,8 @@ def follow(run: Path, out: Path | None, *, every: float = _EVERY) -> Path:
     from fedcmp.report.writing import write_report
     from fedcmp.runs.reading import load_runs, run_folders
 
-    if not run.is_dir():
+    preparing = run.with_name(f".{run.name}.preparing")  # takes the run's place when its pairs are prepared
+    if not run.is_dir() and not preparing.is_dir():
         raise UserError(f"{run}: no such folder; start the run first, or name its folder")
     before: list[tuple[Path, int]] = []
     said = False
