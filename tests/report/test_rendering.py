@@ -87,3 +87,19 @@ def test_sections_without_anything_to_show_are_left_out():
     found = sections_of({"a": ("A", "a"), "b": ("B", "b"), "c": ("C", "c")}, {"c": [1], "a": [], "b": None})
     assert found == [Section("c", "C", "c", [1])]
     assert re.findall(r'href="#(\w+)"', page())[1:3] == ["result", "data"]
+
+
+def test_methods_can_be_hidden_where_there_are_several():
+    several = page(methods=[("a", "var(--m1)", "▲"), ("b", "var(--m2)", "■")])
+    assert re.findall(r'<button type="button" aria-pressed="true" data-method="(\w)">', several) == ["a", "b"]
+    assert "data-method=" not in page(methods=[("a", "var(--m1)", "▲")]).partition("<script>")[0]
+
+
+def test_a_page_loads_itself_anew_only_while_a_run_works():
+    assert 'id="pause" aria-pressed="false" data-seconds="5"' in page(refresh=5)
+    assert 'id="pause"' not in page()
+
+
+def test_the_toy_world_is_named_where_it_is_one():
+    assert '<p class="toy">Toy</p>' in page(toy="Toy")
+    assert 'class="toy"' not in page(toy="")

@@ -48,7 +48,9 @@ class Palette:
         free = [slot for slot in _FREE_SLOTS if slot not in slots.values()] or list(_FREE_SLOTS)
         early = [label for label in first if label in labels and label not in _OWN_SLOTS]
         others = early + sorted(label for label in labels if label not in _OWN_SLOTS and label not in early)
-        slots.update({label: free[index % len(free)] for index, label in enumerate(others)})
+        # a colour is shared as often as there are markers to part its methods; then those of the best-known are too
+        order = free * len(MARKERS) + [slot for slot in _FREE_SLOTS if slot not in free] * (len(MARKERS) - 1)
+        slots.update({label: order[index % len(order)] for index, label in enumerate(others)})
         return cls(slots)
 
     @property
