@@ -95,5 +95,6 @@ def test_more_methods_than_colours_are_still_told_apart():
     looks = {(palette.colour(label), palette.marker(label), palette.dash(label)) for label in labels}
     assert len(looks) == len(labels)
     assert len({(palette.colour(label), palette.glyph(label)) for label in labels}) == len(labels)
-    lines = {(palette.colour(label), palette.dash(label)) for label in labels[:12]}
+    twelve = Palette.of(labels[:12])
+    lines = {(twelve.colour(label), twelve.dash(label)) for label in labels[:12]}
     assert len(lines) == 12  # where lines cross, colour and dash are all there is
