@@ -28,7 +28,7 @@ class BenchmarkRow:
     name: Cell | None = None
 
     def value(self, name: str) -> MeanSpread | None:
-        """Mean over seeds, of each the mean over its models; with one seed of many models, the spread over those."""
+        """Return the mean over seeds of the means over models; for one seed of many models, the spread over those."""
         by_run = [scores for run in self.runs if (scores := run.scores(name))]
         if not by_run:
             return None
@@ -38,7 +38,7 @@ class BenchmarkRow:
 
 
 def benchmarks_table(comparison: Comparison) -> Table | None:
-    """The benchmarks of a report's runs beside the paper's figures for their scenario; None where none was asked."""
+    """Return the benchmarks of a report's runs with the paper's figures for their scenario; None without any."""
     palette = comparison.palette
     lines = [
         BenchmarkRow(
@@ -67,7 +67,7 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
 
 
 def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> Table | None:
-    """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
+    """Return methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
 
     Args:
         lines: the methods; those without a result are left out.

@@ -44,12 +44,12 @@ class Comparison:
 
     @property
     def federated(self) -> tuple[MethodEntry, ...]:
-        """The methods that compete with each other, best caption loss first."""
+        """Return the methods that compete with each other, best caption loss first."""
         return tuple(method for method in self.methods if method.federated)
 
     @property
     def best(self) -> MethodEntry | None:
-        """The federated method of the lowest caption loss; among finished ones, as soon as there is one."""
+        """Return the federated method of the lowest caption loss; among finished ones, as soon as there is one."""
         measured = [method for method in self.federated if self.loss(method) is not None]
         finished = [method for method in measured if any(run.finished for run in method.runs)]
         return next(iter(finished or measured), None)
@@ -61,53 +61,53 @@ class Comparison:
 
     @property
     def winner(self) -> MethodEntry | None:
-        """The federated method that wins beyond the noise, None where none does."""
+        """Return the federated method that wins beyond the noise, None where none does."""
         return self.decision.best if self.decision.kind == "winner" else None
 
     @property
     def toy(self) -> str:
-        """What of the runs is the embedded toy world, "" where nothing is."""
+        """Return what of the runs is the embedded toy world, "" where nothing is."""
         return toy_line(run.recipe for method in self.methods for run in method.runs)
 
     @property
     def seeds(self) -> list[int]:
-        """All seeds, ascending."""
+        """Return all seeds, ascending."""
         return sorted({run.seed for method in self.methods for run in method.runs if run.seed is not None})
 
     @property
     def palette(self) -> Palette:
-        """The colours of the methods, the same for every figure."""
+        """Return the colours of the methods, the same for every figure."""
         return Palette.of([method.label for method in self.methods])
 
     def named(self, name: str) -> MethodEntry | None:
-        """The method of that name (its best setting where there are several), None where it was not run."""
+        """Return the method of that name (its best setting where there are several), None where it was not run."""
         return next((method for method in self.methods if method.name == name), None)
 
     def loss(self, method: MethodEntry | None) -> float | None:
-        """A method's final caption loss, None where it was not measured or is not finite."""
+        """Return a method's final caption loss, None where it was not measured or is not finite."""
         figure = method.value(CAPTION_LOSS) if method else None
         return figure.mean if figure is not None and math.isfinite(figure.mean) else None
 
     def reference_loss(self, model: str) -> float | None:
-        """The caption loss of a model that does not learn."""
+        """Return the caption loss of a model that does not learn."""
         figure = reference_value(self.methods, model, CAPTION_LOSS)
         return figure.mean if figure is not None and math.isfinite(figure.mean) else None
 
     def closed(self, loss: float | None, start: float | None) -> float | None:
-        """The share of the distance from `start` to the centralized loss that a loss closes, None without distance."""
+        """Return the share of the distance from `start` to the centralized loss that a loss closes, None for none."""
         end = self.loss(self.named("centralized"))
         if loss is None or start is None or end is None or start - end < SEED_NOISE:
             return None
         return (start - loss) / (start - end)
 
     def closed_from_fedavg(self, method: MethodEntry) -> float | None:
-        """The share of FedAvg's distance to centralized training that a federated method closes."""
+        """Return the share of FedAvg's distance to centralized training that a federated method closes."""
         if not method.federated or method.name == "fedavg":
             return None
         return self.closed(self.loss(method), self.loss(self.named("fedavg")))
 
     def closed_from_blind(self, method: MethodEntry) -> float | None:
-        """The share of the blind LLM's distance to centralized training that a method closes."""
+        """Return the share of the blind LLM's distance to centralized training that a method closes."""
         return None if method.name == "centralized" else self.closed(self.loss(method), self.reference_loss(BLIND))
 
 

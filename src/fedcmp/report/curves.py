@@ -11,7 +11,7 @@ from fedcmp.runs.records import say_split
 
 
 def loss_panel(comparison: Comparison) -> Panel | None:
-    """The first screen's figure: every method's final caption loss between the blind LLM and pooled data."""
+    """Return the first screen's figure: every method's final caption loss between the blind LLM and pooled data."""
     palette = comparison.palette
     dots = []
     for method in comparison.methods:
@@ -60,7 +60,7 @@ def _unit(metric: Metric) -> str:
 
 
 def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart | None:
-    """Every method's curve in the metric's unit, with the blind LLM and the end of pooled training as levels.
+    """Return every method's curve in the metric's unit, with the blind LLM and the end of pooled training as levels.
 
     Returns:
         None where no method was measured over rounds.

@@ -25,12 +25,12 @@ _MOST_DIFFERENCES = 40
 
 
 def kinds_table(comparison: Comparison) -> Table | None:
-    """Accuracy by kind of question, one column a method; the tick on each bar is the blind LLM."""
+    """Return accuracy by kind of question, one column per method; the tick on each bar is the blind LLM."""
     return _parts_table(comparison, "accuracy_by_kind", ACCURACY, "Question kind", "Accuracy by kind of question")
 
 
 def groups_table(comparison: Comparison) -> Table | None:
-    """Caption loss by group, one column a method; the tick on each bar is the blind LLM."""
+    """Return caption loss by group, one column per method; the tick on each bar is the blind LLM."""
     return _parts_table(comparison, "group_losses", WORST_GROUP, "Group", "Caption loss by group")
 
 
@@ -97,7 +97,7 @@ def _part_cell(
 
 
 def holdings_table(comparison: Comparison) -> Table | None:
-    """Who holds what: pairs by client and group, tinted by the group's share of the client's pairs."""
+    """Return who holds what: pairs by client and group, tinted by the group's share of the client's pairs."""
     in_order = [*comparison.federated, *(method for method in comparison.methods if not method.federated)]
     held = [run.holdings for method in in_order for run in method.counted if run.holdings]
     holdings = max(held, key=len, default=())
@@ -134,7 +134,7 @@ def _holding_cells(holding: ClientData, groups: Sequence[str]) -> list[Cell]:
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """The recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
+    """Return the recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
     labelled = labelled_runs(comparison.methods)
     found = recipe_differences([run for _, run in labelled])
     if not found:

@@ -56,7 +56,7 @@ class _Told:
 
     @property
     def constant(self) -> bool:
-        """Whether no layer's value changed in what is written of it."""
+        """Tell whether no layer's value changed in what is written of it."""
         return all(len({_write(value) for _, value in points}) == 1 for points in self.series.values())
 
 

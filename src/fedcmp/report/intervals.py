@@ -42,22 +42,22 @@ class Difference:
 
     @property
     def known(self) -> bool:
-        """Whether there is an interval."""
+        """Tell whether there is an interval."""
         return self.low is not None
 
     @property
     def clear(self) -> bool:
-        """Whether the whole interval is above zero."""
+        """Tell whether the whole interval is above zero."""
         return self.low is not None and self.low > 0
 
     @property
     def interval(self) -> str:
-        """The interval in words, "" without one."""
+        """Return the interval in words, "" without one."""
         return "" if self.low is None else f"{CAPTION_LOSS.write(self.low)} to {CAPTION_LOSS.write(self.high)}"
 
     @property
     def basis(self) -> str:
-        """What the interval is taken over, in words."""
+        """Return what the interval is taken over, in words."""
         if self.over == "seeds":
             return f"t interval over {self.count} seeds"
         return f"paired bootstrap over {self.count} held-out captions, one seed" if self.over else ""
@@ -91,7 +91,7 @@ def differences(best: MethodEntry, rivals: Sequence[MethodEntry]) -> dict[str, D
 
 
 def runs_by_seed(method: MethodEntry) -> dict[int | None, tuple[Run, float]]:
-    """Seed -> run and its final caption loss, where it is finite."""
+    """Return seed -> run and its final caption loss, where it is finite."""
     found = {}
     for run in method.counted:
         figure = MethodEntry(method.label, method.name, (run,)).value(CAPTION_LOSS)

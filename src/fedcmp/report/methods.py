@@ -38,7 +38,7 @@ class Metric:
 
     @property
     def direction(self) -> str:
-        """The same in words."""
+        """Return the same in words."""
         return f"{self.better}er is better"
 
     def write(self, value: float | None, *, sign: bool = False) -> str:
@@ -81,7 +81,7 @@ class MeanSpread:
 
     @property
     def rank(self) -> float:
-        """The mean as a sort key, lower first; a diverged run comes last."""
+        """Return the mean as a sort key, lower first; a diverged run comes last."""
         return self.mean if math.isfinite(self.mean) else math.inf
 
 
@@ -104,17 +104,17 @@ class MethodEntry:
 
     @property
     def federated(self) -> bool:
-        """Whether clients met over a server."""
+        """Tell whether clients met over a server."""
         return self.runs[0].federated
 
     @property
     def finished(self) -> bool:
-        """Whether every run of the method came to its end."""
+        """Tell whether every run of the method came to its end."""
         return all(run.finished for run in self.runs)
 
     @property
     def counted(self) -> tuple[Run, ...]:
-        """The runs whose figures count: the finished ones, or all of them as long as none has finished."""
+        """Return the runs whose figures count: the finished ones, or all of them as long as none has finished."""
         return tuple(run for run in self.runs if run.finished) or self.runs
 
     def last_measures(self) -> list[tuple[Evaluation, ...]]:
@@ -127,11 +127,11 @@ class MethodEntry:
         return found
 
     def value(self, metric: Metric) -> MeanSpread | None:
-        """The method's last value of a metric, None where nothing was measured."""
+        """Return the method's last value of a metric, None where nothing was measured."""
         return _summarise([[getattr(line, metric.key) for line in lines] for lines in self.last_measures()])
 
     def part_values(self, attribute: Literal["group_losses", "accuracy_by_kind"]) -> dict[str, MeanSpread]:
-        """The method's last values by group, or by question kind."""
+        """Return the method's last values by group, or by question kind."""
         measures = self.last_measures()
         names = ordered(name for lines in measures for line in lines for name in getattr(line, attribute))
         found = {
@@ -151,7 +151,7 @@ class MethodEntry:
         return named.most_common(1)[0][0] if named else ""
 
     def curve(self, metric: Metric, split: str) -> list[CurvePoint]:
-        """The metric over the rounds that all counted runs have reached, without those where it was not measured."""
+        """Return the metric over the rounds that all counted runs have reached and at which it was measured."""
         by_run = [run.measures(split) for run in self.counted]
         shared = [round_ for round_ in by_run[0] if all(round_ in measures for measures in by_run)]
         points = []
@@ -282,13 +282,13 @@ def recipe_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def curve_split(methods: Sequence[MethodEntry]) -> str:
-    """The split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
+    """Return the split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
     rounds = {split: sum(len(run.measures(split)) for method in methods for run in method.runs) for split in SPLITS}
     return max(SPLITS, key=lambda split: rounds[split])
 
 
 def reference_value(methods: Sequence[MethodEntry], model: str, metric: Metric) -> MeanSpread | None:
-    """A figure of a model that does not learn: over seeds, of which each counts once however many runs measured it."""
+    """Return a figure of a model that does not learn, over seeds; each counts once however many runs measured it."""
     by_seed: dict[int | None, float] = {}
     for line, seed in _references(methods, model):
         value = getattr(line, metric.key)
@@ -298,7 +298,7 @@ def reference_value(methods: Sequence[MethodEntry], model: str, metric: Metric) 
 
 
 def reference_line(methods: Sequence[MethodEntry], model: str) -> Evaluation | None:
-    """The first evaluation of a model that does not learn, for its figures by group and by question kind."""
+    """Return the first evaluation of a model that does not learn, for its figures by group and by question kind."""
     return next((line for line, _ in _references(methods, model)), None)
 
 

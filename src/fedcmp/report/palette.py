@@ -55,23 +55,23 @@ class Palette:
 
     @property
     def reference(self) -> str:
-        """The CSS colour of what does not learn."""
+        """Return the CSS colour of what does not learn."""
         return "var(--reference)"
 
     def colour(self, label: str) -> str:
-        """The CSS colour of a method."""
+        """Return the CSS colour of a method."""
         return f"var(--m{self.slots[label]})"
 
     def marker(self, label: str) -> str:
-        """The marker of a method; methods that must share a colour get different ones."""
+        """Return the marker of a method; methods that must share a colour get different ones."""
         return MARKERS[(self.slots[label] + self._sharing(label)) % len(MARKERS)]
 
     def glyph(self, label: str) -> str:
-        """The marker of a method as a sign of text."""
+        """Return the marker of a method as a sign of text."""
         return GLYPHS[self.marker(label)]
 
     def dash(self, label: str) -> int:
-        """The dash pattern of a method's lines: 0 is solid; methods that must share a colour get different ones."""
+        """Return the dash pattern of a method's lines, 0 is solid; methods that share a colour get different ones."""
         return self._sharing(label) % len(DASHES)
 
     def _sharing(self, label: str) -> int:
@@ -80,10 +80,10 @@ class Palette:
 
 
 def client_colour(client: int) -> str:
-    """The CSS colour of a client."""
+    """Return the CSS colour of a client."""
     return f"var(--c{client % len(CLIENT_COLOURS)})"
 
 
 def client_marker(client: int) -> str:
-    """The marker of a client."""
+    """Return the marker of a client."""
     return MARKERS[client % len(MARKERS)]

@@ -96,7 +96,7 @@ def _from_to(run: Run) -> tuple[datetime, datetime] | None:
 
 
 def warnings(comparison: Comparison) -> list[str]:
-    """What a reader must know before any figure: unfinished, diverged or unmeasured runs."""
+    """Say what a reader must know before any figure: unfinished, diverged or unmeasured runs."""
     told = []
     several = sum(len(method.runs) for method in comparison.methods) > 1
     for method in comparison.methods:
@@ -116,7 +116,7 @@ def warnings(comparison: Comparison) -> list[str]:
 
 
 def pointers(comparison: Comparison) -> list[Pointer]:
-    """Where to look next: the hardest group, question kinds at the blind level, unusual clients, skipped pairs."""
+    """Say where to look next: the hardest group, question kinds at the blind level, unusual clients, skipped pairs."""
     best = comparison.best or next(iter(comparison.methods), None)
     if best is None:
         return []

@@ -39,12 +39,12 @@ class Cell:
 
     @property
     def sort_key(self) -> str:
-        """The value that the page's script sorts by, "" for none."""
+        """Return the value that the page's script sorts by, "" for none."""
         return "" if self.value is None or not math.isfinite(self.value) else f"{self.value:.10g}"
 
     @property
     def plain(self) -> str:
-        """The text with its detail, without any dress."""
+        """Return the text with its detail, without any dress."""
         return f"{self.text} {self.detail}".strip()
 
 
@@ -79,17 +79,17 @@ class Column:
 
     @property
     def kind(self) -> str:
-        """The style sheet's classes of its cells."""
+        """Return the style sheet's classes of its cells."""
         return ("number" if self.numeric else "text") + (" quiet" if self.quiet else "")
 
     @property
     def header(self) -> str:
-        """The title with its unit and direction."""
+        """Return the title with its unit and direction."""
         return f"{self.title} ({self.measure})" if self.measure else self.title
 
     @property
     def measure(self) -> str:
-        """The unit, and an arrow towards the better values."""
+        """Return the unit, and an arrow towards the better values."""
         return f"{self.unit} {_ARROWS[self.better]}".strip()
 
 
@@ -107,7 +107,7 @@ class Row:
 
     @property
     def dress(self) -> str:
-        """The style sheet's classes of the row."""
+        """Return the style sheet's classes of the row."""
         return " ".join(name for name, on in (("best", self.best), ("reference", self.reference)) if on)
 
 
@@ -133,7 +133,7 @@ class Table:
 
     @property
     def bodies(self) -> list[tuple[Row, ...]]:
-        """The rows, those that are kept apart in a group of their own."""
+        """Return the rows, those that are kept apart in a group of their own."""
         together = tuple(row for row in self.rows if not (self.apart and row.reference))
         apart = tuple(row for row in self.rows if self.apart and row.reference)
         return [together, apart] if apart else [together]
@@ -147,12 +147,12 @@ class Table:
 
     @property
     def headers(self) -> list[str]:
-        """Titles with units, for a terminal."""
+        """Return titles with units, for a terminal."""
         return [column.header for column in self.columns]
 
     @property
     def footnotes(self) -> tuple[str, ...]:
-        """The notes, and what the arrows in the heads mean where there are any."""
+        """Return the notes, and what the arrows in the heads mean where there are any."""
         return (*self.notes, DIRECTIONS) if any(column.better for column in self.columns) else self.notes
 
     def without_empty_columns(self) -> "Table":

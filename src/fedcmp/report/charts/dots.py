@@ -50,7 +50,7 @@ class DotChart:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The ends of the axis."""
+        """Return the ends of the axis."""
         turn = -1.0 if self.cut_low else 1.0
         firm = [turn * dot.value for dot in self.dots if not dot.free] or [turn * dot.value for dot in self.dots]
         ends = cut_range([turn * edge for dot in self.dots for edge in _edges(dot)], firm, self.reach)
@@ -58,7 +58,7 @@ class DotChart:
         return low, high
 
     def text(self, dot: Dot) -> str:
-        """What stands at the right of a row: the value, with an arrow where it lies beyond the axis."""
+        """Say what stands at the right of a row: the value, with an arrow where it lies beyond the axis."""
         low, high = self.range
         return self.write(dot.value) + (" →" if dot.value > high else " ←" if dot.value < low else "")
 

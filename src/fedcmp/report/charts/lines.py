@@ -67,7 +67,7 @@ class LineChart:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The y range: as given, or that of the values, cut where first rounds would flatten the rest."""
+        """Return the y range: as given, or that of the values, cut where first rounds would flatten the rest."""
         if self.y_range is not None:
             return self.y_range
         firm = [line for line in self.lines if not line.free] or list(self.lines)
@@ -77,11 +77,11 @@ class LineChart:
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """The lines that run out of the chart at its top, in part or as a whole."""
+        """Return the lines that run out of the chart at its top, in part or as a whole."""
         return tuple(line.label for line in self.lines if any(y > self.range[1] for _, y in line.points))
 
     def arrow(self, line: Line) -> str:
-        """What follows the name of a line that ends above the chart."""
+        """Say what follows the name of a line that ends above the chart."""
         return " ↑" if line.points[-1][1] > self.range[1] else ""
 
     def describe(self) -> str:

@@ -71,7 +71,7 @@ class Sheet:
 
     @property
     def pixels(self) -> Transform:
-        """From the sheet's pixels to what matplotlib draws in."""
+        """Map from the sheet's pixels to what matplotlib draws in."""
         return Affine2D().scale(1 / _INCH) + self.figure.dpi_scale_trans
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:

@@ -80,7 +80,7 @@ class Scenario:
         )
 
     def gap(self, metric: str) -> float | None:
-        """Mean similarity of pairs of one client less that of pairs of two."""
+        """Return mean similarity of pairs of one client less that of pairs of two."""
         known = self.similarity.get(metric)
         return None if known is None else known["gap"]
 
@@ -113,7 +113,7 @@ class Shown:
 
     @property
     def toy(self) -> str:
-        """What of it is the embedded toy world: the encoder that the pairs were embedded by, "" if it is another."""
+        """Return what of it is the embedded toy world: the encoder of the pairs, "" if it is another."""
         return toy_line([{"data": {"format": ""}, "model": {"vision": self.model, "language": ""}}])
 
     @property
@@ -122,6 +122,6 @@ class Shown:
         return max(len(scenario.clients) for scenario in self.scenarios)
 
     def client_title(self, number: int) -> str:
-        """The name of a client if it has the same in all scenarios, else "client 3"."""
+        """Return the name of a client if it has the same in all scenarios, else "client 3"."""
         names = {one.clients[number].name for one in self.scenarios if number < len(one.clients)}
         return names.pop() if len(names) == 1 else f"client {number}"

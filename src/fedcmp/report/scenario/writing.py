@@ -24,7 +24,7 @@ _TABLES = (sizes_table, silhouette_table, heterogeneity_table, clients_table, ma
 
 
 def report_folder(scenarios: Sequence[Path]) -> Path:
-    """Where a report goes if nobody says: into the scenario; of several, beside the first."""
+    """Say where a report goes if nobody says: into the scenario; of several, beside the first."""
     first = Path(scenarios[0])
     return (first if len(scenarios) == 1 else first.parent) / "report"
 

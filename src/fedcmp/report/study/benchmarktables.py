@@ -9,7 +9,7 @@ from fedcmp.report.tables import name_cell
 
 
 def benchmark_tables(results: Results) -> list[ResultTable]:
-    """One table for each scenario of which runs were asked: methods in the study's order, means over seeds."""
+    """Return one table for each scenario of which runs were asked: methods in the study's order, means over seeds."""
     found = []
     for one in results.comparisons:
         title = _heading(one)

@@ -22,7 +22,7 @@ FAR_BELOW = -0.75  # a method that loses more than this share of the distance ma
 
 
 def distances(one: Comparison) -> dict[str, Estimate]:
-    """Federated method -> share of the distance closed, FedAvg itself left out; best first."""
+    """Return federated method -> share of the distance closed, FedAvg itself left out; best first."""
     start, end = one.named(FEDAVG), one.named(CENTRALIZED)
     if start is None or end is None:
         return {}
@@ -37,7 +37,7 @@ def distances(one: Comparison) -> dict[str, Estimate]:
 
 
 def distance_dots(results: Results, one: Comparison) -> list[Dot]:
-    """One row a method, FedAvg at 0 and centralized at 1; empty without a distance."""
+    """Return one row per method, FedAvg at 0 and centralized at 1; empty without a distance."""
     palette = results.palette
     dots = []
     for name, estimate in distances(one).items():
@@ -84,7 +84,7 @@ def distance_panel(results: Results, one: Comparison) -> Panel | None:
 
 
 def distance_table(results: Results) -> Table | None:
-    """Methods by scenarios; rows in the order of the mean over the scenarios shown."""
+    """Return methods by scenarios; rows in the order of the mean over the scenarios shown."""
     columns = [(one, found) for one in results.comparisons if (found := distances(one))]
     names = [method for method in results.methods if any(method.name in found for _, found in columns)]
     if not names:

@@ -16,7 +16,7 @@ _ENDS = ("within", "between")  # of a similarity the table shows the gap between
 
 
 def mapped(results: Results) -> list[tuple[StudyScenario, ScenarioFacts]]:
-    """The scenarios with a map, each with the first seed that has one."""
+    """Return the scenarios with a map, each with the first seed that has one."""
     found = []
     for name, scenario in results.study.scenarios.items():
         holding = next((h for h in results.study.holdings.get(name, ()) if len(finite_points(h)) > 1), None)
@@ -26,7 +26,7 @@ def mapped(results: Results) -> list[tuple[StudyScenario, ScenarioFacts]]:
 
 
 def finite_points(holding: ScenarioFacts) -> list[tuple[float, float, int]]:
-    """The points of a map that can be drawn."""
+    """Return the points of a map that can be drawn."""
     return [(x, y, client) for x, y, client in holding.points if math.isfinite(x) and math.isfinite(y)]
 
 
@@ -43,7 +43,7 @@ def map_panels(results: Results) -> list[Panel]:
 
 
 def heterogeneity_table(results: Results) -> Table | None:
-    """Measures by scenarios: how unlike the clients are, their sizes, and how a measure orders the paper's four."""
+    """Return measures by scenarios: how unlike clients are, their sizes, how a measure orders the paper's four."""
     known = [
         (scenario, holdings)
         for name, scenario in results.study.scenarios.items()
@@ -83,7 +83,7 @@ def _cell(estimate: Estimate | None) -> Cell:
 
 
 def heterogeneity(holdings: Sequence[ScenarioFacts]) -> dict[str, Estimate]:
-    """Measure -> estimate over seeds."""
+    """Return measure -> estimate over seeds."""
     names = ordered(measure for holding in holdings for measure in holding.heterogeneity)
     return {name: estimate for name in names if (estimate := _estimate(holdings, name)) is not None}
 

@@ -50,7 +50,7 @@ class Study:
 
     @property
     def toy(self) -> str:
-        """What of the study is the embedded toy world; an old study that asked the world's suites is all of it."""
+        """Return what of the study is the embedded toy world: all of an old one that asked the world's suites."""
         suites = (self.blind is not None and self.blind.suites) or any(run.final.suites for run in self.runs)
         return toy_line(self.sources) if self.sources else TOY_WORLD if suites else ""
 

@@ -16,7 +16,7 @@ _LONGEST = 200  # characters of a failed run's message
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """What ran: scenarios, methods, clients, rounds, captions, seeds, runs, each as (name, value)."""
+    """Say what ran: scenarios, methods, clients, rounds, captions, seeds, runs, each as (name, value)."""
     runs = results.study.runs
     scenarios = [one.scenario.title for one in results.comparisons]
     found = [
@@ -53,7 +53,7 @@ def _hours(runs: Sequence[StudyRun]) -> str:
 
 
 def warnings(results: Results) -> list[str]:
-    """What a reader must know before any figure: missing runs, single seeds, settings that differ within a cell."""
+    """Say what a reader must know before any figure: missing runs, single seeds, settings that differ within a cell."""
     return [*_failed(results), *_missing(results), *_single(results), *_mixed(results)]
 
 

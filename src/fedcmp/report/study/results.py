@@ -32,18 +32,18 @@ class Results:
 
     @property
     def headline(self) -> Comparison | None:
-        """The image clusters, or else the first scenario."""
+        """Return the image clusters, or else the first scenario."""
         return next(iter(self.comparisons), None)
 
     @property
     def methods(self) -> list[StudyMethod]:
-        """The methods of the main tables that ran anywhere, in the study's order."""
+        """Return the methods of the main tables that ran anywhere, in the study's order."""
         ran = {entry.method.name for one in self.comparisons for entry in (*one.entries, *one.references)}
         return [method for name, method in self.study.methods.items() if name in ran]
 
     @property
     def featured(self) -> tuple[str, ...]:
-        """The federated methods whose curves are drawn in colour everywhere: ours, FedAvg, then the best of the others.
+        """Return the federated methods whose curves are drawn in colour: ours, FedAvg, then the best of the others.
 
         The others go by their mean place by caption loss over the scenarios in which they ran.
         """
@@ -59,7 +59,7 @@ class Results:
 
     @property
     def palette(self) -> Palette:
-        """A colour for every method of the study that is not an arm of an ablation only, run or not."""
+        """Return a colour for every method of the study that is not an arm of an ablation only, run or not."""
         names = [name for name, method in self.study.methods.items() if method.family != ABLATION]
         return Palette.of(names, first=self.featured)
 

@@ -49,7 +49,7 @@ class ResultTable:
 
 
 def result_tables(results: Results) -> list[ResultTable]:
-    """All tables of methods: the paper's four scenarios, further ones, ablations."""
+    """Return all tables of methods: the paper's four scenarios, further ones, ablations."""
     palette = results.palette
     found = [
         ResultTable(
@@ -70,7 +70,7 @@ def result_tables(results: Results) -> list[ResultTable]:
 
 
 def scenario_heading(one: Comparison) -> str:
-    """The scenario's title and, where suites were asked, which of the paper's tables has this form."""
+    """Return the scenario's title and, where suites were asked, which of the paper's tables has this form."""
     if not any(_measured(one, metric) for metric in SUITES):
         return f"{one.scenario.title}: losses"
     if one.scenario.name == HEADLINE:
@@ -81,7 +81,7 @@ def scenario_heading(one: Comparison) -> str:
 
 
 def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Sequence[str] = ()) -> Table:
-    """The methods of one comparison by every metric.
+    """Return the methods of one comparison by every metric.
 
     Args:
         one: what is compared.

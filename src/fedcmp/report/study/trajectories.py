@@ -37,7 +37,7 @@ def _curve(run: StudyRun, key: str) -> Mapping[int, float]:
 
 
 def oscillations(entry: Entry, metric: Metric) -> Estimate | None:
-    """The summed losses of ground of one method, over seeds; None where fewer than two rounds were evaluated."""
+    """Return the summed losses of ground of one method, over seeds; None where fewer than two rounds were evaluated."""
     curves = [list(curve.values()) for run in entry.runs if len(curve := _curve(run, metric.key)) > 1]
     if not curves:
         return None
@@ -47,7 +47,7 @@ def oscillations(entry: Entry, metric: Metric) -> Estimate | None:
 
 
 def trajectory_chart(results: Results, one: Comparison, metric: Metric) -> LineChart | None:
-    """One metric over the rounds in one scenario; None where no method was evaluated at two rounds."""
+    """Return one metric over the rounds in one scenario; None where no method was evaluated at two rounds."""
     palette, featured = results.palette, results.featured
     lines: list[Line] = []
     levels: list[Level] = []
@@ -120,7 +120,7 @@ def trajectory_panels(results: Results, one: Comparison) -> tuple[Panel | None, 
 
 
 def oscillation_table(results: Results, one: Comparison) -> Table | None:
-    """How much ground each method lost on the way, by metric; the steadiest federated method in bold."""
+    """Say how much ground each method lost on the way, by metric; the steadiest federated method in bold."""
     palette = results.palette
     entries = [entry for entry in (*one.entries, *one.references) if entry.method.name != LOCAL]
     found = {metric.key: {e.method.name: oscillations(e, metric) for e in entries} for metric in CURVES}

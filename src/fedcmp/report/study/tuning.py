@@ -10,7 +10,7 @@ from fedcmp.runs.study_records import Tuning
 
 
 def tuning_table(results: Results) -> Table | None:
-    """One row a tuned method: trials, settings chosen, the loss that they reached in the trials and what was tried."""
+    """Return one row per tuned method: trials, settings chosen, the loss that they reached, what was tried."""
     if not results.study.tuning:
         return None
     methods, palette = results.study.methods, results.palette
@@ -44,7 +44,7 @@ def tuning_table(results: Results) -> Table | None:
 
 
 def best_loss(tuning: Tuning) -> float | None:
-    """The loss of the trial with the settings chosen (of the largest one where there are several), None without one."""
+    """Return the loss of the trial with the settings chosen (of several, of the largest), None without one."""
     found = [
         (trial.captions or 0, trial.caption_loss)
         for trial in tuning.trials
