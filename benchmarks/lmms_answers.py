@@ -32,15 +32,16 @@ def compare_answers(
     out = {}
     for name, items in written.items():
         record = json.loads((results / f"{name}.json").read_text(encoding="utf-8"))
-        said = answer_suite(vlm, suites, name)
-        rows = [(suites[name].items[items[s["doc_id"]]], said[items[s["doc_id"]]], s) for s in record["samples"]]
+        suite = suites[f"{name}-world"]
+        said = answer_suite(vlm, suites, suite.name)
+        rows = [(suite.items[items[s["doc_id"]]], said[items[s["doc_id"]]], s) for s in record["samples"]]
         different = [
             {"prompt": item.prompt, "right": item.answer, "ours": ours, "lmms_eval": sample["answer"]}
             for item, ours, sample in rows
             if ours != sample["answer"].strip()
         ]
         asked = sorted({items[sample["doc_id"]] for sample in record["samples"]})
-        score = score_answers(name, [suites[name].items[i] for i in asked], [said[i] for i in asked])
+        score = score_answers(suite.name, [suite.items[i] for i in asked], [said[i] for i in asked])
         out[name] = {
             "answers": len(rows),
             "equal": len(rows) - len(different),
@@ -61,7 +62,7 @@ _FIGURES = {
 
 
 def _ours(score: SuiteScore) -> float:
-    return float(score.detail["overall"]["f1"]) if score.suite == "pope" else score.score
+    return float(score.detail["overall"]["f1"]) if score.suite == "pope-world" else score.score
 
 
 def _theirs(name: str, metrics: dict[str, float]) -> float:

@@ -75,7 +75,12 @@ def main() -> None:
         projector = new_trainable(recipe, encoder.width, language.width)
         projector.load_state_dict(RunFolder(run).last().projectors["global"])
         suites = prepare_suites(
-            "test", encoder, language, user_cache_folder(), names=list(written), feature_dtype="float32"
+            "test",
+            encoder,
+            language,
+            user_cache_folder(),
+            names=[f"{name}-world" for name in written],
+            feature_dtype="float32",
         )
         compared = compare_answers(VLM(language, projector), suites, written, run / "benchmarks")
     for name, found in compared.items():

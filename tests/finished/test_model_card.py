@@ -114,6 +114,8 @@ def test_benchmarks_that_were_asked_are_among_the_figures(run):
     content["judge"] = {"model": "judge|a", "prompt_sha256": "0123456789abcdef"}
     (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content))
     assert "| MM-Vet | 31.2 (%) | 50 of 218 | “judge\\|a” (prompt 0123456789ab) |" in model_card(run)
+    (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content | {"toy": True}))
+    assert "| mm-vet-world | 31.2 (%) |" in model_card(run)
     (run / "benchmarks" / "mm-vet.json").write_text(json.dumps(content | {"round": 1}))
     assert "lmms-eval" not in model_card(run)  # that was another projector
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
-from fedcmp.report.summary import Comparison
 
 from .fakes import FINALS, write_run
 

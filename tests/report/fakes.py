@@ -10,6 +10,8 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from fedcmp.report.rendering import environment
+from fedcmp.report.tables import Table
+from fedcmp.runs.held_out import HeldOut
 
 GROUPS = ("shapes", "count", "word", "number", "chart", "texture", "face", "arrow")
 KINDS = ("existence", "count", "attribute", "relation", "ocr", "style", "choice")
@@ -22,6 +24,7 @@ FINALS = {
 }
 BLIND_LOSS, BLIND_ACCURACY = 0.922, 0.300
 PROJECTOR_BYTES = 132_608
+HELD_OUT_PAIRS = 240
 CAPTIONS = (
     "a red circle left of a blue square on a plain ground photo",
     "three small green triangles in a row at night",
@@ -45,6 +48,7 @@ def evaluation(
         "round": round_,
         "client": None,
         "split": "test",
+        "captions": HELD_OUT_PAIRS,
         "caption_loss": loss,
         "worst_group": "chart",
         "worst_group_loss": worst,
@@ -207,6 +211,20 @@ def write_lines(folder: Path, lines: list[dict[str, Any]]) -> None:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
+def write_held_out(folder: Path, lines: list[dict[str, Any]], *, pairs: int = HELD_OUT_PAIRS) -> None:
+    """Write held_out.json: captions of ten tokens, hard and easy ones the same for all methods, means as evaluated."""
+    measured = {line["model"]: line for line in lines if line["kind"] == "evaluation"}
+    shared, own = random.Random("captions"), random.Random(str(measured.get("global")))
+    hard = [shared.gauss(0, 0.3) for _ in range(pairs)]
+    for who in ("blind", "global"):
+        loss = measured.get(who, {}).get("caption_loss")
+        if loss is not None and math.isfinite(loss):
+            noise = [own.gauss(0, 0.02) for _ in range(pairs)]
+            middle = sum(hard) / pairs + sum(noise) / pairs
+            scored = [(10 * (loss + a + b - middle), 10) for a, b in zip(hard, noise, strict=True)]
+            HeldOut.add(folder, who, measured[who]["round"], measured[who]["split"], scored)
+
+
 def write_run(
     folder: Path,
     method: str,
@@ -217,10 +235,16 @@ def write_run(
     extra: str = "",
     change: Callable[[dict[str, Any]], Mapping[str, Any] | None] = lambda line: line,
     samples: bool = True,
+    pairs: int = HELD_OUT_PAIRS,
 ) -> Path:
-    """Write a whole run; `change` edits each line, or drops it by returning None."""
+    """Write a whole run; `change` edits each line, or drops it by returning None; no `pairs`: no losses per caption."""
     lines = run_lines(method, seed=seed, rounds=rounds, clients=clients)
-    write_lines(folder, [dict(kept) for line in lines if (kept := change(line)) is not None])
+    kept_lines = [dict(kept) for line in lines if (kept := change(line)) is not None]
+    if pairs != HELD_OUT_PAIRS:
+        kept_lines = [line | ({"captions": pairs or None} if "caption_loss" in line else {}) for line in kept_lines]
+    write_lines(folder, kept_lines)
+    if pairs:
+        write_held_out(folder, kept_lines, pairs=pairs)
     recipe = recipe_text(method, name=folder.name, seed=seed, rounds=rounds, clients=clients, extra=extra)
     (folder / "recipe.toml").write_text(recipe, encoding="utf-8")
     if samples:
@@ -232,3 +256,8 @@ def render_part(macro: str, *given: Any, **options: Any) -> str:
     """Render one of the parts that pages are made of: "table", "panel", "multiples" ..."""
     part = getattr(environment().get_template("parts.html.j2").module, macro)
     return str(part(*given, **options))
+
+
+def text_rows(table: Table) -> list[list[str]]:
+    """Return the cells of a table as plain text."""
+    return [[cell.plain for cell in row.cells] for row in table.rows]

@@ -6,9 +6,9 @@ import pytest
 
 from fedcmp.report import load_runs
 from fedcmp.report.benchmarks import Benchmarked, BenchmarkRow, Results, benchmarks_table, read_results, table_of
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
 from fedcmp.report.paper import paper_table_of, paper_tables
-from fedcmp.report.summary import Comparison
 from fedcmp.report.writing import render_markdown
 
 from .fakes import write_run
@@ -133,3 +133,15 @@ def test_the_papers_figures_are_those_that_are_known_and_no_others():
     assert ablation[6] == [46.6, 32.5, 32.7]
     assert all(len(row.scores) == 3 for row in tables["3"].rows)
     assert paper_table_of("cross") is None
+
+
+def test_items_of_the_embedded_world_never_look_like_the_benchmark(folder):
+    for method in ("fedavg", "shared-basis"):
+        for seed in (0, 1):
+            result(folder / f"{method}-{seed}" / "benchmarks", "pope", 60.0 + seed, toy=True)
+    for place in (folder / "shared-basis-0" / "benchmarks" / "mm-vet.json", *folder.glob("local-*/benchmarks/*/*")):
+        place.unlink()
+    table = benchmarks_table(Comparison.of(load_runs(folder)))
+    assert [column.title for column in table.columns][5] == "pope-world"
+    assert not any("the paper's figures" in row.cells[0].text for row in table.rows)
+    assert any("items of the embedded toy world in the benchmark's format" in note for note in table.notes)

@@ -1,6 +1,6 @@
 from fedcmp.report import load_runs
 from fedcmp.report.clientcurves import client_panels, weight_panels
-from fedcmp.report.summary import Comparison
+from fedcmp.report.comparison import Comparison
 
 from .fakes import write_run
 

@@ -1,9 +1,9 @@
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.curves import curve_chart, curve_panels, loss_panel
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry
-from fedcmp.report.summary import Comparison
 
 from .fakes import BLIND_LOSS, write_run
 

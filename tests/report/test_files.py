@@ -3,8 +3,8 @@ from io import BytesIO
 from PIL import Image
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.files import PNG_NAMES, png_files
-from fedcmp.report.summary import Comparison
 
 from .fakes import write_run
 

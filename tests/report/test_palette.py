@@ -87,3 +87,14 @@ def test_those_named_first_share_no_colour_with_each_other():
 
 def test_clients_beyond_the_palette_begin_again():
     assert client_colour(len(CLIENT_COLOURS)) == client_colour(0) == "var(--c0)"
+
+
+def test_more_methods_than_colours_are_still_told_apart():
+    labels = ["fedavg", "shared-basis", "centralized", "local", "fedcmp", *(f"other-{k}" for k in range(20))]
+    palette = Palette.of(labels)
+    looks = {(palette.colour(label), palette.marker(label), palette.dash(label)) for label in labels}
+    assert len(looks) == len(labels)
+    assert len({(palette.colour(label), palette.glyph(label)) for label in labels}) == len(labels)
+    twelve = Palette.of(labels[:12])
+    lines = {(twelve.colour(label), twelve.dash(label)) for label in labels[:12]}
+    assert len(lines) == 12  # where lines cross, colour and dash are all there is

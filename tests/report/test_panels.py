@@ -1,7 +1,7 @@
 from xml.etree import ElementTree
 
 from fedcmp.report.charts.lines import Line, LineChart
-from fedcmp.report.panels import NARROW, Panel, cut_note, small_panel
+from fedcmp.report.panels import NARROW, Mark, Panel, cut_note, small_panel
 
 from .fakes import render_part
 
@@ -19,9 +19,11 @@ NEAR = Line("near", "var(--m2)", "circle", ((1, 2.0), (2, 1.0)))
 
 
 def test_a_panel_escapes_its_texts():
-    root = shown(Panel("k", "<a>", "<b>", chart(NEAR), note="<c>", colour="var(--m1)"))
+    root = shown(Panel("k", "<a>", "<b>", chart(NEAR), note="<c>", mark=Mark("var(--m1)", "▲", "<d>")))
     assert root.find("figcaption/span[@class='sub']").text == "<b>"
     assert root.find("p").text == "<c>"
+    assert root.get("data-of") == "<d>"
+    assert root.find("figcaption/span[@class='swatch']").text == "▲"
     assert root.find("figcaption/span[@class='swatch']").tail.startswith("<a>")
 
 
@@ -40,7 +42,7 @@ def test_a_small_chart_names_lines_without_values():
 
 def test_a_cut_chart_says_which_lines_it_loses():
     assert cut_note(chart(NEAR)) == ""
-    assert cut_note(chart(NEAR, FAR)) == "The axis is cut: far runs out of the picture at its top."
+    assert cut_note(chart(NEAR, FAR)) == "The axis is cut: far runs out of the chart at its top."
 
 
 def test_a_name_too_long_for_its_line_stands_whole_in_a_legend():

@@ -26,11 +26,13 @@ def page(**more):
     parts = {
         "title": EVIL,
         "sections": [Section("data", EVIL, EVIL, table)],
-        "pointers": [Pointer(EVIL, "data"), Pointer("gone", "absent")],
+        "pointers": [Pointer(EVIL, "data"), Pointer("nowhere", "absent")],
         "warnings": [EVIL],
         "verdict": [[Phrase(EVIL, True)], [Phrase(EVIL)]],
         "facts": [(EVIL, EVIL)],
-        "picture": None,
+        "figure": None,
+        "methods": [(EVIL, "var(--m1)", EVIL), ("b", "var(--m2)", "■")],
+        "toy": EVIL,
         "table": table,
     }
     return render("run.html.j2", **{**parts, **more})
@@ -40,7 +42,7 @@ def test_every_text_of_a_page_is_escaped():
     written = page()
     assert written.count("<script>") == 1
     assert EVIL not in written
-    assert written.count("&lt;script&gt;alert(") == 13
+    assert written.count("&lt;script&gt;alert(") == 17
 
 
 def test_pieces_escape_their_text():
@@ -77,11 +79,27 @@ def test_the_first_screen_holds_its_parts_in_order():
 
 
 def test_pointers_to_a_section_that_is_not_there_are_left_out():
-    assert "gone" not in page()
-    assert "Where to look next" not in page(pointers=[Pointer("gone", "absent")])
+    assert "nowhere" not in page()
+    assert "Where to look next" not in page(pointers=[Pointer("nowhere", "absent")])
 
 
 def test_sections_without_anything_to_show_are_left_out():
     found = sections_of({"a": ("A", "a"), "b": ("B", "b"), "c": ("C", "c")}, {"c": [1], "a": [], "b": None})
     assert found == [Section("c", "C", "c", [1])]
     assert re.findall(r'href="#(\w+)"', page())[1:3] == ["result", "data"]
+
+
+def test_methods_can_be_hidden_where_there_are_several():
+    several = page(methods=[("a", "var(--m1)", "▲"), ("b", "var(--m2)", "■")])
+    assert re.findall(r'<button type="button" aria-pressed="true" data-method="(\w)">', several) == ["a", "b"]
+    assert "data-method=" not in page(methods=[("a", "var(--m1)", "▲")]).partition("<script>")[0]
+
+
+def test_a_page_loads_itself_anew_only_while_a_run_works():
+    assert 'id="pause" aria-pressed="false" data-seconds="5"' in page(refresh=5)
+    assert 'id="pause"' not in page()
+
+
+def test_the_toy_world_is_named_where_it_is_one():
+    assert '<p class="toy">Toy</p>' in page(toy="Toy")
+    assert 'class="toy"' not in page(toy="")

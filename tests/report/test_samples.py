@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 import pytest
 
 from fedcmp.report import load_runs
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
 from fedcmp.report.samples import MOST_SAMPLES, inline_image, mark_shared, sample_cards
-from fedcmp.report.summary import Comparison
 
 from .fakes import CAPTIONS, write_lines
 

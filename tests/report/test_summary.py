@@ -1,9 +1,9 @@
 import pytest
 
 from fedcmp.report import load_runs, summary_table
-from fedcmp.report.summary import Comparison
+from fedcmp.report.comparison import Comparison
 
-from .fakes import BLIND_LOSS, write_run
+from .fakes import BLIND_LOSS, text_rows, write_run
 
 
 def column(table, start):
@@ -13,25 +13,25 @@ def column(table, start):
 
 def test_the_demo_table_has_a_row_a_method_and_its_references(demo):
     table = summary_table(load_runs(demo))
-    assert [row[0] for row in table.text_rows()] == [
+    assert [row[0] for row in text_rows(table)] == [
         "shared-basis",
         "fedavg",
         "centralized (pooled data)",
         "local (each client alone)",
-        "blind (same LLM, no picture)",
+        "blind (same LLM, no image)",
         "untrained projector",
     ]
     assert [row.best for row in table.rows] == [True, False, False, False, False, False]
     assert [row.reference for row in table.rows] == [False, False, True, True, True, True]
     assert table.headers == [
         "Method",
-        "Caption loss (nats/token)",
-        "Worst-group loss (nats/token)",
-        "Question accuracy (%)",
-        "fedavg → centralized (% closed)",
-        "blind → centralized (% closed)",
-        "Sent (MB)",
-        "Training (s)",
+        "Caption loss (nats/token ↓)",
+        "Worst-group loss (nats/token ↓)",
+        "Question accuracy (% ↑)",
+        "fedavg → centralized (% closed ↑)",
+        "blind → centralized (% closed ↑)",
+        "Sent (MB ↓)",
+        "Training (s ↓)",
     ]
 
 

@@ -86,7 +86,9 @@ def test_markdown_holds_the_pages_tables(demo):
         "## What differs between the recipes",
         "## Citation",
     ]
-    assert "**shared-basis** is the best federated method: caption loss **" in text
+    assert "\n*Toy world: drawn scenes of 48 x 48 pixels, frozen models of 4 MB.*\n" in text
+    assert "**shared-basis** wins: caption loss **" in text
+    assert "↓ lower is better, ↑ higher is better." in text
     assert "arXiv 2603.26786" in text
 
 

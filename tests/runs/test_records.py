@@ -29,6 +29,7 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 # a line of each kind, with every key that is ever written
 RUN = {"kind": "run", "method": "shared-basis", "title": "ours", "federated": True}
 RUN |= {"rounds": 3, "clients": 5, "seed": 1, "versions": {"fedcmp": "0.1.0"}}
+RUN |= {"started": "2026-11-26T10:00:00+00:00", "machine": "Linux, 2 cores", "parameters": 16576}
 DATA = {"kind": "data", "client": 1, "client_name": "north", "num_pairs": 70, "bad_pairs": {"truncated": 2}}
 DATA |= {"wrong_captions": 3, "groups": {"chart": 40, "word": 30}, "missing_pairs": 4}
 CLIENT = {"kind": "client", "round": 2, "client": 1, "client_name": "north", "loss": 1.5, "loss_first": 2.0}
@@ -37,20 +38,22 @@ CLIENT |= {"bytes_up": 10, "bytes_down": 32, "seconds": 4.0, "weight": 0.25, "re
 OPENING = {"kind": "opening", "round": 1, "seconds": 1.0, "bytes_sent": 64}
 ROUND = {"kind": "round", "round": 2, "seconds": 9.5, "bytes_sent": 84, "diagnostics": {"beta.linear_1.weight": 0.5}}
 ROUND |= {"missing": ["south"]}
-SUITE = {"suite": "pope", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
+SUITE = {"suite": "pope-world", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
 SUITE |= {"detail": {"random": {"f1": 0.5}, "kinds": [1, 2]}}
 EVALUATION = {"kind": "evaluation", "model": "global", "round": 2, "client": None, "split": "test", "caption_loss": 1.0}
 EVALUATION |= {"worst_group": "chart", "worst_group_loss": 2.0, "group_losses": {"chart": 2.0, "word": 0.5}}
 EVALUATION |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 0.5}, "questions_by_kind": {"count": 8}}
-EVALUATION |= {"suites": {"pope": SUITE}, "seconds": 1.5}
-FINISHED = {"kind": "finished", "seconds": 31.0}
+EVALUATION |= {"suites": {"pope-world": SUITE}, "seconds": 1.5}
+EVALUATION |= {"captions": 512}
+FINISHED = {"kind": "finished", "seconds": 31.0, "ended": "2026-11-26T10:01:00+00:00"}
 LINES = [RUN, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
 OPTIONAL = {
-    "run": {"title", "versions"},
+    "run": {"title", "versions", "started", "machine", "parameters"},
     "data": {"missing_pairs"},
     "client": {"loss", "loss_first", "loss_last", "weight", "refused"},
     "round": {"missing"},
-    "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites"},
+    "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites", "captions"},
+    "finished": {"ended"},
 }
 each_line = pytest.mark.parametrize("line", LINES, ids=lambda line: line["kind"])
 
@@ -111,8 +114,8 @@ def test_the_writer_turns_what_is_not_finite_into_null_and_a_reader_keeps_it():
     assert math.isnan(read.loss)
     assert read.update_norm == math.inf
     nested = SUITE | {"noise": math.nan, "detail": {"kinds": [math.inf, 1]}}
-    written = Evaluation(**EVALUATION | {"suites": {"pope": nested}, "group_losses": {"chart": math.nan}}).line()
-    assert written["suites"]["pope"] == SUITE | {"noise": None, "detail": {"kinds": [None, 1]}}
+    written = Evaluation(**EVALUATION | {"suites": {"pope-world": nested}, "group_losses": {"chart": math.nan}}).line()
+    assert written["suites"]["pope-world"] == SUITE | {"noise": None, "detail": {"kinds": [None, 1]}}
     assert written["group_losses"] == {"chart": None}
 
 

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
+from fedcmp.runs.records import WORLD_SUITES
 from fedcmp.runs.study_records import (
-    SUITE_KEYS,
     Blind,
     ScenarioFacts,
     StudyMethod,
@@ -39,7 +39,7 @@ def test_the_mean_loss_is_computed_where_it_is_not_noted():
 def test_a_failed_run_has_no_figure_that_helps():
     run = StudyRun.from_line({"failed": "it\n diverged", "final": {"caption_loss": 0.1}})
     assert run.failed == "it diverged"
-    assert set(run.values) == {*SUITE_KEYS, "caption_loss", "worst_family_loss", "mean_loss"}
+    assert set(run.values) == {*WORLD_SUITES, "caption_loss", "worst_family_loss", "mean_loss"}
     assert all(math.isnan(value) for value in run.values.values())
 
 
@@ -55,9 +55,12 @@ def test_rounds_come_in_order_and_once():
 
 
 def test_the_blind_reference():
-    suites = {"pope": {"score": 50.0, "chance": 50.0, "noise": 1.4, "items": 400}, "mme": 640.0}
+    suites = {"pope-world": {"score": 50.0, "chance": 50.0, "noise": 1.4, "items": 400}, "mme-world": 640.0}
     blind = Blind.from_line({"suites": suites, "caption_loss": 0.9})
-    assert (blind.values, blind.noise) == ({"caption_loss": 0.9, "pope": 50.0, "mme": 640.0}, {"pope": 1.4})
+    assert (blind.values, blind.noise) == (
+        {"caption_loss": 0.9, "pope-world": 50.0, "mme-world": 640.0},
+        {"pope-world": 1.4},
+    )
 
 
 def test_a_map_with_gaps_keeps_its_whole_points():

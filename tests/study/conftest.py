@@ -10,7 +10,7 @@ CONTENT = """
 [study]
 name = "small"
 workers = 1
-suites = ["mme"]
+suites = ["mme-world"]
 [base.data]
 num_pairs = 200
 [base.federation]

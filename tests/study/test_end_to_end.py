@@ -27,7 +27,7 @@ def test_a_small_study(content, write, world_cache):
     assert len(files) == 4  # and the better one of fedavg and fedcmp on IID clients
     record = json.loads((folder / "runs" / "image" / "shared-basis" / "seed-1.json").read_text())
     assert len(record["rounds_evaluated"]) == 2
-    assert record["final"]["suites"]["mme"] >= 0
+    assert record["final"]["suites"]["mme-world"] >= 0
     assert record["settings"]["options"]["momentum"] == 0.5
     assert "Fed-CMP without momentum" in (folder / "report" / "index.html").read_text()
     times = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/*.json")}

@@ -107,7 +107,7 @@ def test_tuning_uses_validation_scenes_and_no_suites(study):
     assert trial.suites == ()
     reported = planned_run(study, "image", "fedavg", 1, settings(study))
     assert (reported.recipe.evaluation.split, reported.recipe.evaluation.every) == ("test", 1)
-    assert reported.suites == ("mme",)
+    assert reported.suites == ("mme-world",)
     arm = inherited(study, "arm-no-momentum", settings(study, "shared-basis"))
     assert planned_run(study, "image", "arm-no-momentum", 1, arm).recipe.evaluation.every == 2
     assert planned_run(study, "image", "fedavg", 2, settings(study)).recipe.evaluation.every == 2

@@ -47,7 +47,7 @@ class Run:
     @property
     def best(self) -> str | None:
         """Return the federated method with the lowest caption loss; None before anything was measured."""
-        from fedcmp.report.summary import Comparison
+        from fedcmp.report.comparison import Comparison
         from fedcmp.runs.reading import load_runs
 
         best = Comparison.of(load_runs(self.folder)).best

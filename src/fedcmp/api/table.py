@@ -98,8 +98,8 @@ def result_table(folder: Path) -> ResultTable:
     Raises:
         UserError: no run in it, or a file that is damaged.
     """
+    from fedcmp.report.comparison import BLIND, INITIAL, Comparison
     from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, WORST_GROUP, reference_value
-    from fedcmp.report.summary import BLIND, INITIAL, Comparison
     from fedcmp.runs.reading import load_runs
 
     methods = Comparison.of(load_runs(folder)).methods

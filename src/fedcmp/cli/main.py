@@ -17,6 +17,7 @@ from fedcmp.cli.init import init_command
 from fedcmp.cli.options import Client, RunFolderArgument
 from fedcmp.cli.output import begin, note, result
 from fedcmp.cli.recipes import recipes_command
+from fedcmp.cli.report import report_command
 from fedcmp.cli.scenario import scenario_app
 from fedcmp.cli.study import study_command
 from fedcmp.cli.sweep import sweep_command
@@ -44,6 +45,7 @@ app.command("train")(train_command)
 app.command("sweep")(sweep_command)
 app.command("evaluate")(evaluate_command)
 app.command("study")(study_command)
+app.command("report")(report_command)
 
 
 def _version(value: bool) -> None:
@@ -63,24 +65,6 @@ def _options(
     del version
     if launched()[1] > 1 and context.invoked_subcommand != "train":
         raise UserError(f"{context.invoked_subcommand}: only `train` runs in several processes: leave torchrun out")
-
-
-@app.command("report")
-def report_command(
-    run: RunFolderArgument,
-    out: Annotated[Path | None, typer.Option(help="Output folder. Default: RUN/report.", show_default=False)] = None,
-) -> None:
-    """Write the HTML report, figures and tables of a run, finished or not, and print the table.
-
-    Example: fedcmp report runs/demo
-    """
-    begin(f"{run}: writing the report", run)
-    from fedcmp.cli.progress import print_run
-    from fedcmp.report.writing import write_report
-
-    page = write_report(run, out)
-    print_run(run)
-    result(f"report: {page}")
 
 
 @app.command("export")

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -119,13 +118,5 @@ def print_table(table: Table) -> None:
     for row in table.rows:  # Text, not str: a name may hold what rich reads as markup
         out.add_row(*(Text(shown(cell.plain), style="bold" if cell.bold else "") for cell in row.cells))
     console.print(out)
-    for note in table.notes:
+    for note in table.footnotes:
         console.print(Text(shown(note)))
-
-
-def print_run(folder: Path) -> None:
-    """Print the summary of a run, or of all runs in a comparison's folder."""
-    from fedcmp.report.summary import summary_table
-    from fedcmp.runs.reading import load_runs
-
-    print_table(summary_table(load_runs(folder)))

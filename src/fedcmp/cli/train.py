@@ -98,11 +98,11 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
             note("")
             note(f"interrupted; what is finished is kept in {loaded.run.place}. To continue: {again} --resume")
             raise
-    from fedcmp.cli.progress import print_run
+    from fedcmp.cli.report import print_summary
     from fedcmp.report.writing import write_report  # what it draws with takes half a second to load
 
     page = write_report(folder)
-    print_run(folder)
+    print_summary(folder)
     result(f"report: {page}")
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fedcmp.config import Recipe
 from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.reading import read_records
-from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound
+from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound, timestamp
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 
@@ -164,7 +164,7 @@ class Rounds:
             self._events.round_done(self.method, number, rounds, evaluation)
         self._evaluator.samples(self.side.states)
         self.side.settled()  # of a process that was killed between its last checkpoint and this
-        self._folder.finish(Finished(seconds=self._seconds()))
+        self._folder.finish(Finished(seconds=self._seconds(), ended=timestamp()))
 
     def _round(self, number: int) -> list[AnyRecord]:
         """One round, the opening one before it where the rule wants it."""

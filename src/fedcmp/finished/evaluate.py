@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fedcmp.config import Recipe
-from fedcmp.evaluation.captions import caption_metrics, caption_sums, merge_sums
+from fedcmp.evaluation.captions import caption_metrics, caption_sums, merge_sums, score_captions
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
 from fedcmp.finished.opening import run_recipe
 from fedcmp.model.vlm import VLM
@@ -85,7 +85,8 @@ def _figures(vlm: VLM, data: Prepared, recipe: Recipe, steps: _Steps, *, blind: 
     captions, sums, right = _captions(data, recipe), [], list[bool]()
     for start in range(0, captions, _AT_A_TIME):
         positions = np.arange(start, min(start + _AT_A_TIME, captions))
-        sums.append(caption_sums(vlm, data.evaluation, positions, blind=blind))
+        scored = score_captions(vlm, data.evaluation, positions, blind=blind)
+        sums.append(caption_sums(scored, data.evaluation.groups))
         steps.add(len(positions))
     for start in range(0, len(data.questions), _AT_A_TIME):
         some = data.questions[start : start + _AT_A_TIME]

@@ -197,7 +197,8 @@ def _benchmarks(run: Run, client: int | None) -> list[str]:
             asked = f"{result.asked or '–'} of {result.items or '–'}"
             form = " (prompts of another form than lmms-eval's)" if result.prompts else ""
             score = f"{result.score:.1f} ({unit})"
-            rows.append(f"| {title}{form} | {score} | {asked} | {words(result.judge) or 'none'} |")
+            named = f"{name}-world" if result.toy else title  # not the benchmark's own items
+            rows.append(f"| {named}{form} | {score} | {asked} | {words(result.judge) or 'none'} |")
     heads = ["", "By lmms-eval:", "", "| Benchmark | Score | Rows asked | Judge |", "| --- | ---: | ---: | --- |"]
     return heads + rows if rows else []
 

@@ -1,10 +1,14 @@
 """What the machine has: memory (within a container's limits), GPU memory, free disk. The one place that asks it."""
 
+import os
+import platform
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+
+from fedcmp.errors import counted
 
 _CGROUP = Path("/sys/fs/cgroup")
 _VERSION_2 = ("memory.max", "memory.current", "inactive_file")
@@ -103,4 +107,21 @@ def _from_cgroup(folder: Path, names: tuple[str, str, str]) -> int | None:
         statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
         return max(0, int(most) - now + int(statistics.get(cache, 0)))
     except (OSError, ValueError):  # not mounted, or another version
+        return None
+
+
+def describe_machine() -> str:
+    """Describe this machine for people: system, cores that this process may use, memory, GPU if there is one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = _total_memory()
+    parts = [f"{platform.system()} {platform.machine()}", counted(cores, "core")]
+    parts += [f"{memory / 1e9:.0f} GB of memory"] if memory is not None else []
+    parts += [torch.cuda.get_device_name()] if torch.cuda.is_available() else []
+    return ", ".join(parts)
+
+
+def _total_memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):  # not every system says
         return None

@@ -7,10 +7,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MeanSpread, Metric, ordered, write_number
 from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
-from fedcmp.report.summary import REFERENCE_TITLES, Comparison
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.summary import title_of
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, Benchmarked, Results, read_results
 from fedcmp.runs.records import text
 
@@ -24,10 +25,10 @@ class BenchmarkRow:
     title: str
     runs: Sequence[Results] = field(default_factory=tuple)
     federated: bool = True
-    colour: str = ""
+    name: Cell | None = None
 
     def value(self, name: str) -> MeanSpread | None:
-        """Mean over seeds, of each the mean over its models; with one seed of many models, the spread over those."""
+        """Return the mean over seeds of the means over models; for one seed of many models, the spread over those."""
         by_run = [scores for run in self.runs if (scores := run.scores(name))]
         if not by_run:
             return None
@@ -37,14 +38,14 @@ class BenchmarkRow:
 
 
 def benchmarks_table(comparison: Comparison) -> Table | None:
-    """The benchmarks of a report's runs beside the paper's figures for their scenario; None where none was asked."""
+    """Return the benchmarks of a report's runs with the paper's figures for their scenario; None without any."""
     palette = comparison.palette
     lines = [
         BenchmarkRow(
-            REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label,
+            title_of(method),
             [read_results(run.folder / RESULTS) for run in method.runs],
             method.federated,
-            palette.colour(method.label),
+            name_cell(palette, method.label, title_of(method)),
         )
         for method in comparison.methods
     ]
@@ -66,7 +67,7 @@ def benchmarks_table(comparison: Comparison) -> Table | None:
 
 
 def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> Table | None:
-    """Methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
+    """Return methods x benchmarks, best federated in bold; below a rule what the paper reports for the scenario.
 
     Args:
         lines: the methods; those without a result are left out.
@@ -80,21 +81,25 @@ def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> T
     rows = [
         Row(
             (
-                Cell(line.title, colour=line.colour),
+                line.name or Cell(line.title),
                 *(_cell(line, metric, best[metric.key]) for metric in BENCHMARKS),
             ),
             reference=not line.federated,
         )
         for line in asked
     ]
-    paper = paper_table_of(scenario)
-    shown = paper or paper_table_of("image")
-    assert shown is not None  # the headline table is in the package
-    of = "" if paper else ", image clusters"
-    rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
-    columns = (Column("Method", numeric=False), *(Column(metric.title, metric.unit) for metric in BENCHMARKS))
     results = [result for line in asked for run in line.runs for result in run.all()]
-    notes = [*_notes(results), *_paper_notes(shown.table, own=paper is not None)]
+    toys = {result.name for result in results if result.toy}
+    notes = [*_notes(results)]
+    if not all(result.toy for result in results):  # the paper's figures are none to compare toy scores with
+        paper = paper_table_of(scenario)
+        shown = paper or paper_table_of("image")
+        assert shown is not None  # the headline table is in the package
+        of = "" if paper else ", image clusters"
+        rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
+        notes += _paper_notes(shown.table, own=paper is not None)
+    named = [replace(m, title=f"{m.key}-world") if m.key in toys else m for m in BENCHMARKS]
+    columns = (Column("Method", numeric=False), *map(Column.of, named))
     figures = [figure for line in asked for m in BENCHMARKS if (figure := line.value(m.key))]
     if any(figure.spread is not None for figure in figures):
         notes.append("± is the standard deviation over seeds, or over the clients' own models of one seed.")
@@ -145,6 +150,8 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
     silent = {key: max((r for r in results if r.name == key), key=lambda r: r.empty, default=None) for key in titles}
     if said := ", ".join(f"{titles[key]} {r.empty} of {r.asked or '?'}" for key, r in silent.items() if r and r.empty):
         yield f"Empty answers, which count as wrong ones, of the model with most of them: {said}."
+    if toys := [result for result in results if result.toy]:
+        yield f"{named(toys)}: items of the embedded toy world in the benchmark's format, not the benchmark's own."
     if formed := [result for result in results if result.prompts]:
         yield f"Prompts of another form than lmms-eval's: {named(formed)}. Not comparable with anybody else's figures."
     for judge in ordered(result.judge for result in results if result.judge):

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 
 from fedcmp.report.charts.lines import Level, Line, LineChart
 from fedcmp.report.charts.scale import cut_range, lower_part
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import client_colour, client_marker
-from fedcmp.report.panels import Panel, small_panel
-from fedcmp.report.summary import Comparison
+from fedcmp.report.panels import Mark, Panel, small_panel
 from fedcmp.runs.reading import Run
 from fedcmp.runs.records import ClientRound
 
@@ -26,27 +26,36 @@ class _Measure:
     unit: str
     decimals: int
     scale: float = 1.0
+    direction: str = "neither way is better"
 
     def write(self, value: float) -> str:
         return write_number(value, self.decimals) + (" %" if self.unit == "%" else "")
 
 
 _MEASURES = (
-    _Measure("loss", "Training loss", "nats per caption token, mean over the round", 3),
-    _Measure("alignment_error", "Alignment error", "1 − cos of visual and caption tokens, after training", 3),
+    _Measure("loss", "Training loss", "nats per caption token, mean over the round", 3, direction="lower is better"),
+    _Measure(
+        "alignment_error",
+        "Alignment error",
+        "1 − cos of visual and caption tokens, after training",
+        3,
+        direction="lower is better",
+    ),
     _Measure("update_norm", "Update norm", "distance from the broadcast projector", 2),
 )
 _WEIGHT = _Measure("weight", "Weight", "%", 1, 100.0)
 
 
 def client_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
-    """Per-client curves: (title of the measure, one panel a method), for each measure that was noted."""
-    found = [(f"{m.title} ({m.unit})", _small_multiples(comparison, comparison.methods, m)) for m in _MEASURES]
+    """Return per-client curves: (title of the measure, one panel per method), for each measure that was noted."""
+    found = [
+        (f"{m.title} ({m.unit}; {m.direction})", _small_multiples(comparison, comparison.methods, m)) for m in _MEASURES
+    ]
     return [(title, panels) for title, panels in found if panels]
 
 
 def weight_panels(comparison: Comparison) -> list[Panel]:
-    """Each client's share in the merge over the rounds, one panel a federated method, with the equal share marked."""
+    """Return each client's share in the merge, one panel per federated method, with the equal share marked."""
     return _small_multiples(comparison, comparison.federated, _WEIGHT)
 
 
@@ -73,7 +82,8 @@ def _small_multiples(comparison: Comparison, methods: Sequence[MethodEntry], mea
         shown = replace(chart, y_range=shared)
         colour = comparison.palette.colour(method.label)
         key = f"{measure.attribute}{len(panels)}"
-        panels.append(small_panel(key, method.label, subtitle, shown, colour=colour))
+        own = Mark(colour, comparison.palette.glyph(method.label), method.label)
+        panels.append(small_panel(key, method.label, subtitle, shown, mark=own))
     return panels
 
 

@@ -4,14 +4,14 @@ import math
 
 from fedcmp.report.charts.dots import Dot, DotChart
 from fedcmp.report.charts.lines import Level, Line, LineChart
+from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import CAPTION_LOSS, METRICS, Metric, curve_split, reference_value
 from fedcmp.report.panels import HALF, WIDE, Panel, cut_note
-from fedcmp.report.summary import BLIND, Comparison
 from fedcmp.runs.records import say_split
 
 
 def loss_panel(comparison: Comparison) -> Panel | None:
-    """The first screen's figure: every method's final caption loss between the blind LLM and pooled data."""
+    """Return the first screen's figure: every method's final caption loss between the blind LLM and pooled data."""
     palette = comparison.palette
     dots = []
     for method in comparison.methods:
@@ -24,9 +24,10 @@ def loss_panel(comparison: Comparison) -> Panel | None:
                     figure.spread,
                     palette.colour(method.label),
                     palette.marker(method.label),
-                    strong=method is comparison.best,
+                    strong=method is comparison.winner,
                     frame=method.name == "centralized",
                     free=method.name == "local",
+                    owner=method.label,
                 )
             )
     blind = reference_value(comparison.methods, BLIND, CAPTION_LOSS)
@@ -36,19 +37,19 @@ def loss_panel(comparison: Comparison) -> Panel | None:
         return None
     dots.sort(key=lambda dot: dot.value)
     chart = DotChart("Final caption loss by method", tuple(dots), "nats per caption token", CAPTION_LOSS.write)
-    return Panel("losses", "Caption loss on held-out pairs", "lower is better", chart, HALF)
+    bars = ", bars: ± standard deviation" if any(dot.spread for dot in dots) else ""
+    return Panel("losses", "Caption loss on held-out pairs", f"lower is better{bars}", chart, HALF)
 
 
 def curve_panels(comparison: Comparison) -> list[Panel]:
-    """One panel a metric that was measured over rounds; caption loss takes the page's whole width."""
+    """Return one panel per metric that was measured over rounds; caption loss takes the page's whole width."""
     split = curve_split(comparison.methods)
     panels = []
     for metric in METRICS:
         chart = curve_chart(comparison, metric, split)
         if chart is None:
             continue
-        better = "lower is better" if metric.lower_is_better else "higher is better"
-        subtitle = f"{_unit(metric)}, {say_split(split)}, {better}"
+        subtitle = f"{_unit(metric)}, {say_split(split)}, {metric.direction}"
         width = WIDE if metric is CAPTION_LOSS else HALF
         panels.append(Panel(metric.key, metric.title, subtitle, chart, width, cut_note(chart)))
     return panels
@@ -59,7 +60,7 @@ def _unit(metric: Metric) -> str:
 
 
 def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart | None:
-    """Every method's curve in the metric's unit, with the blind LLM and the end of pooled training as levels.
+    """Return every method's curve in the metric's unit, with the blind LLM and the end of pooled training as levels.
 
     Returns:
         None where no method was measured over rounds.
@@ -82,7 +83,9 @@ def curve_chart(comparison: Comparison, metric: Metric, split: str) -> LineChart
                     palette.marker(method.label),
                     tuple((float(point.round), point.mean * metric.scale) for point in points),
                     tuple((round_, mean - spread, mean + spread) for round_, mean, spread in spreads),
-                    strong=method is comparison.best,
+                    strong=method is comparison.winner,
+                    dash=palette.dash(method.label),
+                    owner=method.label,
                     free=method.name == "local" and metric.lower_is_better,
                 )
             )

@@ -4,11 +4,13 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import (
     ACCURACY,
     WORST_GROUP,
     MeanSpread,
     Metric,
+    best_written,
     labelled_runs,
     ordered,
     recipe_differences,
@@ -16,7 +18,6 @@ from fedcmp.report.methods import (
     write_number,
 )
 from fedcmp.report.palette import client_colour
-from fedcmp.report.summary import BLIND, Comparison
 from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.runs.records import ClientData
 
@@ -24,12 +25,12 @@ _MOST_DIFFERENCES = 40
 
 
 def kinds_table(comparison: Comparison) -> Table | None:
-    """Accuracy by kind of question, one column a method; the tick on each bar is the blind LLM."""
+    """Return accuracy by kind of question, one column per method; the tick on each bar is the blind LLM."""
     return _parts_table(comparison, "accuracy_by_kind", ACCURACY, "Question kind", "Accuracy by kind of question")
 
 
 def groups_table(comparison: Comparison) -> Table | None:
-    """Caption loss by group, one column a method; the tick on each bar is the blind LLM."""
+    """Return caption loss by group, one column per method; the tick on each bar is the blind LLM."""
     return _parts_table(comparison, "group_losses", WORST_GROUP, "Group", "Caption loss by group")
 
 
@@ -52,32 +53,35 @@ def _parts_table(
     finite = [figure.mean for _, figures in by_method for figure in figures.values() if math.isfinite(figure.mean)]
     full = 1.0 if metric is ACCURACY else max([*finite, *blind.values()], default=1.0) or 1.0
     columns = [Column(first, numeric=False)]
-    columns += [Column(method.label, metric.unit, colour=palette.colour(method.label)) for method, _ in by_method]
-    columns += [Column("blind", metric.unit, colour=palette.reference)] if blind else []
-    rows = []
+    columns += [
+        Column(
+            method.label,
+            metric.unit,
+            colour=palette.colour(method.label),
+            better=metric.better,
+            glyph=palette.glyph(method.label),
+            owner=method.label,
+        )
+        for method, _ in by_method
+    ]
+    columns += [Column("blind", metric.unit, colour=palette.reference, better=metric.better)] if blind else []
+    rows, sure = [], comparison.winner is not None
     for name in names:
-        best = _best([found.get(name) for method, found in by_method if method.federated], metric)
+        means = [found[name].mean for method, found in by_method if method.federated and name in found]
+        best = next(iter(best_written(metric, means)), None)
         mark = blind.get(name)
         cells = [Cell(name)]
         for method, found in by_method:
             figure = found.get(name)
-            bold = method.federated and figure is not None and metric.write(figure.mean) == best
+            bold = sure and method.federated and figure is not None and metric.write(figure.mean) == best
             cells.append(_part_cell(figure, metric, full, mark, bold=bold))
         if blind:
             cells.append(_part_cell(None if mark is None else MeanSpread(mark), metric, full, mark))
         rows.append(Row(tuple(cells)))
-    notes = ("The tick on a bar is the blind LLM, which sees no picture.",) if blind else ()
+    notes = ("The tick on a bar is the blind LLM, which sees no image.",) if blind else ()
     over = {figure.over for _, figures in by_method for figure in figures.values() if figure.spread is not None}
     clients = "± is the standard deviation over seeds, or over the clients' own models of one seed."
     return Table(tuple(columns), tuple(rows), caption, notes).with_spread_note(clients if "clients" in over else "")
-
-
-def _best(figures: Sequence[MeanSpread | None], metric: Metric) -> str | None:
-    """The best federated value as it is written, so that equal ones share the bold; None where all are equal."""
-    known = [figure.mean for figure in figures if figure is not None and math.isfinite(figure.mean)]
-    if len({metric.write(mean) for mean in known}) < 2:
-        return None
-    return metric.write(min(known) if metric.lower_is_better else max(known))
 
 
 def _part_cell(
@@ -93,18 +97,21 @@ def _part_cell(
 
 
 def holdings_table(comparison: Comparison) -> Table | None:
-    """Who holds what: pairs by client and group, tinted by the group's share of the client's pairs."""
+    """Return who holds what: pairs by client and group, tinted by the group's share of the client's pairs."""
     in_order = [*comparison.federated, *(method for method in comparison.methods if not method.federated)]
     held = [run.holdings for method in in_order for run in method.counted if run.holdings]
     holdings = max(held, key=len, default=())
     if not holdings:
         return None
     groups = ordered(group for holding in holdings for group in holding.groups)
-    columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group) for group in groups)]
+    columns = [Column("Client", numeric=False), Column("Pairs"), *(Column(group, "group") for group in groups)]
     columns += [Column("Wrong captions"), Column("Missing"), Column("Unusable")]
     rows = [Row(tuple(_holding_cells(holding, groups))) for holding in holdings]
     total = sum(holding.num_pairs for holding in holdings)
-    notes = (f"{write_number(total, 0)} pairs in all. The darker a cell, the larger the group's share of that client.",)
+    notes = (
+        f"{write_number(total, 0)} pairs in all. The stronger a cell's tint, the larger the group's share of the "
+        "client's pairs.",
+    )
     table = Table(tuple(columns), tuple(rows), "Who holds what (image–caption pairs)", notes)
     return table.without_empty_columns()
 
@@ -127,7 +134,7 @@ def _holding_cells(holding: ClientData, groups: Sequence[str]) -> list[Cell]:
 
 
 def differences_table(comparison: Comparison) -> Table | None:
-    """The recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
+    """Return the recipe's keys that are not the same in all runs: what, beside the method, may explain a difference."""
     labelled = labelled_runs(comparison.methods)
     found = recipe_differences([run for _, run in labelled])
     if not found:

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 from fedcmp.report.charts.lines import Line, LineChart
 from fedcmp.report.charts.scale import padded_range
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MethodEntry, ordered
 from fedcmp.report.palette import client_colour, client_marker
-from fedcmp.report.panels import Panel, small_panel
-from fedcmp.report.summary import Comparison
+from fedcmp.report.panels import Mark, Panel, small_panel
 
 _MOST_LAYERS = 24  # colours and markers together tell as many apart
 _MOST_OPEN = 2  # methods whose plots are shown before the rest is folded away
@@ -56,7 +56,7 @@ class _Told:
 
     @property
     def constant(self) -> bool:
-        """Whether no layer's value changed in what is written of it."""
+        """Tell whether no layer's value changed in what is written of it."""
         return all(len({_write(value) for _, value in points}) == 1 for points in self.series.values())
 
 
@@ -65,7 +65,7 @@ class MethodNumbers:
     """What is shown of one method: panels, numbers that never changed (`when`), and those of too many layers."""
 
     label: str
-    colour: str
+    mark: Mark
     seed: str
     words: str
     panels: tuple[Panel, ...]
@@ -104,7 +104,7 @@ def _of_method(
     rounds = sorted({round_ for number in same for points in number.series.values() for round_, _ in points})
     return MethodNumbers(
         label=method.label,
-        colour=comparison.palette.colour(method.label),
+        mark=Mark(comparison.palette.colour(method.label), comparison.palette.glyph(method.label), method.label),
         seed=f"seed {method.counted[0].seed}" if len(method.runs) > 1 else "",
         words=", ".join(number.quantity.word.lower() for number in numbers),
         panels=tuple(

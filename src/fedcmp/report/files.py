@@ -2,9 +2,9 @@
 
 from fedcmp.report.charts.sheet import Chart, charts_png
 from fedcmp.report.clientcurves import weight_panels
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.curves import curve_chart
 from fedcmp.report.methods import METRICS, curve_split
-from fedcmp.report.summary import Comparison
 
 _WEIGHTS = "client_weights.png"
 PNG_NAMES = (*(f"{metric.key}.png" for metric in METRICS), _WEIGHTS)

@@ -18,6 +18,7 @@ def render_document(
     facts: Sequence[tuple[str, str]],
     warnings: Iterable[str],
     tables: Iterable[tuple[str, Table]],
+    toy: str = "",
     notes: Sequence[str] = (),
     subject: str = "What ran",
 ) -> str:
@@ -29,10 +30,12 @@ def render_document(
         facts: (name, value) pairs.
         warnings: what a reader must know first.
         tables: (heading, table), in order.
+        toy: what of it is the embedded toy world, "" for nothing.
         notes: how to read all of the tables.
         subject: what the facts are about.
     """
-    parts = [f"# {escape_markdown(title)}", phrases_to_markdown(verdict[0])]
+    parts = [f"# {escape_markdown(title)}", *([f"*{escape_markdown(toy)}*"] if toy else [])]
+    parts.append(phrases_to_markdown(verdict[0]))
     parts += _items([phrases_to_markdown(phrases) for phrases in verdict[1:]])
     said = "; ".join(f"{name.lower()} {value}" for name, value in facts)
     parts += [f"{subject}: {escape_markdown(said)}."] if said else []

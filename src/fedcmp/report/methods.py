@@ -31,6 +31,16 @@ class Metric:
     decimals: int
     scale: float = 1.0
 
+    @property
+    def better(self) -> Literal["low", "high"]:
+        """Which values are the better ones."""
+        return "low" if self.lower_is_better else "high"
+
+    @property
+    def direction(self) -> str:
+        """Return the same in words."""
+        return f"{self.better}er is better"
+
     def write(self, value: float | None, *, sign: bool = False) -> str:
         """Write a value in the metric's unit (without the unit itself); a dash where it was not measured."""
         return write_number(None if value is None else value * self.scale, self.decimals, sign=sign)
@@ -71,7 +81,7 @@ class MeanSpread:
 
     @property
     def rank(self) -> float:
-        """The mean as a sort key, lower first; a diverged run comes last."""
+        """Return the mean as a sort key, lower first; a diverged run comes last."""
         return self.mean if math.isfinite(self.mean) else math.inf
 
 
@@ -94,17 +104,17 @@ class MethodEntry:
 
     @property
     def federated(self) -> bool:
-        """Whether clients met over a server."""
+        """Tell whether clients met over a server."""
         return self.runs[0].federated
 
     @property
     def finished(self) -> bool:
-        """Whether every run of the method came to its end."""
+        """Tell whether every run of the method came to its end."""
         return all(run.finished for run in self.runs)
 
     @property
     def counted(self) -> tuple[Run, ...]:
-        """The runs whose figures count: the finished ones, or all of them as long as none has finished."""
+        """Return the runs whose figures count: the finished ones, or all of them as long as none has finished."""
         return tuple(run for run in self.runs if run.finished) or self.runs
 
     def last_measures(self) -> list[tuple[Evaluation, ...]]:
@@ -117,11 +127,11 @@ class MethodEntry:
         return found
 
     def value(self, metric: Metric) -> MeanSpread | None:
-        """The method's last value of a metric, None where nothing was measured."""
+        """Return the method's last value of a metric, None where nothing was measured."""
         return _summarise([[getattr(line, metric.key) for line in lines] for lines in self.last_measures()])
 
     def part_values(self, attribute: Literal["group_losses", "accuracy_by_kind"]) -> dict[str, MeanSpread]:
-        """The method's last values by group, or by question kind."""
+        """Return the method's last values by group, or by question kind."""
         measures = self.last_measures()
         names = ordered(name for lines in measures for line in lines for name in getattr(line, attribute))
         found = {
@@ -130,13 +140,18 @@ class MethodEntry:
         }
         return {name: figure for name, figure in found.items() if figure is not None}
 
+    @property
+    def held_out_pairs(self) -> int | None:
+        """Count the held-out pairs behind the last figures (the fewest of all runs), None where that is not noted."""
+        return min((line.captions for lines in self.last_measures() for line in lines if line.captions), default=None)
+
     def worst_group(self) -> str:
-        """The group that most evaluations name as the hardest."""
+        """Return the group that most evaluations name as the hardest."""
         named = Counter(line.worst_group for lines in self.last_measures() for line in lines if line.worst_group)
         return named.most_common(1)[0][0] if named else ""
 
     def curve(self, metric: Metric, split: str) -> list[CurvePoint]:
-        """The metric over the rounds that all counted runs have reached, without those where it was not measured."""
+        """Return the metric over the rounds that all counted runs have reached and at which it was measured."""
         by_run = [run.measures(split) for run in self.counted]
         shared = [round_ for round_ in by_run[0] if all(round_ in measures for measures in by_run)]
         points = []
@@ -155,6 +170,30 @@ def _summarise(by_run: Iterable[Iterable[float | None]]) -> MeanSpread | None:
     if len(groups) == 1:
         return MeanSpread.of(groups[0], "clients" if len(groups[0]) > 1 else "seeds")
     return MeanSpread.of([statistics.fmean(values) for values in groups], "seeds")
+
+
+def write_span(values: Iterable[int | None]) -> str:
+    """Write the range of the counts that are known and not zero: "5", "3 to 20"; "" for none."""
+    known = [value for value in values if value]
+    if not known:
+        return ""
+    low, high = write_number(min(known), 0), write_number(max(known), 0)
+    return low if low == high else f"{low} to {high}"
+
+
+def best_written(metric: Metric, values: Iterable[float | None]) -> list[str]:
+    """Return the finite values as they are written, each once, best first: equal ones share a mark.
+
+    Fewer than two of them distinguish nothing: then the list is empty.
+    """
+    known = sorted(value for value in values if value is not None and math.isfinite(value))
+    found = ordered(metric.write(value) for value in (known if metric.lower_is_better else reversed(known)))
+    return found if len(found) > 1 else []
+
+
+def say_group(name: str) -> str:
+    """Name a group so that it is not read as a word of the sentence around it: groups are called "count", "number"."""
+    return f"group “{name}”" if name else ""
 
 
 def ordered(names: Iterable[str]) -> list[str]:
@@ -243,13 +282,13 @@ def recipe_differences(runs: Sequence[Run]) -> dict[str, list[str]]:
 
 
 def curve_split(methods: Sequence[MethodEntry]) -> str:
-    """The split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
+    """Return the split whose curves hold the most rounds over all methods; of equals the first of SPLITS."""
     rounds = {split: sum(len(run.measures(split)) for method in methods for run in method.runs) for split in SPLITS}
     return max(SPLITS, key=lambda split: rounds[split])
 
 
 def reference_value(methods: Sequence[MethodEntry], model: str, metric: Metric) -> MeanSpread | None:
-    """A figure of a model that does not learn: over seeds, of which each counts once however many runs measured it."""
+    """Return a figure of a model that does not learn, over seeds; each counts once however many runs measured it."""
     by_seed: dict[int | None, float] = {}
     for line, seed in _references(methods, model):
         value = getattr(line, metric.key)
@@ -259,7 +298,7 @@ def reference_value(methods: Sequence[MethodEntry], model: str, metric: Metric) 
 
 
 def reference_line(methods: Sequence[MethodEntry], model: str) -> Evaluation | None:
-    """The first evaluation of a model that does not learn, for its figures by group and by question kind."""
+    """Return the first evaluation of a model that does not learn, for its figures by group and by question kind."""
     return next((line for line, _ in _references(methods, model)), None)
 
 

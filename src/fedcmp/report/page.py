@@ -5,6 +5,7 @@ from typing import Any
 
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.clientcurves import client_panels, weight_panels
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.curves import curve_panels, loss_panel
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.diagnostics import diagnostics
@@ -12,7 +13,7 @@ from fedcmp.report.methods import labelled_runs
 from fedcmp.report.remarks import facts, pointers, warnings
 from fedcmp.report.rendering import render, sections_of
 from fedcmp.report.samples import sample_cards
-from fedcmp.report.summary import Comparison, comparison_table
+from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run
 
@@ -31,16 +32,18 @@ _SECTIONS = {
 }
 
 
-def render_page(comparison: Comparison, *, title: str) -> str:
+def render_page(comparison: Comparison, *, title: str, refresh: int = 0) -> str:
     """Render the whole page.
 
     Args:
         comparison: at least one method.
         title: the heading, plain text.
+        refresh: seconds after which the page loads itself anew; 0: never.
 
     Returns:
         A complete HTML document.
     """
+    palette = comparison.palette
     data = {
         "curves": curve_panels(comparison),
         "clients": client_panels(comparison),
@@ -61,8 +64,11 @@ def render_page(comparison: Comparison, *, title: str) -> str:
         warnings=warnings(comparison),
         verdict=[verdict(comparison)],
         facts=facts(comparison),
-        picture=loss_panel(comparison),
+        toy=comparison.toy,
+        figure=loss_panel(comparison),
         table=comparison_table(comparison),
+        methods=[(one.label, palette.colour(one.label), palette.glyph(one.label)) for one in comparison.methods],
+        refresh=refresh,
     )
 
 

@@ -13,6 +13,7 @@ METHOD_COLOURS = ("#1b1f23", "#0072b2", "#d55e00", "#009e73", "#b8578a", "#e69f0
 CLIENT_COLOURS = ("#cc6677", "#332288", "#999933", "#117733", "#33a1c9", "#882255", "#44aa99", "#b07d2b")
 GLYPHS = dict(zip(("circle", "square", "triangle", "diamond", "cross", "plus"), "●■▲◆✕✚", strict=True))
 MARKERS = tuple(GLYPHS)
+DASHES: tuple[tuple[float, ...], ...] = ((), (6, 2), (2, 1.5), (8, 2, 2, 2))  # lengths on and off, in line widths
 REFERENCE_COLOUR = "#6a737d"
 _OTHERS = {"ink": "#1c2024", "soft": "#57606a", "grid": "#e7eaed", "ground": "#ffffff", "bundle": "#b9c0c7"}
 # CSS variable -> its light value, and back: every value is there once
@@ -47,30 +48,42 @@ class Palette:
         free = [slot for slot in _FREE_SLOTS if slot not in slots.values()] or list(_FREE_SLOTS)
         early = [label for label in first if label in labels and label not in _OWN_SLOTS]
         others = early + sorted(label for label in labels if label not in _OWN_SLOTS and label not in early)
-        slots.update({label: free[index % len(free)] for index, label in enumerate(others)})
+        # a colour is shared as often as there are markers to part its methods; then those of the best-known are too
+        order = free * len(MARKERS) + [slot for slot in _FREE_SLOTS if slot not in free] * (len(MARKERS) - 1)
+        slots.update({label: order[index % len(order)] for index, label in enumerate(others)})
         return cls(slots)
 
     @property
     def reference(self) -> str:
-        """The CSS colour of what does not learn."""
+        """Return the CSS colour of what does not learn."""
         return "var(--reference)"
 
     def colour(self, label: str) -> str:
-        """The CSS colour of a method."""
+        """Return the CSS colour of a method."""
         return f"var(--m{self.slots[label]})"
 
     def marker(self, label: str) -> str:
-        """The marker of a method; methods that must share a colour get different ones."""
+        """Return the marker of a method; methods that must share a colour get different ones."""
+        return MARKERS[(self.slots[label] + self._sharing(label)) % len(MARKERS)]
+
+    def glyph(self, label: str) -> str:
+        """Return the marker of a method as a sign of text."""
+        return GLYPHS[self.marker(label)]
+
+    def dash(self, label: str) -> int:
+        """Return the dash pattern of a method's lines, 0 is solid; methods that share a colour get different ones."""
+        return self._sharing(label) % len(DASHES)
+
+    def _sharing(self, label: str) -> int:
         slot = self.slots[label]
-        sharing = sorted(other for other, taken in self.slots.items() if taken == slot)
-        return MARKERS[(slot + sharing.index(label)) % len(MARKERS)]
+        return sorted(other for other, taken in self.slots.items() if taken == slot).index(label)
 
 
 def client_colour(client: int) -> str:
-    """The CSS colour of a client."""
+    """Return the CSS colour of a client."""
     return f"var(--c{client % len(CLIENT_COLOURS)})"
 
 
 def client_marker(client: int) -> str:
-    """The marker of a client."""
+    """Return the marker of a client."""
     return MARKERS[client % len(MARKERS)]

@@ -14,8 +14,17 @@ _AT_LINE = 13  # letters that a name may have to stand at its line's end in a sm
 
 
 @dataclass(frozen=True)
+class Mark:
+    """The swatch before a title: CSS colour and glyph, and the method that it stands for."""
+
+    colour: str = ""
+    glyph: str = "■"
+    owner: str = ""
+
+
+@dataclass(frozen=True)
 class Panel:
-    """Title, subtitle and note (plain texts), a chart, the colour of a swatch, a symbol ("d_t").
+    """Title, subtitle and note (plain texts), a chart, a swatch, a symbol ("d_t").
 
     `key` is a name that no other panel of the page has. A `width` of SMALL is drawn once, a larger one for the page's
     width and once more for a phone's. The `legend` has (glyph, colour, text) of lines that are not named in the chart.
@@ -27,7 +36,7 @@ class Panel:
     chart: Chart
     width: float = SMALL
     note: str = ""
-    colour: str = ""
+    mark: Mark = Mark()
     symbol: str = ""
     legend: Sequence[tuple[str, str, str]] = ()
 
@@ -42,13 +51,15 @@ class Panel:
         return [("wide", wide), ("narrow", chart_svg(narrow, f"{self.key}-narrow", NARROW))]
 
 
-def small_panel(key: str, title: str, subtitle: str, chart: LineChart, *, colour: str = "", symbol: str = "") -> Panel:
+def small_panel(
+    key: str, title: str, subtitle: str, chart: LineChart, *, mark: Mark = Mark(), symbol: str = ""
+) -> Panel:
     """Return a small line chart: names without values, at the lines if all fit there, else in a legend."""
     named = [line for line in chart.lines if line.named]
     fits = all(len(line.label) <= _AT_LINE for line in named)
     bare = replace(chart, values_in_labels=False, label_length=_AT_LINE, names_at_lines=fits, least_height=190.0)
     legend = [(GLYPHS[line.marker], line.colour, f"{line.label}{chart.arrow(line)}") for line in named]
-    return Panel(key, title, subtitle, bare, colour=colour, symbol=symbol, legend=() if fits else legend)
+    return Panel(key, title, subtitle, bare, mark=mark, symbol=symbol, legend=() if fits else legend)
 
 
 def cut_note(chart: LineChart) -> str:
@@ -56,4 +67,4 @@ def cut_note(chart: LineChart) -> str:
     names = chart.cut
     if not names:
         return ""
-    return f"The axis is cut: {', '.join(names)} {'runs' if len(names) == 1 else 'run'} out of the picture at its top."
+    return f"The axis is cut: {', '.join(names)} {'runs' if len(names) == 1 else 'run'} out of the chart at its top."

@@ -34,7 +34,7 @@ class PaperTable:
 
 @cache
 def paper_tables() -> Mapping[str, PaperTable]:
-    """All tables by their number in the paper, those without a known cell included."""
+    """Return all tables by their number in the paper, those without a known cell included."""
     text = resources.files("fedcmp.report").joinpath("paper_figures.json").read_text(encoding="utf-8")
     return {
         entry["table"]: PaperTable(
@@ -49,6 +49,6 @@ def paper_tables() -> Mapping[str, PaperTable]:
 
 
 def paper_table_of(scenario: str) -> PaperTable | None:
-    """The table of methods x benchmarks of a scenario, None where none of its cells is known."""
+    """Return the table of methods x benchmarks of a scenario, None where none of its cells is known."""
     found = [table for number, table in paper_tables().items() if number != "3" and table.scenario == scenario]
     return found[0] if found and found[0].rows else None

@@ -2,12 +2,15 @@
 
 import math
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_number
+from fedcmp.report.comparison import BLIND, Comparison
+from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
-from fedcmp.report.summary import BLIND, Comparison
+from fedcmp.runs.reading import Run
+from fedcmp.runs.records import table
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client
@@ -20,48 +23,80 @@ _FORMATS = {
 
 
 def facts(comparison: Comparison) -> list[tuple[str, str]]:
-    """What ran: data, clients, rounds, pairs, seeds, methods, each as (name, value)."""
+    """Say what ran, each as (name, value): data, models, sizes, machine, when and for how long."""
     runs = [run for method in comparison.methods for run in method.runs]
-    pairs = [run.num_pairs for run in runs if run.num_pairs]
+    finished = sum(run.finished for run in runs)
     clients = [
         run.num_clients or len({line.client for line in run.client_rounds})
         for run in runs
         if run.method != "centralized"
     ]
-    seeds = ", ".join(map(str, comparison.seeds))
-    finished = sum(run.finished for run in runs)
+    judged = [count for method in comparison.methods if (count := method.held_out_pairs) is not None]
+    records = [run.record for run in runs if run.record is not None]
     found = [
-        ("Data", " / ".join(ordered(text for run in runs if (text := _data(run.recipe))))),
-        ("Pairs", _span([float(count) for count in pairs])),
-        ("Clients", _span([float(count) for count in clients if count])),
-        ("Rounds", _span([float(run.rounds or run.round_reached) for run in runs])),
-        ("Seeds" if len(comparison.seeds) > 1 else "Seed", seeds),
+        ("Data", _either(_data(run.recipe) for run in runs)),
+        ("Models", _either(_models(run.recipe) for run in runs if run.recipe)),
+        ("Machine", _either(record.machine for record in records)),
+        ("Date", min((record.started for record in records if record.started), default="")[:10]),
+        ("Duration", _duration(runs)),
+        ("Parameters", write_span(record.parameters for record in records)),
+        ("Pairs", write_span([run.num_pairs for run in runs])),
+        ("Held-out pairs", write_span(judged)),
+        ("Clients", write_span(clients)),
+        ("Rounds", write_span([run.rounds or run.round_reached for run in runs])),
+        ("Seeds" if len(comparison.seeds) > 1 else "Seed", ", ".join(map(str, comparison.seeds))),
         ("Runs", str(len(runs)) if finished == len(runs) else f"{len(runs)}, {len(runs) - finished} unfinished"),
     ]
     return [(name, value) for name, value in found if value]
 
 
-def _span(values: list[float]) -> str:
-    if not values or max(values) == 0:
-        return ""
-    low, high = write_number(min(values), 0), write_number(max(values), 0)
-    return low if low == high else f"{low} to {high}"
+def _either(texts: Iterable[str]) -> str:
+    return " / ".join(ordered(text for text in texts if text))
 
 
 def _data(recipe: Mapping[str, Any]) -> str:
-    data, scenario = recipe.get("data"), recipe.get("scenario")
     told: list[str] = []
-    form = data.get("format") if isinstance(data, Mapping) else None
+    form = table(recipe.get("data")).get("format")
     if isinstance(form, str):
         told.append(_FORMATS.get(form, form))
-    kind = scenario.get("kind") if isinstance(scenario, Mapping) else None
+    kind = table(recipe.get("scenario")).get("kind")
     if isinstance(kind, str) and kind != "given":
         told.append("iid clients" if kind == "iid" else f"split among clients by {kind}")
     return ", ".join(told)
 
 
+def _models(recipe: Mapping[str, Any]) -> str:
+    """The frozen parts and the kind of projector between them."""
+    model = table(recipe.get("model"))
+    vision, language = (str(model.get(part, "world")) for part in ("vision", "language"))
+    names = ["embedded encoder" if vision == "world" else vision, "embedded LLM" if language == "world" else language]
+    return f"{names[0]}, {model.get('projector', 'mlp')} projector, {names[1]}"
+
+
+def _duration(runs: Sequence[Run]) -> str:
+    """How long the runs took, those at the same time counted once; "" while one has not ended."""
+    spans = sorted(span for run in runs if (span := _from_to(run)) is not None)
+    if len(spans) < len(runs):
+        return ""
+    seconds, reached = 0.0, spans[0][0]
+    for start, end in spans:
+        seconds += max(0.0, (end - max(start, reached)).total_seconds())
+        reached = max(reached, end)
+    minutes = round(seconds / 60)
+    return f"{seconds:.0f} s" if seconds < 120 else f"{minutes} min" if minutes < 120 else f"{seconds / 3600:.1f} h"
+
+
+def _from_to(run: Run) -> tuple[datetime, datetime] | None:
+    try:
+        started = datetime.fromisoformat(run.record.started if run.record else "")
+        ended = datetime.fromisoformat(run.ended)
+    except ValueError:
+        return None
+    return (started, ended) if started.tzinfo is not None and ended.tzinfo is not None else None
+
+
 def warnings(comparison: Comparison) -> list[str]:
-    """What a reader must know before any figure: unfinished, diverged or unmeasured runs."""
+    """Say what a reader must know before any figure: unfinished, diverged or unmeasured runs."""
     told = []
     several = sum(len(method.runs) for method in comparison.methods) > 1
     for method in comparison.methods:
@@ -81,7 +116,7 @@ def warnings(comparison: Comparison) -> list[str]:
 
 
 def pointers(comparison: Comparison) -> list[Pointer]:
-    """Where to look next: the hardest group, question kinds at the blind level, unusual clients, skipped pairs."""
+    """Say where to look next: the hardest group, question kinds at the blind level, unusual clients, skipped pairs."""
     best = comparison.best or next(iter(comparison.methods), None)
     if best is None:
         return []
@@ -94,8 +129,8 @@ def _hardest_group(best: MethodEntry) -> Pointer | None:
     if len(losses) < 2 or not all(map(math.isfinite, losses.values())):
         return None
     worst, easiest = max(losses, key=lambda name: losses[name]), min(losses, key=lambda name: losses[name])
-    text = f"{worst} is the hardest group for {best.label}: {losses[worst]:.3f} nats per token, {easiest} the easiest: "
-    return Pointer(f"{text}{losses[easiest]:.3f}.", "groups")
+    text = f"The hardest group for {best.label} is “{worst}”: {losses[worst]:.3f} nats per token; the easiest is "
+    return Pointer(f"{text}“{easiest}”: {losses[easiest]:.3f}.", "groups")
 
 
 def _blind_kinds(comparison: Comparison, best: MethodEntry) -> Pointer | None:
@@ -110,14 +145,14 @@ def _blind_kinds(comparison: Comparison, best: MethodEntry) -> Pointer | None:
     }
     stuck = [kind for kind, gain in level.items() if gain < _CLEARLY_ABOVE_BLIND]
     if stuck:
-        kinds = ", ".join(stuck)
+        kinds = f"questions of the kind{'s' if len(stuck) > 1 else ''} {', '.join(f'“{kind}”' for kind in stuck)}"
         return Pointer(f"{best.label} answers {kinds} no better than the blind LLM (within 5 points).", "questions")
     if not level:
         return None
     most = max(level, key=lambda kind: level[kind])
     gain = ACCURACY.write(level[most])
     return Pointer(
-        f"{best.label} beats the blind LLM on every kind of question, most on {most} (by {gain} points).", "questions"
+        f"{best.label} beats the blind LLM on every kind of question, most on “{most}” (by {gain} points).", "questions"
     )
 
 

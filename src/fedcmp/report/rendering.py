@@ -40,14 +40,29 @@ def sections_of(headings: Mapping[str, tuple[str, str]], data: Mapping[str, Any]
     return [Section(name, *told, data[name]) for name, told in headings.items() if data.get(name)]
 
 
-def render(template: str, *, sections: Sequence[Section], pointers: Sequence[Pointer], **parts: Any) -> str:
+def render(
+    template: str,
+    *,
+    sections: Sequence[Section],
+    pointers: Sequence[Pointer],
+    methods: Sequence[tuple[str, str, str]] = (),
+    refresh: int = 0,
+    toy: str = "",
+    figure: Any = None,
+    **parts: Any,
+) -> str:
     """Render a whole HTML document.
 
     Args:
         template: its file's name.
         sections: in the page's order.
         pointers: where to look next; those to a section that is not there are left out.
-        parts: what the template asks for; of all: title, warnings, verdict (paragraphs of phrases), facts, table.
+        methods: (label, colour, glyph) of what can be hidden and highlighted.
+        refresh: seconds after which the page loads itself anew, for a run that still works; 0: never.
+        toy: what is the embedded toy world, "" for nothing.
+        figure: beside the first sentences, as the template's block for it wants it.
+        parts: what the template asks for; of all: title, warnings, verdict (paragraphs of phrases),
+            facts, table.
     """
     script = _asset("page.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
@@ -58,6 +73,10 @@ def render(template: str, *, sections: Sequence[Section], pointers: Sequence[Poi
         .render(
             **parts,
             sections=sections,
+            methods=methods,
+            refresh=refresh,
+            toy=toy,
+            figure=figure,
             pointers=[Pointer(p.text, p.section, links[p.section]) for p in pointers if p.section in links],
             policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
             style=Markup(_asset("page.css")),

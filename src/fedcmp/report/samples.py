@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedcmp.report.summary import Comparison
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.verdict import Phrase
 from fedcmp.runs.records import Sample
 
@@ -27,6 +27,7 @@ class Caption:
 
     label: str
     colour: str
+    glyph: str
     pieces: list[Phrase]
     shared: int
     words: int
@@ -64,7 +65,12 @@ def sample_cards(comparison: Comparison) -> list[Card]:
             _, first = found.setdefault(sample.key, (run.folder, sample))
             for who, text in sample.captions.items():
                 label = method.label if len(sample.captions) == 1 else f"{method.label} · {names.get(who, who)}"
-                marked = Caption(label, palette.colour(method.label), *mark_shared(text, first.reference))
+                marked = Caption(
+                    label,
+                    palette.colour(method.label),
+                    palette.glyph(method.label),
+                    *mark_shared(text, first.reference),
+                )
                 captions.setdefault(sample.key, []).append(marked)
     return [_card(*found[key], captions.get(key, [])) for key in list(found)[:MOST_SAMPLES]]
 

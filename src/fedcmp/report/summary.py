@@ -1,122 +1,48 @@
-"""The table of methods, and the numbers of the comparison that stand behind its rows.
-
-    distance closed = (from - loss) / (from - centralized),   from = FedAvg's loss, or the blind LLM's
-
-1 is as good as pooled data, 0 no better than where the distance starts, below 0 worse.
-"""
+"""The table of methods: figures of each, how much of a distance it closes, and what it took."""
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
+from fedcmp.report.comparison import BLIND, INITIAL, Comparison
 from fedcmp.report.methods import (
-    ACCURACY,
     CAPTION_LOSS,
     METRICS,
-    SEED_NOISE,
     WORST_GROUP,
     MeanSpread,
     MethodEntry,
     Metric,
-    gather,
     reference_line,
     reference_value,
+    say_group,
     write_number,
 )
-from fedcmp.report.palette import Palette
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.reading import Run
 
-BLIND, INITIAL = "blind", "initial"
 REFERENCE_TITLES = {
     "centralized": "centralized (pooled data)",
     "local": "local (each client alone)",
-    BLIND: "blind (same LLM, no picture)",
+    BLIND: "blind (same LLM, no image)",
     INITIAL: "untrained projector",
 }
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Methods and references, and what is said about them as a whole."""
-
-    methods: tuple[MethodEntry, ...]
-
-    @classmethod
-    def of(cls, runs: Sequence[Run]) -> "Comparison":
-        """Gather the runs of one folder."""
-        return cls(tuple(gather(runs)))
-
-    @property
-    def federated(self) -> tuple[MethodEntry, ...]:
-        """The methods that compete with each other, best caption loss first."""
-        return tuple(method for method in self.methods if method.federated)
-
-    @property
-    def best(self) -> MethodEntry | None:
-        """The federated method of the lowest caption loss; among finished ones, as soon as there is one."""
-        measured = [method for method in self.federated if self.loss(method) is not None]
-        finished = [method for method in measured if any(run.finished for run in method.runs)]
-        return next(iter(finished or measured), None)
-
-    @property
-    def seeds(self) -> list[int]:
-        """All seeds, ascending."""
-        return sorted({run.seed for method in self.methods for run in method.runs if run.seed is not None})
-
-    @property
-    def palette(self) -> Palette:
-        """The colours of the methods, the same for every figure."""
-        return Palette.of([method.label for method in self.methods])
-
-    def named(self, name: str) -> MethodEntry | None:
-        """The method of that name (its best setting where there are several), None where it was not run."""
-        return next((method for method in self.methods if method.name == name), None)
-
-    def loss(self, method: MethodEntry | None) -> float | None:
-        """A method's final caption loss, None where it was not measured or is not finite."""
-        figure = method.value(CAPTION_LOSS) if method else None
-        return figure.mean if figure is not None and math.isfinite(figure.mean) else None
-
-    def reference_loss(self, model: str) -> float | None:
-        """The caption loss of a model that does not learn."""
-        figure = reference_value(self.methods, model, CAPTION_LOSS)
-        return figure.mean if figure is not None and math.isfinite(figure.mean) else None
-
-    def closed(self, loss: float | None, start: float | None) -> float | None:
-        """The share of the distance from `start` to the centralized loss that a loss closes, None without distance."""
-        end = self.loss(self.named("centralized"))
-        if loss is None or start is None or end is None or start - end < SEED_NOISE:
-            return None
-        return (start - loss) / (start - end)
-
-    def closed_from_fedavg(self, method: MethodEntry) -> float | None:
-        """The share of FedAvg's distance to centralized training that a federated method closes."""
-        if not method.federated or method.name == "fedavg":
-            return None
-        return self.closed(self.loss(method), self.loss(self.named("fedavg")))
-
-    def closed_from_blind(self, method: MethodEntry) -> float | None:
-        """The share of the blind LLM's distance to centralized training that a method closes."""
-        return None if method.name == "centralized" else self.closed(self.loss(method), self.reference_loss(BLIND))
-
-
 def summary_table(runs: Sequence[Run]) -> Table:
-    """The table that answers the question: methods by caption loss, best federated in bold, references below.
+    """Return the table that answers the question: methods by caption loss, the winner in bold, references below.
 
     Args:
         runs: as `load_runs` returns them.
 
     Returns:
-        A table for a page or a terminal (`headers`, `text_rows()`, `rows[i].best`); columns without a value are left
+        A table for a page or a terminal (`headers`, `rows[i].cells`, `rows[i].best`); columns without a value are left
         out, `notes` say what the spreads mean.
     """
     return comparison_table(Comparison.of(runs))
 
 
 def comparison_table(comparison: Comparison) -> Table:
-    """As `summary_table`, of runs that are gathered already."""
-    methods = comparison.methods
+    """Return the same as `summary_table`, of runs that are gathered already."""
+    methods, winner = comparison.methods, comparison.winner
     palette = comparison.palette
     winners = {metric.key: _winner(comparison.federated, metric) for metric in METRICS}
     byte_unit, byte_factor, byte_decimals = _byte_unit(methods)
@@ -125,20 +51,19 @@ def comparison_table(comparison: Comparison) -> Table:
     uneven = not all(run.finished for run in runs) or len({run.round_reached for run in runs}) > 1
     columns = (
         Column("Method", numeric=False),
-        *(Column(metric.title, metric.unit) for metric in METRICS[:2]),
-        Column(ACCURACY.title, ACCURACY.unit),
-        Column("fedavg → centralized", "% closed"),
-        Column("blind → centralized", "% closed"),
-        Column("Sent", byte_unit),
-        Column("Training", time_unit),
+        *map(Column.of, METRICS),
+        Column("fedavg → centralized", "% closed", better="high"),
+        Column("blind → centralized", "% closed", better="high"),
+        Column("Sent", byte_unit, better="low"),
+        Column("Training", time_unit, better="low"),
         Column("Rounds", "done"),
     )
     rows = []
     for method in methods:
-        cells = [Cell(_title(method), colour=palette.colour(method.label), bold=method is comparison.best)]
+        cells = [name_cell(palette, method.label, title_of(method), bold=method is winner)]
         for metric in METRICS:
-            detail = method.worst_group() if metric is WORST_GROUP else ""
-            bold = method.federated and method is winners[metric.key]
+            detail = say_group(method.worst_group()) if metric is WORST_GROUP else ""
+            bold = winner is not None and method is winners[metric.key]  # without a winner nothing is sure enough
             cells.append(_value_cell(metric, method.value(metric), bold=bold, detail=detail))
         for share in (comparison.closed_from_fedavg(method), comparison.closed_from_blind(method)):
             cells.append(Cell(write_number(None if share is None else 100 * share, 0), share))
@@ -147,14 +72,14 @@ def comparison_table(comparison: Comparison) -> Table:
         digits = 0 if seconds is None or seconds / time_factor >= 10 else 1
         cells.append(Cell(write_number(None if seconds is None else seconds / time_factor, digits), seconds))
         cells.append(_rounds_cell(method, told=uneven))
-        rows.append(Row(tuple(cells), best=method is comparison.best, reference=not method.federated))
+        rows.append(Row(tuple(cells), best=method is winner, reference=not method.federated, owner=method.label))
     for model in (BLIND, INITIAL):
         figures = [reference_value(methods, model, metric) for metric in METRICS]
         if any(figure is not None for figure in figures):
             line = reference_line(methods, model)
             cells = [Cell(REFERENCE_TITLES[model], colour=palette.reference)]
             for metric, figure in zip(METRICS, figures, strict=True):
-                detail = line.worst_group if line is not None and metric is WORST_GROUP else ""
+                detail = say_group(line.worst_group) if line is not None and metric is WORST_GROUP else ""
                 cells.append(_value_cell(metric, figure, detail=detail))
             rows.append(Row((*cells, *(Cell("–") for _ in columns[len(cells) :])), reference=True))
     caption = "Methods by caption loss on held-out pairs"
@@ -190,7 +115,8 @@ def spread_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _title(method: MethodEntry) -> str:
+def title_of(method: MethodEntry) -> str:
+    """Return a method's label, with what it is where it is a reference."""
     return REFERENCE_TITLES.get(method.name, method.label) if method.label == method.name else method.label
 
 

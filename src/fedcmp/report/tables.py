@@ -7,7 +7,13 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from fedcmp.report.methods import Metric
+from fedcmp.report.palette import Palette
+
+_ARROWS = {"low": "↓", "high": "↑", "": ""}
+DIRECTIONS = "↓ lower is better, ↑ higher is better."
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>|~#])")
 
 
@@ -17,7 +23,7 @@ class Cell:
 
     `bold` is for the best, `second` underlines what comes next; `detail` follows the text in small print; `bar` is a
     share in [0, 1] drawn behind it, `tick` a mark on that bar; `shade` a share in [0, 1] that tints the cell; `colour`
-    a CSS colour of a swatch before the text.
+    a CSS colour of a swatch before the text, which has the shape of `glyph`.
     """
 
     text: str
@@ -29,23 +35,32 @@ class Cell:
     tick: float | None = None
     shade: float | None = None
     second: bool = False
+    glyph: str = "■"
 
     @property
     def sort_key(self) -> str:
-        """The value that the page's script sorts by, "" for none."""
+        """Return the value that the page's script sorts by, "" for none."""
         return "" if self.value is None or not math.isfinite(self.value) else f"{self.value:.10g}"
 
     @property
     def plain(self) -> str:
-        """The text with its detail, without any dress."""
+        """Return the text with its detail, without any dress."""
         return f"{self.text} {self.detail}".strip()
+
+
+def name_cell(palette: Palette, key: str, title: str = "", *, bold: bool = False) -> Cell:
+    """Return a method's name with its swatch; without one where the palette does not know it."""
+    if key not in palette.slots:
+        return Cell(title or key, bold=bold)
+    return Cell(title or key, colour=palette.colour(key), glyph=palette.glyph(key), bold=bold)
 
 
 @dataclass(frozen=True)
 class Column:
     """A column: title, unit ("" for none), whether it holds numbers (aligned right, sorted as numbers), a swatch.
 
-    `quiet` prints it in a soft colour: its numbers are shown, but nothing is concluded from them.
+    `quiet` prints it in a soft colour: its numbers are shown, but nothing is concluded from them. `better` says which
+    numbers are the better ones, if any: they come first when the column is sorted.
     """
 
     title: str
@@ -53,29 +68,46 @@ class Column:
     numeric: bool = True
     colour: str = ""
     quiet: bool = False
+    better: Literal["", "low", "high"] = ""
+    glyph: str = "■"
+    owner: str = ""
+
+    @classmethod
+    def of(cls, metric: Metric) -> "Column":
+        """Return the column of a metric."""
+        return cls(metric.title, metric.unit, better=metric.better)
 
     @property
     def kind(self) -> str:
-        """The style sheet's classes of its cells."""
+        """Return the style sheet's classes of its cells."""
         return ("number" if self.numeric else "text") + (" quiet" if self.quiet else "")
 
     @property
     def header(self) -> str:
-        """The title with its unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        """Return the title with its unit and direction."""
+        return f"{self.title} ({self.measure})" if self.measure else self.title
+
+    @property
+    def measure(self) -> str:
+        """Return the unit, and an arrow towards the better values."""
+        return f"{self.unit} {_ARROWS[self.better]}".strip()
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row of cells; `best` marks the winner, `reference` a row that frames the comparison without taking part."""
+    """A row of cells; `best` marks the winner, `reference` a row that frames the comparison without taking part.
+
+    `owner` is the method that the page's script hides or highlights it with; so it is of a column.
+    """
 
     cells: tuple[Cell, ...]
     best: bool = False
     reference: bool = False
+    owner: str = ""
 
     @property
     def dress(self) -> str:
-        """The style sheet's classes of the row."""
+        """Return the style sheet's classes of the row."""
         return " ".join(name for name, on in (("best", self.best), ("reference", self.reference)) if on)
 
 
@@ -101,7 +133,7 @@ class Table:
 
     @property
     def bodies(self) -> list[tuple[Row, ...]]:
-        """The rows, those that are kept apart in a group of their own."""
+        """Return the rows, those that are kept apart in a group of their own."""
         together = tuple(row for row in self.rows if not (self.apart and row.reference))
         apart = tuple(row for row in self.rows if self.apart and row.reference)
         return [together, apart] if apart else [together]
@@ -115,18 +147,19 @@ class Table:
 
     @property
     def headers(self) -> list[str]:
-        """Titles with units, for a terminal."""
+        """Return titles with units, for a terminal."""
         return [column.header for column in self.columns]
 
-    def text_rows(self) -> list[list[str]]:
-        """The cells as plain text, for a terminal."""
-        return [[cell.plain for cell in row.cells] for row in self.rows]
+    @property
+    def footnotes(self) -> tuple[str, ...]:
+        """Return the notes, and what the arrows in the heads mean where there are any."""
+        return (*self.notes, DIRECTIONS) if any(column.better for column in self.columns) else self.notes
 
     def without_empty_columns(self) -> "Table":
         """Leave out every column after the first that has nothing but dashes."""
         filled = [any(row.cells[at].plain not in ("", "–") for row in self.rows) for at in range(len(self.columns))]
         keep = [at for at in range(len(self.columns)) if at == 0 or filled[at]]
-        rows = tuple(Row(tuple(row.cells[index] for index in keep), row.best, row.reference) for row in self.rows)
+        rows = tuple(replace(row, cells=tuple(row.cells[index] for index in keep)) for row in self.rows)
         return replace(self, columns=tuple(self.columns[index] for index in keep), rows=rows)
 
 
@@ -151,5 +184,5 @@ def table_to_markdown(table: Table) -> str:
     lines = [line(escape_markdown(column.header) for column in table.columns)]
     lines.append(line("---:" if column.numeric else "---" for column in table.columns))
     lines.extend(line(cell(entry) for entry in row.cells) for row in table.rows)
-    lines.extend(f"\n{escape_markdown(note)}" for note in table.notes)
+    lines.extend(f"\n{escape_markdown(note)}" for note in table.footnotes)
     return "\n".join(lines) + "\n"

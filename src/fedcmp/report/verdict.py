@@ -1,15 +1,14 @@
-"""Which method is best and by how much, in a few sentences that never say more than the numbers do.
-
-Two methods are told apart when their difference exceeds what seeds move by themselves: with one seed, the noise known
-from the embedded world; with several, two standard errors of the mean difference over the seeds that both ran.
-"""
+"""Which method wins and by how much, in a few sentences that never say more than the numbers do (comparison.py)."""
 
 import math
-import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedcmp.report.methods import CAPTION_LOSS, SEED_NOISE, MethodEntry
-from fedcmp.report.summary import BLIND, Comparison
+from fedcmp.report.comparison import BLIND, FEWEST, Comparison, Decision
+from fedcmp.report.intervals import Difference
+from fedcmp.report.methods import CAPTION_LOSS, MethodEntry
+
+_MOST_NAMED = 4
 
 
 @dataclass(frozen=True)
@@ -20,79 +19,84 @@ class Phrase:
     strong: bool = False
 
 
-@dataclass(frozen=True)
-class Difference:
-    """How much lower one method's caption loss is than another's: mean, and spread over the seeds that both ran."""
-
-    mean: float
-    spread: float | None
-    seeds: int
-
-    @classmethod
-    def between(cls, best: MethodEntry, rival: MethodEntry) -> "Difference":
-        """Compare seed by seed where both ran the same ones, else mean with mean."""
-        ours, theirs = _losses_by_seed(best), _losses_by_seed(rival)
-        gaps = [theirs[seed] - ours[seed] for seed in ours if seed in theirs]
-        if not gaps:
-            gaps = [statistics.fmean(theirs.values()) - statistics.fmean(ours.values())]
-        return cls(statistics.fmean(gaps), statistics.stdev(gaps) if len(gaps) > 1 else None, len(gaps))
-
-    @property
-    def within_noise(self) -> bool:
-        """Whether seeds alone may explain the difference."""
-        return self.mean <= (SEED_NOISE if self.spread is None else 2 * self.spread / math.sqrt(self.seeds))
-
-    def __str__(self) -> str:
-        if self.spread is None:
-            return CAPTION_LOSS.write(self.mean)
-        return f"{CAPTION_LOSS.write(self.mean)} (± {CAPTION_LOSS.write(self.spread)} over {self.seeds} shared seeds)"
-
-
-def _losses_by_seed(method: MethodEntry) -> dict[int | None, float]:
-    losses = {}
-    for run in method.counted:
-        figure = MethodEntry(method.label, method.name, (run,)).value(CAPTION_LOSS)
-        if figure is not None and math.isfinite(figure.mean):
-            losses[run.seed] = figure.mean
-    return losses
-
-
 def verdict(comparison: Comparison) -> list[Phrase]:
-    """Say which federated method is best, by how much, and how much of the distance to pooled data it closes."""
-    best = comparison.best
-    loss = comparison.loss(best)
+    """Say which federated method wins, by how much and how sure that is, or why none does."""
+    decision = comparison.decision
+    best, loss = decision.best, comparison.loss(decision.best)
     if best is None or loss is None:
         return _without_server(comparison)
-    rivals = [method for method in comparison.federated if method is not best and comparison.loss(method) is not None]
-    gaps = {method.label: Difference.between(best, method) for method in rivals}
-    tied = [method for method in rivals if gaps[method.label].within_noise]
-    behind = [method for method in rivals if method not in tied]
-    phrases = (
-        [Phrase(f"So far (round {min(run.round_reached for run in best.counted)}): ")] if not best.finished else []
-    )
-    if tied:
-        leaders = [best, *tied]
-        names = _listed([method.label for method in leaders])
-        losses = _listed([CAPTION_LOSS.write(comparison.loss(method)) for method in leaders])
-        phrases += [Phrase(names, True), Phrase(" are too close to tell apart: caption loss "), Phrase(losses, True)]
-        phrases += [Phrase(" nats per token, a difference that seeds alone may make")]
+    rounds = min(run.round_reached for run in best.counted)
+    so_far = [] if best.finished else [Phrase(f"So far (round {rounds}): ")]
+    if decision.kind == "too few":
+        said = [
+            Phrase("Too few held-out pairs to name a winner", True),
+            Phrase(f": {decision.pairs}, and at least {FEWEST} are needed. {_lowest(comparison, decision)}"),
+        ]
+        return [*so_far, *said]
+    if decision.kind == "nothing learned":
+        blind = comparison.reference_loss(BLIND)
+        side = "above" if blind is not None and loss > blind else "within the noise of"
+        text = f": {best.label}'s caption loss, {CAPTION_LOSS.write(loss)} nats per token, is {side} that of the same "
+        text += f"LLM without images ({CAPTION_LOSS.write(blind)}). Train longer, or with other learning rates."
+        return [*so_far, Phrase("Nothing learned yet", True), Phrase(text)]
+    return [*so_far, *_comparison(comparison, decision, best, loss), *_distances(comparison, best, loss)]
+
+
+def _comparison(comparison: Comparison, decision: Decision, best: MethodEntry, loss: float) -> list[Phrase]:
+    tied, behind, gaps = decision.tied, decision.behind, decision.gaps
+    leaders = [best, *tied]
+    if decision.kind == "unknown":
+        unknown = [method.label for method in tied if not gaps[method.label].known]
+        said = [
+            Phrase(best.label, True),
+            Phrase(" has the lowest caption loss: "),
+            Phrase(CAPTION_LOSS.write(loss), True),
+        ]
+        text = f" nats per token, but nothing tells how much of its lead over {listed(unknown)} is noise: no seed in "
+        text += "common, or one without losses per caption (held_out.json). Run two or more seeds"
+        said.append(Phrase(text))
+    elif tied:
+        losses = listed([CAPTION_LOSS.write(comparison.loss(method)) for method in leaders])
+        said = [
+            Phrase(listed([method.label for method in leaders]), True),
+            Phrase(" are not distinguishable: caption loss "),
+        ]
+        said += [Phrase(losses, True), Phrase(f" nats per token; {best.label} is {_told(gaps[tied[0].label])} below ")]
+        said.append(Phrase(tied[0].label))
+    elif behind:
+        said = [Phrase(best.label, True), Phrase(" wins: caption loss "), Phrase(CAPTION_LOSS.write(loss), True)]
+        said.append(Phrase(" nats per token (lower is better)"))
     else:
-        what = " is the best federated method: caption loss " if rivals else " reaches a caption loss of "
-        phrases += [Phrase(best.label, True), Phrase(what), Phrase(CAPTION_LOSS.write(loss), True)]
-        phrases += [Phrase(" nats per token")]
+        said = [Phrase(best.label, True), Phrase(" reaches a caption loss of "), Phrase(CAPTION_LOSS.write(loss), True)]
+        said.append(Phrase(" nats per token"))
     rival = next((method for method in behind if method.name == "fedavg"), next(iter(behind), None))
     if rival is not None:
         lead = f"; {best.label} is " if tied else ", "
         rival_loss = CAPTION_LOSS.write(comparison.loss(rival))
-        phrases.append(Phrase(f"{lead}{gaps[rival.label]} below {rival.label} ({rival_loss})"))
-    phrases.append(Phrase("."))
+        said.append(Phrase(f"{lead}{_told(gaps[rival.label])} below {rival.label} ({rival_loss})"))
+    said.append(Phrase("."))
     if behind and behind[0] is not rival:
-        phrases.append(Phrase(f" Next comes {behind[0].label}, {gaps[behind[0].label]} behind."))
-    return phrases + _distances(comparison, best, loss)
+        said.append(Phrase(f" Next comes {behind[0].label}, {_told(gaps[behind[0].label], short=True)} behind."))
+    return said
 
 
-def _listed(names: list[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"
+def _told(gap: Difference, *, short: bool = False) -> str:
+    """A difference with its interval, and what that is taken over."""
+    if not gap.known:
+        return CAPTION_LOSS.write(gap.mean)
+    return f"{CAPTION_LOSS.write(gap.mean)} (95 % interval {gap.interval}{'' if short else f'; {gap.basis}'})"
+
+
+def _lowest(comparison: Comparison, decision: Decision) -> str:
+    methods = [method for method in (decision.best, *decision.tied, *decision.behind) if method is not None]
+    known = sorted(methods, key=lambda method: comparison.loss(method) or math.inf)[:_MOST_NAMED]
+    listed = ", ".join(f"{method.label} {CAPTION_LOSS.write(comparison.loss(method))}" for method in known)
+    return f"Caption losses so far, which prove nothing: {listed}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as one phrase: "a, b and c"."""
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[Phrase]:
@@ -114,7 +118,7 @@ def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[P
         return [Phrase(f" {best.label} closes "), *told[0], *middle, *(told[1] if middle else []), Phrase(".")]
     if blind is not None:
         side = "below" if loss < blind else "above"
-        return [Phrase(f" That is {CAPTION_LOSS.write(abs(blind - loss))} {side} the same LLM without pictures.")]
+        return [Phrase(f" That is {CAPTION_LOSS.write(abs(blind - loss))} {side} the same LLM without images.")]
     return []
 
 

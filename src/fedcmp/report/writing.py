@@ -6,22 +6,24 @@ from pathlib import Path
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
+from fedcmp.report.comparison import Comparison
 from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
 from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.markdown import render_document
 from fedcmp.report.page import render_page
 from fedcmp.report.remarks import facts, warnings
-from fedcmp.report.summary import Comparison, comparison_table
+from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run, load_runs
 
 
-def write_report(folder: Path, out: Path | None = None) -> Path:
+def write_report(folder: Path, out: Path | None = None, *, refresh: int = 0) -> Path:
     """Write the report of a run, or of all runs in a comparison's folder.
 
     Args:
         folder: a folder that holds metrics.jsonl, or whose sub-folders do.
         out: where to write; by default `folder`/report.
+        refresh: seconds after which the page loads itself anew, while a run works; 0: never.
 
     Returns:
         The path of index.html; tables.md and the PNGs are next to it.
@@ -37,7 +39,7 @@ def write_report(folder: Path, out: Path | None = None) -> Path:
     files = {
         "tables.md": render_markdown(runs, title=title).encode("utf-8"),
         **png_files(comparison),
-        "index.html": render_page(comparison, title=title).encode("utf-8"),
+        "index.html": render_page(comparison, title=title, refresh=refresh).encode("utf-8"),
     }
     write_files(out, files, formerly=PNG_NAMES)
     return out / "index.html"
@@ -57,6 +59,7 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
     further = [(table.caption, table) for table in made if table is not None]
     return render_document(
         title=title,
+        toy=comparison.toy,
         verdict=[verdict(comparison)],
         facts=facts(comparison),
         warnings=warnings(comparison),

@@ -31,7 +31,8 @@ class Benchmarked:
     """One benchmark of one model: its score, and what has to be said with it.
 
     `limited`: only the first rows were asked; `prompts`: in another form than lmms-eval's; `judge`: its name and the
-    hash of its prompt; `round`: after which the model was asked; `empty`: answers that say nothing.
+    hash of its prompt; `round`: after which the model was asked; `empty`: answers that say nothing; `toy`: the items
+    are the embedded world's in the benchmark's format, not the benchmark's own.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Benchmarked:
     version: str = ""
     round: int | None = None
     empty: int = 0
+    toy: bool = False
 
     @classmethod
     def from_file(cls, content: Mapping[str, Any]) -> "Benchmarked | None":
@@ -66,6 +68,7 @@ class Benchmarked:
             version=text(content.get("lmms_eval")),
             round=whole(content.get("round")),
             empty=whole(content.get("empty")) or 0,
+            toy=content.get("toy") is True,
         )
 
 

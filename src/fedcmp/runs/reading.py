@@ -18,6 +18,7 @@ from typing import Any
 from fedcmp.checksums import check_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.references import is_federated
+from fedcmp.runs.held_out import HeldOut
 from fedcmp.runs.records import (
     SPLITS,
     AnyRecord,
@@ -56,8 +57,10 @@ class Run:
     server_rounds: tuple[ServerRound, ...] = ()
     holdings: tuple[ClientData, ...] = ()
     samples: tuple[Sample, ...] = ()
+    held_out: HeldOut | None = None
     finished: bool = False
     finished_seconds: float | None = None
+    ended: str = ""
     opening_bytes: int = 0
 
     @property
@@ -107,6 +110,11 @@ class Run:
             server_rounds=tuple(line for line in self.server_rounds if line.round <= number),
         )
 
+    @property
+    def round_measured(self) -> int:
+        """The last round after which what the run offers was evaluated; 0 before the first."""
+        return max(self.measures(self.split), default=0)
+
     def measures(self, split: str) -> dict[int, tuple[Evaluation, ...]]:
         """Evaluations of what the run offers, by round: one global model, or all clients' own models.
 
@@ -154,15 +162,20 @@ def load_runs(folder: Path) -> list[Run]:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; name a run's folder or the folder that holds the runs")
-    if (folder / METRICS).is_file():
-        return [_read_run(folder)]
-    found = sorted({*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
+    found = run_folders(folder)
     if not found:
         raise UserError(
             f"{folder}: no run in it (a run's folder holds {METRICS}); start one with `fedcmp train RECIPE`, "
             "or name the folder that holds the runs"
         )
-    return [_read_run(path.parent) for path in found]
+    return [_read_run(path) for path in found]
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Return the folders that hold a run's records: the folder itself, or those in it, up to two levels deep."""
+    if (folder / METRICS).is_file():
+        return [folder]
+    return sorted(path.parent for path in {*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
 
 
 def checkpoint_folders(run: Path) -> list[Path]:
@@ -254,6 +267,7 @@ def _read_run(folder: Path) -> Run:
         recipe=recipe,
         record=record,
         samples=_read_samples(folder / "samples.json"),
+        held_out=HeldOut.read(folder),
         **_by_kind(records),
     )
 
@@ -327,6 +341,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
         "opening_bytes": sum(line.bytes_sent or 0 for line in openings.values()),
         "finished": finished is not None,
         "finished_seconds": finished.seconds if finished else None,
+        "ended": finished.ended if finished else "",
     }
 
 

@@ -22,6 +22,7 @@ Losses are in nats per caption token, accuracies in [0, 1], sizes in bytes of th
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +30,8 @@ from pydantic import BaseModel, ConfigDict
 from fedcmp.references import is_federated
 
 _LARGEST = 10**100
+# the embedded world's suites; records of version 0.2 and before name them as the real benchmarks are named
+WORLD_SUITES = tuple(f"{name}-world" for name in ("mm-vet", "mmbench", "seed", "llava-bench", "pope", "mme", "mmvp"))
 
 
 def number(value: object) -> float | None:
@@ -80,6 +83,12 @@ def names(value: object) -> list[str]:
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
+def world_suite(name: object) -> str:
+    """Return the name of one of the embedded world's suites, in an old record too."""
+    renamed = f"{name}-world"
+    return renamed if renamed in WORLD_SUITES else str(name)
+
+
 @dataclass(frozen=True)
 class Lenient:
     """Say how a reader makes a field of whatever a file holds under its key, or of None where it holds nothing."""
@@ -109,6 +118,11 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def timestamp() -> str:
+    """Return the time as records have it: ISO 8601, UTC, whole seconds."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 class Record(BaseModel):
     """What every record can do; see the module's text for its two ways to be made."""
 
@@ -131,7 +145,10 @@ class Record(BaseModel):
 
 
 class RunRecord(Record):
-    """Which run this is; `rounds` and `clients` as planned, `learning_rate` the peak of the learners' schedule."""
+    """Which run this is; `rounds` and `clients` as planned, `learning_rate` the peak of the learners' schedule.
+
+    `started` is a time (ISO 8601, UTC), `machine` a description for people, `parameters` how many numbers are trained.
+    """
 
     kind: Literal["run"] = "run"
     method: Text
@@ -142,6 +159,9 @@ class RunRecord(Record):
     seed: Whole
     learning_rate: Number = None
     versions: Texts = {}
+    started: Text = ""
+    machine: Text = ""
+    parameters: Whole = None
 
     @classmethod
     def from_line(cls, line: Mapping[str, object]) -> Self:
@@ -241,7 +261,7 @@ class ServerRound(Record):
 class SuiteFigures(Record):
     """One suite's score, the best possible one, that of a guess, its standard error over the suite's units, details."""
 
-    suite: Text = ""
+    suite: Annotated[str, Lenient(lambda value: world_suite(text(value)))] = ""
     score: Number
     highest: Number
     chance: Number
@@ -251,14 +271,15 @@ class SuiteFigures(Record):
 
 
 def _suites(value: object) -> dict[str, SuiteFigures]:
-    return {str(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
+    return {world_suite(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
 
 
 class Evaluation(Record):
     """One model measured on one split after one round.
 
     `model` is "global", "client" (of local-only runs: `client` says whose), "blind" (the LLM without images) or
-    "initial" (the projector before any training). Groups are content families or clients.
+    "initial" (the projector before any training). Groups are content families or clients. `captions` counts the
+    held-out pairs behind the losses.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -266,6 +287,7 @@ class Evaluation(Record):
     round: Count
     client: Whole
     split: Annotated[str, Lenient(lambda value: text(value, "test"))]
+    captions: Whole = None
     caption_loss: Number
     worst_group: Text
     worst_group_loss: Number
@@ -292,10 +314,11 @@ class Evaluation(Record):
 
 
 class Finished(Record):
-    """The end of a run: seconds of training, all workers together."""
+    """The end of a run: seconds of training, all workers together; when it ended (ISO 8601, UTC)."""
 
     kind: Literal["finished"] = "finished"
     seconds: Number
+    ended: Text = ""
 
 
 class Sample(Record):

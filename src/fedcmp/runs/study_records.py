@@ -21,11 +21,24 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from fedcmp.runs.records import Count, Lenient, Number, Record, Text, Texts, Whole, number, table, text, whole
+from fedcmp.runs.records import (
+    WORLD_SUITES,
+    Count,
+    Lenient,
+    Number,
+    Record,
+    Text,
+    Texts,
+    Whole,
+    number,
+    table,
+    text,
+    whole,
+    world_suite,
+)
 
 FORMAT = 1  # of all these files
 ABLATION = "ablation"  # the family of methods that appear in ablation tables only
-SUITE_KEYS = ("mm-vet", "mmbench", "seed", "llava-bench", "pope", "mme", "mmvp")
 _LOSSES = ("caption_loss", "worst_family_loss", "mean_loss")
 Arm = bool | float | str
 
@@ -42,7 +55,7 @@ def _wholes(value: object) -> list[int]:
 def _scores(value: object) -> dict[str, float]:
     """Scores by suite; a suite is a score, or an object that holds one (files of version 0.1)."""
     entries = table(value).items()
-    found = {str(k): number(v.get("score") if isinstance(v, Mapping) else v) for k, v in entries}
+    found = {world_suite(k): number(v.get("score") if isinstance(v, Mapping) else v) for k, v in entries}
     return {name: score for name, score in found.items() if score is not None}
 
 
@@ -109,7 +122,11 @@ def _parts(given: object) -> dict[str, Arm]:
 
 
 class StudyPlan(Record):
-    """What a study consists of, in the order in which reports show it."""
+    """What a study consists of, in the order in which reports show it.
+
+    `sources` are the sections of its runs' recipes that say which data and frozen models they take, each combination
+    once; none in files of version 0.2 and before.
+    """
 
     format: Form = FORMAT
     name: Text
@@ -122,6 +139,7 @@ class StudyPlan(Record):
         Lenient(lambda value: {str(k): StudyMethod.named(str(k), table(v)) for k, v in table(value).items()}),
     ]
     tuning: Table = Field({})
+    sources: Annotated[list[dict[str, Any]], Lenient(lambda value: [dict(table(e)) for e in _list(value)])] = Field([])
 
 
 class StudyFigures(Record):
@@ -176,7 +194,7 @@ class StudyRun(Record):
     @cached_property
     def values(self) -> dict[str, float]:
         """The final figures, see StudyFigures; NaN for a run that failed, so that its method does not gain from it."""
-        return dict.fromkeys((*SUITE_KEYS, *_LOSSES), math.nan) if self.failed else self.final.values
+        return dict.fromkeys((*WORLD_SUITES, *_LOSSES), math.nan) if self.failed else self.final.values
 
     @property
     def points(self) -> tuple[StudyFigures, ...]:
@@ -207,7 +225,8 @@ class BlindSuite(Record):
 
 def _blind_suites(value: object) -> dict[str, BlindSuite]:
     return {
-        str(k): BlindSuite.from_line(v if isinstance(v, Mapping) else {"score": v}) for k, v in table(value).items()
+        world_suite(k): BlindSuite.from_line(v if isinstance(v, Mapping) else {"score": v})
+        for k, v in table(value).items()
     }
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedcmp.config import Recipe
 from fedcmp.distributed import ALONE, Group
-from fedcmp.evaluation.captions import caption_sums
+from fedcmp.evaluation.captions import caption_sums, score_captions
 from fedcmp.evaluation.questions import score_questions
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
 from fedcmp.federation.client_folder import ClientFolder
@@ -83,7 +83,9 @@ class Engine:
         start, stop, blind = int(job["start"]), int(job["stop"]), bool(job["blind"])
         if job["what"] == "captions":
             positions: NDArray[np.int64] = np.arange(start, stop)
-            return {"sums": caption_sums(self.vlm, self.data.evaluation, positions, blind=blind)}, {}
+            scored = score_captions(self.vlm, self.data.evaluation, positions, blind=blind)
+            sums = caption_sums(scored, self.data.evaluation.groups)
+            return {"sums": sums, "scored": [(loss, tokens) for _, loss, tokens in sorted(scored)]}, {}
         items = self.data.questions[start:stop]
         return {"right": score_questions(self.vlm, self.data.evaluation, items, blind=blind)}, {}
 

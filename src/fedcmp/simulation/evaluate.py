@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedcmp.config import Recipe
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.evaluation.questions import question_metrics
 from fedcmp.preparation.loading import Prepared
 from fedcmp.preparation.samples import sample_positions, write_samples
+from fedcmp.runs.held_out import HeldOut
 from fedcmp.runs.records import Evaluation
 from fedcmp.simulation.engine import Job
 from fedcmp.simulation.pool import Pool
@@ -16,6 +17,13 @@ from fedcmp.wire.naming import Tensors
 
 EVALUATION_CHUNK = 256
 Figures = dict[str, Any]  # fields of an Evaluation
+
+
+class Measured(NamedTuple):
+    """One model on the held-out pairs: its figures, and (summed loss, tokens) of each caption."""
+
+    figures: Figures
+    scored: list[tuple[float, int]]
 
 
 class PoolEvaluator:
@@ -47,9 +55,11 @@ class PoolEvaluator:
 
     def references(self, initial: Tensors) -> list[Evaluation]:
         """Evaluation records of the blind LLM and of the initial tensors."""
+        blind, untrained = self._measure(None, blind=True), self._measure(initial)
+        self._keep("blind", 0, blind)
         return [
-            Evaluation(round=0, client=None, model="blind", **self._figures(None, blind=True)),
-            Evaluation(round=0, client=None, model="initial", **self._figures(initial)),
+            Evaluation(round=0, client=None, model="blind", **blind.figures),
+            Evaluation(round=0, client=None, model="initial", **untrained.figures),
         ]
 
     def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Evaluation]:
@@ -58,8 +68,10 @@ class PoolEvaluator:
         for who, state in states.items():
             client = None if who == "global" else int(who.removeprefix("client-"))
             model = "global" if client is None else "client"
-            figures = self._figures(state, suites=self._suites if last else ())
-            records.append(Evaluation(round=round_number, client=client, model=model, **figures))
+            measured = self._measure(state, suites=self._suites if last else ())
+            records.append(Evaluation(round=round_number, client=client, model=model, **measured.figures))
+            if client is None:
+                self._keep(who, round_number, measured)
         return records
 
     def samples(self, states: Mapping[str, Tensors]) -> None:
@@ -75,11 +87,15 @@ class PoolEvaluator:
         captions = [{who: texts[i] for who, texts in said.items()} for i in range(len(positions))]
         write_samples(self._prepared, self._folder, captions)
 
-    def _figures(self, state: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Figures:
-        return held_out_figures(self._pool, self._recipe, self._data, state, blind=blind, suites=suites)
+    def _measure(self, state: Tensors | None, *, blind: bool = False, suites: Sequence[str] = ()) -> Measured:
+        return measure_held_out(self._pool, self._recipe, self._data, state, blind=blind, suites=suites)
+
+    def _keep(self, who: str, round_number: int, measured: Measured) -> None:
+        """Write the captions' losses to the run's folder, next to those of the blind LLM."""
+        HeldOut.add(self._folder, who, round_number, measured.figures["split"], measured.scored)
 
 
-def held_out_figures(
+def measure_held_out(
     pool: Pool,
     recipe: Recipe,
     data: Prepared,
@@ -87,8 +103,8 @@ def held_out_figures(
     *,
     blind: bool = False,
     suites: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Return the figures of one model on the held-out pairs, as metrics.jsonl has them.
+) -> Measured:
+    """Return the figures of one model on the held-out pairs, as metrics.jsonl has them, and every caption's loss.
 
     Chunks of fixed size are summed in order: the result does not depend on the number of workers.
 
@@ -110,20 +126,24 @@ def held_out_figures(
     jobs += [({"op": "suite", "name": name, "blind": blind}, tensors) for name in suites]
     split = recipe.evaluation.split
     sums, right, seconds = [], [], 0.0
+    scored: list[tuple[float, int]] = []
     scores: dict[str, Any] = {}
     for answer in pool.map(jobs):
         seconds += answer.seconds
         if "sums" in answer.result:
             sums.append({group: (float(a), int(b)) for group, (a, b) in answer.result["sums"].items()})
+            scored += [(float(loss), int(tokens)) for loss, tokens in answer.result["scored"]]
         elif "suite" in answer.result:
             scores[answer.result["suite"]] = answer.result["score"]
         else:
             right += answer.result["right"]
-    return {
+    figures = {
         "kind": "evaluation",
         "split": "held out" if recipe.data.format != "world" and split == "test" else split,
+        "captions": counts["captions"],
         **caption_metrics(merge_sums(sums)),
         **question_metrics(data.questions, right),
         **({"suites": scores} if suites else {}),
         "seconds": seconds,
     }
+    return Measured(figures, scored)

@@ -7,11 +7,12 @@ from fedcmp.config import Recipe
 from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds, Side
 from fedcmp.federation.server import ServerSide
+from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import Prepared
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.records import ClientData, RunRecord
+from fedcmp.runs.records import ClientData, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
@@ -65,12 +66,15 @@ def method_run(
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
-        first_records=[_run_record(method, recipe, names, rate), *(ClientData(**line) for line in data.data_lines)],
+        first_records=[
+            _run_record(method, recipe, names, rate, initial),
+            *(ClientData(**line) for line in data.data_lines),
+        ],
         events=events,
     )
 
 
-def _run_record(method: str, recipe: Recipe, names: Sequence[str], rate: float) -> RunRecord:
+def _run_record(method: str, recipe: Recipe, names: Sequence[str], rate: float, initial: Tensors) -> RunRecord:
     return RunRecord(
         method=method,
         federated=is_federated(method),
@@ -79,4 +83,7 @@ def _run_record(method: str, recipe: Recipe, names: Sequence[str], rate: float) 
         seed=recipe.run.seed,
         learning_rate=rate,
         versions=versions(),
+        started=timestamp(),
+        machine=describe_machine(),
+        parameters=sum(tensor.numel() for tensor in initial.values()),
     )

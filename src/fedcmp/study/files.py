@@ -25,6 +25,7 @@ from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import StudyRecipe
 
 _LOG = logging.getLogger(__name__)
+_SOURCES = {"data": ("format",), "model": ("vision", "language")}  # what a report says of a study's data and models
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,11 @@ class StudyFiles:
 
     def write_study(self, study: StudyRecipe) -> None:
         """study.json: titles and families, for the report."""
-        scenarios = {}
+        scenarios, sources = {}, []
         for name, section in study.scenario.items():
             recipe = planned_run(study, name, "fedavg", section.seeds[0], {"learning_rate": 1e-3}).recipe
+            content = {part: getattr(recipe, part).model_dump(mode="json") for part in _SOURCES}
+            sources.append({part: {key: content[part][key] for key in keys} for part, keys in _SOURCES.items()})
             scenarios[name] = StudyScenario(
                 name=name,
                 title=section.title,
@@ -90,7 +93,14 @@ class StudyFiles:
             for name, section in study.method.items()
         }
         tuning = study.tuning.model_dump(mode="json")
-        plan = StudyPlan(format=FORMAT, name=study.study.name, scenarios=scenarios, methods=methods, tuning=tuning)
+        plan = StudyPlan(
+            format=FORMAT,
+            name=study.study.name,
+            scenarios=scenarios,
+            methods=methods,
+            tuning=tuning,
+            sources=[source for place, source in enumerate(sources) if source not in sources[:place]],
+        )
         self.write(self.folder / "study.json", plan)
 
 

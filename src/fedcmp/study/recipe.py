@@ -156,7 +156,9 @@ class StudyRecipe(_Section):
     def _consistent(self) -> Self:
         for suite in self.study.suites:
             if suite not in SUITES:
-                raise ValueError(f"study.suites: {unknown('suite', suite, list(SUITES))}")
+                renamed = f"{suite}-world" if f"{suite}-world" in SUITES else ""
+                said = f"{suite} is called {renamed} now: it is none of the real benchmarks" if renamed else ""
+                raise ValueError(f"study.suites: {said or unknown('suite', suite, list(SUITES))}")
         if (self.study.benchmarks is None) != (self.benchmarks is None):
             raise ValueError(
                 'benchmarks: the section goes with study.benchmarks = "llava7", and that needs its datasets'

@@ -25,7 +25,7 @@ from fedcmp.runs.reading import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, OpeningRound, ServerRound
 from fedcmp.runs.study_records import StudyFigures
 from fedcmp.runs.versions import versions
-from fedcmp.simulation.evaluate import held_out_figures
+from fedcmp.simulation.evaluate import measure_held_out
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool
 
@@ -83,7 +83,7 @@ def judge_blind(recipe: Recipe, *, pairs_hash: str, suites: Sequence[str]) -> Re
     torch.set_num_threads(1)
     prepared, data = prepared_pairs(recipe, pairs_hash)
     with Pool(recipe, prepared) as pool:
-        judged = held_out_figures(pool, recipe, data, None, blind=True, suites=suites)
+        judged = measure_held_out(pool, recipe, data, None, blind=True, suites=suites).figures
     asked = {
         name: {
             "score": score["score"],

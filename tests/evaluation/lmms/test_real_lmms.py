@@ -60,7 +60,9 @@ def test_answer_by_answer_equal_to_our_own_suites(run, tmp_path, world_cache):
     encoder, language = VisionEncoder("world"), LanguageModel("world")
     projector = new_trainable(run_recipe(run), encoder.width, language.width)
     projector.load_state_dict(RunFolder(run).last().projectors["global"])
-    suites = prepare_suites("test", encoder, language, world_cache, names=list(written), feature_dtype="float32")
+    suites = prepare_suites(
+        "test", encoder, language, world_cache, names=[f"{name}-world" for name in written], feature_dtype="float32"
+    )
     compared = compare_answers(VLM(language, projector), suites, written, run / "benchmarks")
     for name, found in compared.items():
         assert found["equal"] == found["answers"] == len(written[name]), (name, found["different"])

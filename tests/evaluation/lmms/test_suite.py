@@ -5,6 +5,7 @@ import pytest
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS, chosen_benchmarks, prompts_named
+from fedcmp.evaluation.lmms.datasets import TOY
 from fedcmp.evaluation.lmms.environment import probe
 from fedcmp.evaluation.lmms.judge import Judge
 from fedcmp.evaluation.lmms.suite import AskedModel, Settings, ask_benchmarks
@@ -105,6 +106,19 @@ def test_one_that_fails_keeps_none_of_the_others_back_and_goes_on_later(fake, mo
     answers = [words[words.index("--use_cache") + 1] for words, _, _ in fake.calls()]
     assert answers[0] == answers[2]  # where lmms-eval finds what it answered before it was killed
     assert not (tmp_path / "out" / ".work").exists()
+
+
+def test_the_embedded_worlds_items_are_named_after_it(fake, model, tmp_path, settings):
+    (settings.datasets / TOY).write_text("{}")
+    settings = replace(settings, benchmarks=[BENCHMARKS["pope"]])
+    for status in ("asked", "kept"):
+        outcomes, said = ask(model, tmp_path, settings)
+        assert {name: outcome.status for name, outcome in outcomes.items()} == {"pope-world": status}
+        assert all(line.startswith("pope-world: ") for line in said)
+    assert json.loads((tmp_path / "out" / "pope.json").read_text())["toy"] is True
+    (settings.datasets / TOY).unlink()
+    outcomes, _ = ask(model, tmp_path, settings)
+    assert {name: outcome.status for name, outcome in outcomes.items()} == {"pope": "asked"}
 
 
 def test_without_judge_or_data_it_says_so(fake, model, tmp_path, settings):

@@ -9,7 +9,7 @@ from fedcmp.model.language import LanguageModel
 from fedcmp.model.projector import Projector
 from fedcmp.model.vlm import VLM
 
-NAMES = ("mm-vet", "seed", "mmvp")
+NAMES = ("mm-vet-world", "seed-world", "mmvp-world")
 
 
 class Encoder:
@@ -50,9 +50,9 @@ def test_an_answer_does_not_depend_on_its_neighbours(model, name):
 
 def test_words_are_what_the_model_writes_first(model):
     vlm, suites = model
-    few = some(suites, "mmvp", range(60, 66))
-    suite = few["mmvp"]
-    said = answer_suite(vlm, few, "mmvp")
+    few = some(suites, "mmvp-world", range(60, 66))
+    suite = few["mmvp-world"]
+    said = answer_suite(vlm, few, "mmvp-world")
     for item, prompt, text in zip(suite.items, suite.prompts, said, strict=True):
         visual = vlm.visual_tokens(suite.features[[item.picture]])
         assert item.how == "word"
@@ -63,11 +63,11 @@ def test_ranks_follow_the_sum_of_log_probabilities(model):
     """Options of one word and of two: each is written out and scored word by word."""
     vlm, suites = model
     places = [0, 1, 61, 185, 186, 239, 300]
-    few = some(suites, "seed", places)
-    suite = few["seed"]
+    few = some(suites, "seed-world", places)
+    suite = few["seed-world"]
     assert {len(option) for options in suite.options for option in options} == {1, 2}
     for item, prompt, options, said in zip(
-        suite.items, suite.prompts, suite.options, answer_suite(vlm, few, "seed"), strict=True
+        suite.items, suite.prompts, suite.options, answer_suite(vlm, few, "seed-world"), strict=True
     ):
         visual = vlm.visual_tokens(suite.features[[item.picture]])
         totals = []
@@ -85,9 +85,13 @@ def test_ranks_follow_the_sum_of_log_probabilities(model):
 
 def test_the_blind_model_sees_no_picture(model):
     vlm, suites = model
-    places = [i for i, item in enumerate(suites["mmvp"].items)][::9]
-    few = some(suites, "mmvp", places)
-    blank = Suites("validation", {"mmvp": dataclasses.replace(few["mmvp"], features=few["mmvp"].features * 0)}, None)
+    places = [i for i, item in enumerate(suites["mmvp-world"].items)][::9]
+    few = some(suites, "mmvp-world", places)
+    blank = Suites(
+        "validation",
+        {"mmvp-world": dataclasses.replace(few["mmvp-world"], features=few["mmvp-world"].features * 0)},
+        None,
+    )
     blank = dataclasses.replace(blank, tokenizer=suites.tokenizer)
-    assert answer_suite(vlm, few, "mmvp", blind=True) == answer_suite(vlm, blank, "mmvp", blind=True)
-    assert answer_suite(vlm, few, "mmvp") != answer_suite(vlm, blank, "mmvp")
+    assert answer_suite(vlm, few, "mmvp-world", blind=True) == answer_suite(vlm, blank, "mmvp-world", blind=True)
+    assert answer_suite(vlm, few, "mmvp-world") != answer_suite(vlm, blank, "mmvp-world")

@@ -10,12 +10,12 @@ from tests.evaluation.suites.shared import built
 
 
 def test_each_combination_of_abilities_has_as_many_items():
-    suite, _ = built("mm-vet")
+    suite, _ = built("mm-vet-world")
     assert Counter(item.category for item in suite.items) == dict.fromkeys([*ONE_WORD, *DESCRIBED], QUESTIONS)
 
 
 def test_a_description_goes_on_from_the_true_style_and_is_not_marked_for_it():
-    suite, _ = built("mm-vet")
+    suite, _ = built("mm-vet-world")
     described = [item for item in suite.items if item.how == "text"]
     assert len(described) == QUESTIONS * len(DESCRIBED)
     for item in described:
@@ -26,7 +26,7 @@ def test_a_description_goes_on_from_the_true_style_and_is_not_marked_for_it():
 
 
 def test_a_one_word_answer_is_among_the_words_to_guess_from():
-    suite, _ = built("mm-vet")
+    suite, _ = built("mm-vet-world")
     assert all(item.answer in item.options for item in suite.items if item.how == "word")
 
 
@@ -36,7 +36,7 @@ def test_an_ability_is_the_mean_over_all_items_that_need_it():
         word(1, "ocr+spatial", "7"),
         described(2, ["object star", "color star red"], category="recognition+spatial"),
     ]
-    score = score_answers("mm-vet", items, ["fox", "3", "a star"])
+    score = score_answers("mm-vet-world", items, ["fox", "3", "a star"])
     third = 2 * 1 / (1 + 2)
     assert score.score == pytest.approx(100 * (1 + 0 + third) / 3)
     assert score.detail["by_ability"] == pytest.approx({"ocr": 50.0, "spatial": 50 * third, "recognition": 100 * third})

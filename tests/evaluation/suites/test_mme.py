@@ -11,7 +11,7 @@ from tests.evaluation.suites.shared import built
 
 
 def test_each_picture_has_one_question_to_be_answered_yes_and_one_no():
-    suite, _ = built("mme")
+    suite, _ = built("mme-world")
     asked = defaultdict(list)
     for item in suite.items:
         assert item.unit == item.picture
@@ -21,9 +21,9 @@ def test_each_picture_has_one_question_to_be_answered_yes_and_one_no():
 
 
 def test_mmes_score_is_accuracy_and_accuracy_plus_summed_over_subtasks():
-    items = built("mme")[0].items
+    items = built("mme-world")[0].items
     said = answers(items, right=0.6, seed=3)
-    score = score_answers("mme", items, said)
+    score = score_answers("mme-world", items, said)
     total = 0.0
     for subtask in dict.fromkeys(item.category for item in items):
         right = {}
@@ -40,8 +40,8 @@ def test_mmes_score_is_accuracy_and_accuracy_plus_summed_over_subtasks():
 
 
 def test_a_coin_gets_mmes_chance_level_and_a_constant_less():
-    items = built("mme")[0].items
+    items = built("mme-world")[0].items
     chance = random.Random(7)
-    coins = [score_answers("mme", items, [chance.choice(["yes", "no"]) for _ in items]).score for _ in range(60)]
+    coins = [score_answers("mme-world", items, [chance.choice(["yes", "no"]) for _ in items]).score for _ in range(60)]
     assert abs(np.mean(coins) - Mme(items).chance()) < 4 * np.std(coins) / 60**0.5
-    assert score_answers("mme", items, ["yes"] * len(items)).score == 250.0
+    assert score_answers("mme-world", items, ["yes"] * len(items)).score == 250.0

@@ -10,7 +10,7 @@ from tests.evaluation.suites.shared import built
 
 
 def test_a_pair_is_one_prompt_about_two_pictures_with_two_answers():
-    suite, images = built("mmvp")
+    suite, images = built("mmvp-world")
     assert Counter(item.category for item in suite.items) == dict.fromkeys(PATTERNS, 2 * PAIRS)
     for first, second in zip(suite.items[::2], suite.items[1::2], strict=True):
         assert (first.unit, first.prompt, first.options) == (second.unit, second.prompt, second.options)
@@ -20,7 +20,7 @@ def test_a_pair_is_one_prompt_about_two_pictures_with_two_answers():
 
 
 def test_a_pairs_pictures_differ_in_one_thing():
-    suite, images = built("mmvp")
+    suite, images = built("mmvp-world")
     for first, second in zip(suite.pictures[::2], suite.pictures[1::2], strict=True):
         assert first.style == second.style
         assert (first.draws == second.draws).all()
@@ -40,16 +40,18 @@ def test_a_pairs_pictures_differ_in_one_thing():
 
 
 def test_guesses_get_the_chance_level():
-    items = built("mmvp")[0].items
+    items = built("mmvp-world")[0].items
     chance = random.Random(5)
-    scores = [score_answers("mmvp", items, [chance.choice(item.options) for item in items]).score for _ in range(60)]
+    scores = [
+        score_answers("mmvp-world", items, [chance.choice(item.options) for item in items]).score for _ in range(60)
+    ]
     assert Mmvp(items).chance() == 25.0
     assert abs(np.mean(scores) - 25.0) < 4 * np.std(scores) / 60**0.5
 
 
 def test_one_answer_to_both_pictures_gets_nothing_in_mmvp():
-    items = built("mmvp")[0].items
-    score = score_answers("mmvp", items, [item.options[0] for item in items])
+    items = built("mmvp-world")[0].items
+    score = score_answers("mmvp-world", items, [item.options[0] for item in items])
     assert score.score == 0.0
     assert score.detail["single_pictures"] == 50.0
     assert set(score.detail["by_pattern"].values()) == {0.0}

@@ -9,12 +9,12 @@ from tests.evaluation.suites.shared import built
 
 
 @pytest.mark.parametrize(
-    ("name", "category"), [("mm-vet", "recognition+spatial+generation"), ("llava-bench", "detail")]
+    ("name", "category"), [("mm-vet-world", "recognition+spatial+generation"), ("llava-bench-world", "detail")]
 )
 def test_the_worlds_own_phrases_get_full_marks(name, category):
     suite, _ = built(name)
     items = [item for item in suite.items if item.category == category]
-    style = "" if name == "mm-vet" else " in a {}"
+    style = "" if name == "mm-vet-world" else " in a {}"
     said = []
     for item in items:
         picture = suite.pictures[item.picture]

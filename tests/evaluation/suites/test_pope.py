@@ -11,7 +11,7 @@ from tests.evaluation.suites.shared import built
 
 @pytest.fixture(scope="module")
 def suite():
-    return built("pope")[0]
+    return built("pope-world")[0]
 
 
 def named(item):
@@ -53,9 +53,9 @@ def test_existence_is_asked_in_the_worlds_words():
 
 
 def test_popes_figures_follow_from_counting():
-    items = built("pope")[0].items
+    items = built("pope-world")[0].items
     said = answers(items, right=0.5)
-    score = score_answers("pope", items, said)
+    score = score_answers("pope-world", items, said)
     f1s = []
     for split in ("random", "popular", "adversarial"):
         asked = [(item.answer, s) for item, s in zip(items, said, strict=True) if item.category in ("present", split)]
@@ -72,10 +72,10 @@ def test_popes_figures_follow_from_counting():
 
 
 def test_always_yes_gets_popes_chance_level():
-    items = built("pope")[0].items
-    score = score_answers("pope", items, ["yes"] * len(items))
+    items = built("pope-world")[0].items
+    score = score_answers("pope-world", items, ["yes"] * len(items))
     assert score.score == score.chance == pytest.approx(200 / 3)
     assert score.detail["overall"]["accuracy"] == 50.0
-    no = score_answers("pope", items, ["no"] * len(items))
+    no = score_answers("pope-world", items, ["no"] * len(items))
     assert (no.score, no.detail["overall"]["accuracy"]) == (0.0, 50.0)
     assert Pope(items).chance() == score.chance

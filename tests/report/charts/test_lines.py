@@ -122,3 +122,20 @@ def test_every_point_of_a_named_line_has_its_value_under_the_pointer():
     assert "fed<cmp> & co, round 3: 0.798" in told
     assert [text for text in told if text.startswith("local")] == ["local, round 3: 0.900"]  # the other one is cut off
     assert not [text for text in told if text.startswith("rest")]
+
+
+def test_what_belongs_to_a_method_carries_its_name_in_the_page():
+    line = Line("a", "var(--m1)", "circle", ((1, 1.0), (2, 2.0)), ((1, 0.5, 1.5), (2, 1.5, 2.5)), dash=1, owner="a<b")
+    root = ElementTree.fromstring(chart_svg(LineChart("t", (line,), str), "k", 400.0))
+    owned = [element for element in root.iter() if element.get("data-of") == "a<b"]
+    assert {element.get("class") for element in owned} == {"band", "line", "marks", "tips", "label"}
+    assert any(
+        "stroke-dasharray" in ElementTree.tostring(e, encoding="unicode") for e in owned if e.get("class") == "line"
+    )
+
+
+def test_a_long_line_keeps_some_markers():
+    line = Line("a", "var(--m1)", "circle", tuple((x, 1.0) for x in range(200)))
+    root = ElementTree.fromstring(chart_svg(LineChart("t", (line,), str), "k", 400.0))
+    marks = next(element for element in root.iter() if element.get("class") == "marks")
+    assert len([use for use in marks.iter() if use.tag == "use"]) == 25

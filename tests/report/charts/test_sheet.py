@@ -29,7 +29,7 @@ def drawn():
     sheet = Sheet(300, 200)
     axes = sheet.axes(40, 40, 200, 120)
     (points,) = axes.plot([1, 2, 3], [0.9, 0.8, 0.7], color=light("var(--m1)"), **mark("square"))
-    sheet.tips(points, ["one", EVIL, "three"])
+    sheet.tips(points, EVIL, ["one", EVIL, "three"])
     sheet.name(sheet.text(250, 100, EVIL), "label")
     return sheet
 

@@ -75,12 +75,12 @@ def test_photographs_and_drawings_are_told_apart():
     assert [attributes["src"][:15] for attributes in photographs] == ["data:image/jpeg"]
 
 
-def test_without_pictures_the_page_says_why():
+def test_without_images_the_page_says_why():
     one = scenario()
     for entry in one["clients"]:
         entry["words"], entry["nearest"] = [], []
     page = render(facts(one, missing="pairs.json: gone"))
-    assert "No pictures and no words: pairs.json: gone" in page
+    assert "No images and no words: pairs.json: gone" in page
     assert sections(page) == SECTIONS
     assert "<img" not in page
 

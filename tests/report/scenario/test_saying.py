@@ -86,16 +86,16 @@ def test_what_was_looked_at():
     ]
 
 
-def test_missing_pictures_are_warned_of():
+def test_missing_images_are_warned_of():
     assert warnings(Shown.of(facts())) == []
-    assert warnings(Shown.of(facts(missing="x.json: gone"))) == ["No pictures and no words: x.json: gone"]
+    assert warnings(Shown.of(facts(missing="x.json: gone"))) == ["No images and no words: x.json: gone"]
 
 
 def test_pointers_name_the_extremes():
     texts = [pointer.text for pointer in pointers(Shown.of(facts(scenario("a"), scenario("b", clients=5))))]
     assert texts == [
         "Largest client over smallest: 5.0 in b.",
-        "How much more alike pictures of one client are than pictures of two: 0.300 in a.",
+        "How much more alike images of one client are than images of two: 0.300 in a.",
         "Every scenario in all four metrics:",
     ]
     alone = scenario("share", clients=1, silhouette=dict.fromkeys(METRICS))

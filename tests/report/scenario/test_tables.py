@@ -8,6 +8,7 @@ from fedcmp.report.scenario.tables import (
     sizes_table,
 )
 
+from ..fakes import text_rows
 from .fakes import METRICS, facts, four, scenario
 
 
@@ -19,7 +20,7 @@ def test_sizes_have_a_row_a_scenario_and_a_column_a_client():
     table = sizes_table(Shown.of(facts(scenario("a"), scenario("b", clients=2))))
     assert titles(table)[:4] == ["Scenario", "client-0", "client-1", "client-2"]
     assert [column.colour for column in table.columns[1:4]] == ["var(--c0)", "var(--c1)", "var(--c2)"]
-    assert table.text_rows() == [
+    assert text_rows(table) == [
         ["a", "100", "200", "300", "600", "3", "6", "2"],
         ["b", "100", "200", "–", "300", "2", "4", "2"],
     ]
@@ -41,7 +42,7 @@ def test_many_clients_are_shown_by_their_spread():
 def test_the_silhouettes_say_whether_each_is_sharpest_in_its_own():
     sharper = scenario("joint", metric="joint", silhouette={"image": 0.1, "text": 0.4, "joint": 0.2, "cross": None})
     table = silhouette_table(Shown.of(facts(scenario("image"), sharper, scenario("iid", metric=None))))
-    assert table.text_rows() == [
+    assert text_rows(table) == [
         ["image", "0.300 own", "0.100", "0.100", "0.100", "yes"],
         ["joint", "0.100", "0.400", "0.200 own", "–", "no: text"],
         ["iid", "0.100", "0.100", "0.100", "0.100", "–"],
@@ -69,7 +70,7 @@ def test_heterogeneity_has_its_parts_and_the_random_floor():
 def test_each_client_has_a_row_with_its_words():
     table = clients_table(Shown.of(facts(scenario("a", clients=2))))
     expected = ["1 client-1", "a", "200", "1", "2", "2 rounds of 100", "0.260", "dog 5.2, cat 3.0"]
-    assert table.text_rows()[1] == expected
+    assert text_rows(table)[1] == expected
     assert "500 captions" in table.notes[0]
     bare = facts(scenario("a"), missing="gone")
     for one in bare["scenarios"][0]["clients"]:

@@ -36,8 +36,8 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path):
 
 def test_the_markdown_holds_the_answer_and_every_table():
     text = render_scenario_markdown(Shown.of(facts(scenario("a|b"), missing="gone")), title="T")
-    assert text.startswith("# T\n\n**a\\|b is sharpest in its own metric**: silhouette 0.300 by image")
-    assert "> No pictures and no words: gone" in text
+    assert text.startswith("# T\n\n*Toy models: frozen models of 4 MB.*\n\n**a\\|b is sharpest in its own metric**: ")
+    assert "> No images and no words: gone" in text
     headings = [line for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
         "## Pairs by client",

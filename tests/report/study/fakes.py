@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 SEEDS = (1, 2, 3, 4, 5)
-SUITES = ("mm-vet", "mmbench", "seed", "llava-bench", "pope", "mme", "mmvp")
+SUITES = ("mm-vet-world", "mmbench-world", "seed-world", "llava-bench-world", "pope-world", "mme-world", "mmvp-world")
 # method -> (title, federated, family, caption loss on image clusters)
 METHODS: dict[str, tuple[str, bool, str, float]] = {
     "fedavg": ("FedAvg", True, "baseline", 0.430),
@@ -39,13 +39,13 @@ ORDERS = list(itertools.permutations(WIGGLE.values()))  # each method's own shar
 BLIND_LOSS, BLIND_WORST = 0.925, 1.248
 # suite -> (blind score, noise, chance, gain per nat below the blind loss); mmvp gains nothing: not informative
 SUITE_FACTS = {
-    "mm-vet": (18.0, 1.0, 0.0, 40.0),
-    "mmbench": (26.0, 1.2, 25.0, 60.0),
-    "seed": (27.0, 1.1, 25.0, 55.0),
-    "llava-bench": (22.0, 1.5, 0.0, 45.0),
-    "pope": (50.0, 1.4, 50.0, 40.0),
-    "mme": (640.0, 25.0, 600.0, 900.0),
-    "mmvp": (33.0, 2.0, 25.0, 0.5),
+    "mm-vet-world": (18.0, 1.0, 0.0, 40.0),
+    "mmbench-world": (26.0, 1.2, 25.0, 60.0),
+    "seed-world": (27.0, 1.1, 25.0, 55.0),
+    "llava-bench-world": (22.0, 1.5, 0.0, 45.0),
+    "pope-world": (50.0, 1.4, 50.0, 40.0),
+    "mme-world": (640.0, 25.0, 600.0, 900.0),
+    "mmvp-world": (33.0, 2.0, 25.0, 0.5),
 }
 
 

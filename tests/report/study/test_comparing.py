@@ -47,9 +47,9 @@ def test_p_values_are_holms_over_all_rivals_of_the_winner(image):
 
 
 def test_the_suite_that_measures_nothing_is_left_out_of_the_ranks(image):
-    assert not image.judged["mmvp"].informative
-    assert all(judged.informative for suite, judged in image.judged.items() if suite != "mmvp")
-    assert "mmvp" not in image.suites
+    assert not image.judged["mmvp-world"].informative
+    assert all(judged.informative for suite, judged in image.judged.items() if suite != "mmvp-world")
+    assert "mmvp-world" not in image.suites
     assert len(image.suites) == 6
 
 
@@ -82,11 +82,11 @@ def test_without_a_centralized_run_another_scenarios_is_asked(tmp_path):
 def test_without_noise_or_references_no_suite_is_judged(tmp_path):
     folder = write_study(tmp_path, methods=("fedavg", "centralized"), scenarios=("image",))
     content = blind_content()
-    del content["suites"]["pope"]["noise"]
+    del content["suites"]["pope-world"]["noise"]
     write_json(folder / "references" / "blind.json", content)
     one = compare(folder)
-    assert "pope" not in one.judged
-    assert "pope" in one.suites
+    assert "pope-world" not in one.judged
+    assert "pope-world" in one.suites
     (folder / "references" / "blind.json").unlink()
     assert compare(folder).judged == {}
     assert len(compare(folder).suites) == 7
@@ -118,6 +118,5 @@ def test_arms_are_compared_among_themselves(results):
 
 def test_scenarios_without_runs_are_left_out_and_the_papers_come_first(tmp_path, results):
     assert [one.scenario.name for one in results.comparisons] == ["image", "text", "iid", "image-20"]
-    assert [one.scenario.name for one in results.further] == ["iid", "image-20"]
     folder = write_study(tmp_path, methods=("fedavg",), scenarios=("iid", "text"), change=lambda content: None)
     assert Results.of(load_study(folder)).comparisons == ()

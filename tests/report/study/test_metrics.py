@@ -6,13 +6,13 @@ import pytest
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.metrics import MEAN_RANK, SUITES, spread, write_difference, write_estimate, write_p
 from fedcmp.report.study.statistics import Estimate
-from fedcmp.runs.study_records import SUITE_KEYS
+from fedcmp.runs.records import WORLD_SUITES
 
 from .fakes import SUITES as WRITTEN
 
 
 def test_the_seven_suites_have_the_run_files_names():
-    assert tuple(suite.key for suite in SUITES) == WRITTEN == SUITE_KEYS
+    assert tuple(suite.key for suite in SUITES) == WRITTEN == WORLD_SUITES
     assert not any(suite.lower_is_better for suite in SUITES)
 
 

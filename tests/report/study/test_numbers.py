@@ -20,7 +20,7 @@ def test_every_methods_figures_with_seeds(numbers):
     assert loss["mean"] == pytest.approx(0.430)
     assert loss["seeds"] == 5
     assert loss["by_seed"] == {str(seed): pytest.approx(caption_loss("fedavg", "image", seed)) for seed in SEEDS}
-    assert set(methods["fedavg"]["metrics"]) >= {"mean_rank", "pope", "worst_family_loss", "mean_loss"}
+    assert set(methods["fedavg"]["metrics"]) >= {"mean_rank", "pope-world", "worst_family_loss", "mean_loss"}
     assert "mean_rank" not in methods["centralized"]["metrics"]
     assert methods["fedavg"]["rounds"]["caption_loss"]["10"]["mean"] == pytest.approx(0.430)
     assert methods["fedavg"]["oscillation"]["caption_loss"]["mean"] >= 0
@@ -31,7 +31,7 @@ def test_claims_suites_distances_and_p(numbers):
     assert image["best"] == "shared-basis"
     assert image["claims"]["caption_loss"]["met"] is True
     assert image["claims"]["caption_loss"]["difference"]["mean"] == pytest.approx(0.022)
-    assert image["suites"]["mmvp"]["informative"] is False
+    assert image["suites"]["mmvp-world"]["informative"] is False
     assert image["distance_closed"]["shared-basis"]["mean"] == pytest.approx(35 / 145)
     against = image["ours_against"]["caption_loss"]["fedavg"]
     assert against["mean"] == pytest.approx(0.035)

@@ -10,9 +10,10 @@ def study_where(folder, change, **more):
 
 def test_facts_say_what_ran(results):
     found = dict(facts(results))
-    assert found["Scenarios"] == "Image clusters, Text clusters, IID, Image clusters, 20 clients"
+    assert found["Scenarios"] == "Image clusters; Text clusters; IID; Image clusters, 20 clients"
     assert (found["Methods"], found["Clients"], found["Seeds"], found["Runs"]) == ("9", "5", "5", "205")
     assert found["Captions"] == "16\u202f000"
+    assert (found["Federated"], found["Tuned on"]) == ("7 in 4 scenarios", "Image clusters")
     assert found["Training"] == f"{sum(41 + seed for seed in range(1, 6)) * 41 / 3600:.1f} h"
 
 
@@ -63,6 +64,6 @@ def test_one_seed_and_mixed_settings_are_said(tmp_path):
 def test_pointers_name_dull_suites_and_the_hardest_family(results):
     told = [pointer.text for pointer in pointers(results)]
     assert told == [
-        "Not informative in some scenario, and left out of the mean ranks there: MMVP.",
-        "Image clusters: the hardest family for Fed-CMP is number (0.645 nats per token).",
+        "Not informative in some scenario, and left out of the mean ranks there: mmvp-world.",
+        "Image clusters: the hardest family for Fed-CMP is “number” (0.645 nats per token).",
     ]

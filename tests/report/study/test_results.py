@@ -1,6 +1,11 @@
+import json
+import shutil
+
+import pytest
+
 from fedcmp.report.study import Results, load_study
 
-from .fakes import METHODS, write_study
+from .fakes import METHODS, add_arms, write_json, write_study
 
 
 def test_ours_and_fedavg_are_featured_then_the_best_others(results):
@@ -32,3 +37,18 @@ def test_ablations_come_by_table_with_at_least_two_arms(tmp_path, results):
         "4": ["image"],
     }
     assert Results.of(load_study(write_study(tmp_path, scenarios=("image",), seeds=(1,)))).ablations == {}
+
+
+@pytest.mark.parametrize(("ran", "shown"), [((), []), (("arm-csc",), ["3"]), (("arm-csc", "arm-gamma"), ["3"])])
+def test_an_ablation_that_did_not_run_has_no_table(tmp_path, ran, shown):
+    """FedAvg and our own method are arms too and always run: they alone are no ablation."""
+    folder = write_study(tmp_path, methods=("fedavg", "shared-basis"), scenarios=("image",), seeds=(1, 2), extras=False)
+    add_arms(folder, seeds=(1, 2))
+    plan = json.loads((folder / "study.json").read_text())
+    for name in ("fedavg", "shared-basis"):
+        plan["methods"][name].update(table=["3"], arms={"3": {"CSC": name != "fedavg"}})
+    write_json(folder / "study.json", plan)
+    for name in ("arm-none", "arm-csc", "arm-rwf", "arm-all", "arm-gamma"):
+        if name not in ran:
+            shutil.rmtree(folder / "runs" / "image" / name)
+    assert list(Results.of(load_study(folder)).ablations) == shown

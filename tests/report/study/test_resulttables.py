@@ -32,7 +32,7 @@ def test_every_scenario_and_ablation_has_its_table(results):
         ("ablation-3-image", "ablation"),
         ("ablation-4-image", "ablation"),
     ]
-    assert table_of(results).title == "Image clusters — the paper's table 1"
+    assert table_of(results).title == "Image clusters — in the form of the paper's table 1"
     assert table_of(results, "text").title == "Text clusters — in the form of the paper's tables 2, 7 and 8"
     assert table_of(results, "iid").title == "IID"
 
@@ -47,7 +47,16 @@ def test_a_table_without_suites_is_not_called_the_papers(tmp_path):
 
 def test_the_papers_columns_in_its_order(image):
     assert [head.title for head in image.columns] == [
-        *("Method", "MM-Vet", "MMBench", "SEED", "LLaVA-Bench", "POPE", "MME", "MMVP †"),
+        *(
+            "Method",
+            "mm-vet-world",
+            "mmbench-world",
+            "seed-world",
+            "llava-bench-world",
+            "pope-world",
+            "mme-world",
+            "mmvp-world †",
+        ),
         *("Mean rank", "Caption loss", "Worst-family loss", "Mean loss", "Seeds", "p"),
     ]
 
@@ -76,7 +85,7 @@ def test_reference_rows_are_last_and_unranked(image):
     assert all(row.reference for row in image.rows[-4:])
     ranks = column(image, "Mean rank")
     assert [ranks[title].text for title in titles] == ["–"] * 4
-    assert column(image, "POPE")["blind"].plain == "50.0 (1.4)"
+    assert column(image, "pope-world")["blind"].plain == "50.0 (1.4)"
     assert column(image, "Caption loss")["chance"].text == "–"
 
 
@@ -88,9 +97,9 @@ def test_p_is_of_the_best_row(image):
 
 
 def test_a_suite_that_is_not_informative_is_marked_and_has_no_bold(image):
-    assert next(head for head in image.columns if head.title == "MMVP †").quiet
-    assert not any(cell.bold or cell.second for cell in column(image, "MMVP †").values())
-    note = next(note for note in image.notes if note.startswith("† MMVP"))
+    assert next(head for head in image.columns if head.title == "mmvp-world †").quiet
+    assert not any(cell.bold or cell.second for cell in column(image, "mmvp-world †").values())
+    note = next(note for note in image.notes if note.startswith("† mmvp-world"))
     assert "blind 33.0" in note
     assert "twice the noise of the difference 5.7" in note  # 2 sqrt(2 * 2.0^2 + a small error of the seeds)
 
@@ -131,13 +140,13 @@ def test_missing_runs_and_cells_are_shown_as_they_are(tmp_path):
             if content["seed"] > 3:
                 return None
             if content["seed"] == 2:
-                del content["final"]["suites"]["pope"]
+                del content["final"]["suites"]["pope-world"]
         return content
 
     results = Results.of(load_study(write_study(tmp_path, scenarios=("image",), change=change)))
     table = table_of(results).table
     assert column(table, "Seeds")["FedAvg"].text == "3"
-    assert column(table, "POPE")["FedAvg"].detail.endswith("n = 2")
+    assert column(table, "pope-world")["FedAvg"].detail.endswith("n = 2")
     assert column(table, "Mean rank")["FedAvg"].detail.endswith("n = 2")
     assert column(table, "Mean rank")["Fed-CMP"].detail.endswith("n = 2")
     assert "Not run here: TIES." in table.notes
@@ -161,7 +170,7 @@ def test_a_failed_run_is_no_mean_and_the_last_rank(tmp_path):
     results = Results.of(load_study(write_study(tmp_path, methods=methods, scenarios=("image",), change=fail)))
     table = table_of(results).table
     assert column(table, "Caption loss")["Fed-CMP"].text == "diverged"
-    assert column(table, "POPE")["Fed-CMP"].text == "diverged"
+    assert column(table, "pope-world")["Fed-CMP"].text == "diverged"
     assert column(table, "Mean rank")["Fed-CMP"].value == pytest.approx((4 * 1 + 3) / 5)
     assert table.rows[0].cells[0].text == "FedAvg"
 

@@ -1,5 +1,7 @@
+import pytest
+
 from fedcmp.report.study import Results, load_study
-from fedcmp.report.study.saying import verdict, winner_sentences
+from fedcmp.report.study.saying import details, headline, verdict, winner_sentences
 
 from .fakes import write_study
 from .test_claims import study_of
@@ -9,8 +11,31 @@ def told(paragraphs):
     return ["".join(phrase.text for phrase in phrases) for phrases in paragraphs]
 
 
+def test_one_sentence_counts_scenarios_and_says_what_is_beyond_the_noise(results):
+    assert told([headline(results)]) == [
+        "Fed-CMP has the lowest caption loss of all federated methods in 4 of 4 scenarios, in every one of them by "
+        "more than two standard errors of the difference to every other."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ({"shared-basis": [0.3, 0.31], "fedavg": [0.4, 0.42]}, "in 1 of 1 scenario, by more than two standard errors"),
+        (
+            {"shared-basis": [0.4, 0.42], "fedavg": [0.42, 0.41]},
+            "in 1 of 1 scenario, not by more than two standard err",
+        ),
+        ({"shared-basis": [0.3], "fedavg": [0.4]}, "in 1 of 1 scenario, not by more than two standard errors"),
+        ({"fedavg": [0.4, 0.41], "local": [1.0, 1.0]}, "FedAvg is the only federated method with figures so far."),
+    ],
+)
+def test_one_sentence_never_says_more_than_the_seeds_do(tmp_path, losses, said):
+    assert said in told([headline(study_of(tmp_path, losses))])[0]
+
+
 def test_ours_first_then_every_scenario(results):
-    said = told(verdict(results))
+    said = told(details(results))
     assert said[0].startswith("Fed-CMP wins 4 of 4 scenarios on all of caption loss, worst-family loss and mean rank")
     assert "caption loss in 4, worst-family loss in 4 and mean rank in 4 of 4." in said[0]
     assert [line.split(":")[0] for line in said[1:]] == [one.scenario.title for one in results.comparisons]
@@ -19,7 +44,7 @@ def test_ours_first_then_every_scenario(results):
 
 
 def test_losing_is_said_as_plainly(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})))
+    said = told(details(study_of(tmp_path, {"shared-basis": [0.44, 0.45], "fedavg": [0.40, 0.42]})))
     assert said[0].startswith("Fed-CMP wins 0 of 1 scenarios on all")
     assert "caption loss in 0, worst-family loss in 0 and mean rank in 0 of 1." in said[0]
     assert said[1].startswith(
@@ -28,18 +53,18 @@ def test_losing_is_said_as_plainly(tmp_path):
 
 
 def test_a_win_on_two_seeds_says_that_it_is_little(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.30, 0.31], "fedavg": [0.40, 0.42]})))
+    said = told(details(study_of(tmp_path, {"shared-basis": [0.30, 0.31], "fedavg": [0.40, 0.42]})))
     assert said[0].startswith("Fed-CMP wins 1 of 1 scenarios")
     assert "On two seeds only, which is little to go by: Image clusters." in said[0]
 
 
 def test_what_is_within_the_noise_is_not_told_apart(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.40, 0.42, 0.41], "fedavg": [0.42, 0.41, 0.42]})))
+    said = told(details(study_of(tmp_path, {"shared-basis": [0.40, 0.42, 0.41], "fedavg": [0.42, 0.41, 0.42]})))
     assert "not told apart from FedAvg (difference 0.0067 (standard error 0.0088), n = 3, p = 0.529)." in said[1]
 
 
 def test_one_seed_has_no_spread(tmp_path):
-    said = told(verdict(study_of(tmp_path, {"shared-basis": [0.40], "fedavg": [0.42]})))
+    said = told(details(study_of(tmp_path, {"shared-basis": [0.40], "fedavg": [0.42]})))
     assert said[0].startswith("Fed-CMP wins 0 of 1")
     assert "0.0200 below FedAvg; one common seed, so no spread is known." in said[1]
 
@@ -47,7 +72,8 @@ def test_one_seed_has_no_spread(tmp_path):
 def test_lone_and_missing_methods(tmp_path):
     alone = study_of(tmp_path / "a", {"shared-basis": [0.40], "local": [1.0]})
     assert told(verdict(alone)) == [
-        "Image clusters: Fed-CMP, caption loss 0.400; no other federated method has a figure."
+        "Fed-CMP is the only federated method with figures so far.",
+        "Image clusters: Fed-CMP, caption loss 0.400; no other federated method has a figure.",
     ]
     pooled = study_of(tmp_path / "b", {"centralized": [0.3]})
     assert told([winner_sentences(pooled.comparisons[0])]) == ["Image clusters: no federated figure yet."]

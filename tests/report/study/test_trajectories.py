@@ -16,7 +16,7 @@ from fedcmp.report.study.trajectories import (
 from ..fakes import render_part
 from .fakes import add_run, run_content, write_study
 
-POPE = next(suite for suite in SUITES if suite.key == "pope")
+POPE = next(suite for suite in SUITES if suite.key == "pope-world")
 
 
 def study_with(folder, curves):
@@ -76,7 +76,7 @@ def test_suites_oscillate_by_their_drops(tmp_path):
     folder = write_study(tmp_path, methods=("fedavg",), scenarios=("image",), seeds=(1,), change=lambda content: None)
     content = run_content("fedavg", "image", 1)
     content["rounds_evaluated"] = [
-        {"round": round_, "caption_loss": 0.5, "suites": {"pope": score}}
+        {"round": round_, "caption_loss": 0.5, "suites": {"pope-world": score}}
         for round_, score in enumerate((60, 65, 63, 70, 66))
     ]
     add_run(folder, content)

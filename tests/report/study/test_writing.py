@@ -57,23 +57,25 @@ def test_markdown_holds_the_pages_tables(results):
     text = render_study_markdown(results, title="study")
     headings = [line[3:] for line in text.splitlines() if line.startswith("## ")]
     assert headings == [
+        "Caption loss of every method in every scenario",
         "Who wins in each scenario",
-        "Image clusters — the paper's table 1",
+        "Image clusters — in the form of the paper's table 1",
         "Text clusters — in the form of the paper's tables 2, 7 and 8",
         "Distance from FedAvg to centralized closed",
         "Oscillation, Image clusters",
         "Oscillation, Text clusters",
         "Oscillation, IID",
         "Oscillation, Image clusters, 20 clients",
-        "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — the paper's table 3, "
-        "Image clusters",
-        "Reliability weights: magnitude, quality, gamma — the paper's table 4, Image clusters",
+        "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the "
+        "paper's table 3, Image clusters",
+        "Reliability weights: magnitude, quality, gamma — in the form of the paper's table 4, Image clusters",
         "IID",
         "Image clusters, 20 clients",
         "How unlike the clients are",
         "Settings chosen by tuning",
         "Citation",
     ]
+    assert "\n*Toy world: drawn scenes of 48 x 48 pixels, frozen models of 4 MB.*\n" in text
     assert "**Fed-CMP wins 4 of 4 scenarios**" in text
     assert "<ins>0.417 ± 0.00" in text
     assert "arXiv 2603.26786" in text
@@ -81,7 +83,10 @@ def test_markdown_holds_the_pages_tables(results):
 
 def test_latex_holds_the_same_tables(results):
     text = render_study_latex(results)
-    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == 14
+    assert text.count(r"\begin{table*}") == text.count(r"\end{table*}") == 15
+    captions = [line for line in text.splitlines() if line.startswith(r"\caption")]
+    assert len(captions) == 15
+    assert all("(toy world: drawn scenes of 48 x 48 pixels, frozen models of 4 MB)}" in line for line in captions)
     assert text.splitlines()[0].startswith("% Needs:")
     assert r"\textbf{Fed-CMP}" in text
     labels = [line for line in text.splitlines() if line.startswith(r"\label")]

@@ -20,6 +20,7 @@ from fedcmp.evaluation.lmms.benchmarks import Benchmark
 from fedcmp.evaluation.lmms.tables import read_json_rows, write_table
 
 _MEBIBYTE = 2**20
+TOY = "toy-world.json"  # beside the benchmarks' folders: says that they are none of the real ones
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,12 @@ class LocalData:
     Attributes:
         keys: of the task file: dataset_path, dataset_kwargs, test_split.
         hash: of the files: names, sizes, first and last mebibyte of each.
+        toy: they are the embedded world's items in the benchmark's format (world_tables.py).
     """
 
     keys: dict[str, Any]
     hash: str
+    toy: bool = False
 
 
 def find_dataset(benchmark: Benchmark, datasets: Path, cache: Path) -> LocalData | None:
@@ -56,15 +59,14 @@ def find_dataset(benchmark: Benchmark, datasets: Path, cache: Path) -> LocalData
     if len(found) > 1:
         names = ", ".join(place.name for place in found)
         raise UserError(f"{datasets}: {names} are all folders of {benchmark.title}; leave one there")
-    folder = found[0].resolve()
+    folder, toy = found[0].resolve(), (datasets / TOY).is_file()
     if (folder / "dataset_dict.json").is_file():
         return _saved(benchmark, folder)
     files = _parquet_files(benchmark, folder) or _from_json(benchmark, folder, cache)
     _check_columns(benchmark, folder, set(_schema(files[0]).names))
     listed = {"data_files": {benchmark.split: [str(file) for file in files]}}
-    return LocalData(
-        {"dataset_path": "parquet", "dataset_kwargs": listed, "test_split": benchmark.split}, _hash(files, folder)
-    )
+    keys = {"dataset_path": "parquet", "dataset_kwargs": listed, "test_split": benchmark.split}
+    return LocalData(keys, _hash(files, folder), toy)
 
 
 def _plain(name: str) -> str:

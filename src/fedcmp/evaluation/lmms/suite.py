@@ -104,6 +104,11 @@ class _Planned:
     known: dict[str, Any]  # all that the result depends on
 
     @property
+    def name(self) -> str:
+        """The benchmark's name as people see it: that of the embedded world's suite where these are its items."""
+        return f"{self.benchmark.name}-world" if self.data.toy else self.benchmark.name
+
+    @property
     def identity(self) -> str:
         return hashlib.sha256(json.dumps(self.known, sort_keys=True).encode()).hexdigest()
 
@@ -139,9 +144,9 @@ def ask_benchmarks(
             if isinstance(item, Outcome):
                 outcomes.append(item)
             elif (kept := _kept(out, item)) is not None:
-                outcomes.append(Outcome(item.benchmark.name, "kept", kept))
+                outcomes.append(Outcome(item.name, "kept", kept))
             else:
-                say(f"{item.benchmark.name}: lmms-eval is asked ...")
+                say(f"{item.name}: lmms-eval is asked ...")
                 outcomes.append(_asked(model, item, out, work, settings, device))
             done(outcomes[-1])
         if not any(outcome.status == "failed" for outcome in outcomes):
@@ -200,7 +205,7 @@ def _plan(model: AskedModel, benchmark: Benchmark, settings: Settings) -> "_Plan
         "limit": rows_asked(benchmark, settings.limit),
         "judge": judge,
         "prompts": None if settings.prompts is None else asdict(settings.prompts),
-    }
+    } | ({"toy": True} if data.toy else {})
     return _Planned(benchmark, data, known)
 
 
@@ -238,7 +243,7 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
         run_lmms(question, environment, log)
         answers = read_answers(benchmark, question.output, log)
     except UserError as error:
-        return Outcome(benchmark.name, "failed", reason=str(error).removeprefix(f"{benchmark.name}: "))
+        return Outcome(planned.name, "failed", reason=str(error).removeprefix(f"{benchmark.name}: "))
     record = _record(planned, answers, settings) | {
         "round": model.round,
         "device": device,
@@ -248,7 +253,7 @@ def _asked(model: AskedModel, planned: _Planned, out: Path, work: Path, settings
     write_whole(out / f"{benchmark.name}.json", (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
     shutil.rmtree(own, ignore_errors=True)
     remark = f"{answers.empty} of {len(answers.samples)} answers are empty" if answers.empty else ""
-    return Outcome(benchmark.name, "asked", answers.score, remark=remark)
+    return Outcome(planned.name, "asked", answers.score, remark=remark)
 
 
 def _record(planned: _Planned, answers: Answers, settings: Settings) -> dict[str, Any]:

@@ -8,6 +8,7 @@ letters, "nan" for options that are not there, and a rotation's index is the que
 """
 
 import io
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from PIL import Image
 
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS, PROMPTS
+from fedcmp.evaluation.lmms.datasets import TOY
 from fedcmp.evaluation.lmms.tables import write_table
 from fedcmp.evaluation.suites.items import Item
 from fedcmp.evaluation.suites.pope import PRESENT, SPLITS
 from fedcmp.evaluation.suites.table import build_suite
+from fedcmp.files import write_whole
 
 MME_ENDING = " Please answer yes or no."
 ROTATION = 1_000_000
@@ -40,7 +43,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         limit: the first so many units (pictures, or MMBench's questions) only.
 
     Returns:
-        Benchmark -> the number of the suite's item behind each row, in the rows' order.
+        Real benchmark -> the number of the suite's item behind each row, in the rows' order.
 
     Raises:
         UserError: the folder holds something, or cannot be written.
@@ -49,7 +52,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         raise UserError(f"{folder}: is not empty; give a new folder")
     written = {}
     for name, place in _PLACES.items():
-        suite, images = build_suite(name, split)
+        suite, images = build_suite(f"{name}-world", split)
         kept = [number for number, item in enumerate(suite.items) if limit is None or item.unit < limit]
         rows = _ROWS[name]([(number, suite.items[number]) for number in kept])
         pictures = {item: _png(images[suite.items[item].picture]) for item, _ in rows}
@@ -58,6 +61,7 @@ def write_world_benchmarks(folder: Path, *, split: str = "test", limit: int | No
         file = f"{BENCHMARKS[name].split}-00000-of-00001.parquet"
         write_table(target / file, [row | {"image": pictures[item]} for item, row in rows])
         written[name] = [item for item, _ in rows]
+    write_whole(folder / TOY, json.dumps({"split": split, "benchmarks": list(written)}).encode())
     return written
 
 

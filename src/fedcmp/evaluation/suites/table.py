@@ -33,13 +33,13 @@ class Suite:
 
 # in the paper's order; a suite's place is its block of random integers
 TABLE: dict[str, Suite] = {
-    "mm-vet": Suite(mm_vet.build, mm_vet.MMVet),
-    "mmbench": Suite(mmbench.build, mmbench.MMBench),
-    "seed": Suite(seed.build, seed.Seed),
-    "llava-bench": Suite(llava_bench.build, llava_bench.LLaVABench),
-    "pope": Suite(pope.build, pope.Pope),
-    "mme": Suite(mme.build, mme.Mme),
-    "mmvp": Suite(mmvp.build, mmvp.Mmvp),
+    "mm-vet-world": Suite(mm_vet.build, mm_vet.MMVet),
+    "mmbench-world": Suite(mmbench.build, mmbench.MMBench),
+    "seed-world": Suite(seed.build, seed.Seed),
+    "llava-bench-world": Suite(llava_bench.build, llava_bench.LLaVABench),
+    "pope-world": Suite(pope.build, pope.Pope),
+    "mme-world": Suite(mme.build, mme.Mme),
+    "mmvp-world": Suite(mmvp.build, mmvp.Mmvp),
 }
 SUITES = tuple(TABLE)
 

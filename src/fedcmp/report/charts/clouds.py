@@ -32,7 +32,7 @@ class Cloud:
 
     @cached_property
     def placed(self) -> tuple[list[Point], float]:
-        """The points in a box of SIDE pixels, y downwards, and the height that they need.
+        """Return the points in a box of SIDE pixels, y downwards, and the height that they need.
 
         There is one scale for both axes, for a t-SNE map has no units.
         """
@@ -44,12 +44,12 @@ class Cloud:
 
     @property
     def clients(self) -> list[int]:
-        """Those who hold a point, ascending."""
+        """Return those who hold a point, ascending."""
         return sorted({owner for _, _, owner in self.points} - {NOBODY})
 
     @property
     def label_size(self) -> float:
-        """The font's size in pixels: large where there are few clients; 0 where there are too many to be numbered."""
+        """Return the font's size in pixels: large for few clients, 0 where there are too many to be numbered."""
         count = len(self.clients)
         return 0.0 if count > MOST_LABELS else _LARGE if count <= _FEW else _SMALL
 
@@ -81,7 +81,7 @@ class Cloud:
                 solid_capstyle="round",
                 snap=False,  # to whole pixels: a point would have no length
             )
-            sheet.tips(drawn, [f"{self.names[owner]}, {len(own)} of {len(points)} pairs"])
+            sheet.tips(drawn, "", [f"{self.names[owner]}, {len(own)} of {len(points)} pairs"])
         size = self.label_size
         for client, (x, y) in (label_places(points, size) if size else {}).items():
             at = place(x, y)

@@ -19,7 +19,7 @@ _ROW, _TOP, _BOTTOM = 25.0, 6.0, 38.0
 
 @dataclass(frozen=True)
 class Dot:
-    """One row: `frame` draws a vertical through the dot, `free` may lie beyond a cut axis."""
+    """One row: `frame` draws a vertical through the dot, `free` may lie beyond a cut axis; `owner` as of a Line."""
 
     label: str
     value: float
@@ -29,6 +29,7 @@ class Dot:
     strong: bool = False
     frame: bool = False
     free: bool = False
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class DotChart:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The ends of the axis."""
+        """Return the ends of the axis."""
         turn = -1.0 if self.cut_low else 1.0
         firm = [turn * dot.value for dot in self.dots if not dot.free] or [turn * dot.value for dot in self.dots]
         ends = cut_range([turn * edge for dot in self.dots for edge in _edges(dot)], firm, self.reach)
@@ -57,7 +58,7 @@ class DotChart:
         return low, high
 
     def text(self, dot: Dot) -> str:
-        """What stands at the right of a row: the value, with an arrow where it lies beyond the axis."""
+        """Say what stands at the right of a row: the value, with an arrow where it lies beyond the axis."""
         low, high = self.range
         return self.write(dot.value) + (" →" if dot.value > high else " ←" if dot.value < low else "")
 
@@ -88,21 +89,22 @@ class DotChart:
         for dot in self.dots:
             if dot.frame:
                 seen = min(max(dot.value, low), high)
-                axes.axvline(seen, color=light(dot.colour), linewidth=1.2, linestyle=(0, (5, 4)), alpha=0.8)
+                line = axes.axvline(seen, color=light(dot.colour), linewidth=1.2, linestyle=(0, (5, 4)), alpha=0.8)
+                sheet.name(line, "level", dot.owner)
         for index, dot in enumerate(self.dots):
             colour, place = light(dot.colour), len(self.dots) - index - 0.5
             weight = "bold" if dot.strong else "normal"
             y = floor + _ROW * place
             for x, text, side in ((-10, short(dot.label), "right"), (across + 10, self.text(dot), "left")):
-                sheet.name(sheet.text(left + before + x, y, text, ha=side, weight=weight), "label")
+                sheet.name(sheet.text(left + before + x, y, text, ha=side, weight=weight), "label", dot.owner)
             axes.axhline(place, color=light(GRID), linewidth=1)
             if dot.spread:
                 ends = [min(max(dot.value + side * dot.spread, low), high) for side in (-1, 1)]
                 (bar,) = axes.plot(ends, [place, place], color=colour, linewidth=3, alpha=0.45, solid_capstyle="butt")
-                sheet.name(bar, "error")
+                sheet.name(bar, "error", dot.owner)
             seen = min(max(dot.value, low), high)
             (drawn,) = axes.plot(seen, place, color=colour, **mark(dot.marker), markersize=9, clip_on=False)
-            sheet.tips(drawn, [f"{dot.label}: {self.write(dot.value)}"])
+            sheet.tips(drawn, dot.owner, [f"{dot.label}: {self.write(dot.value)}"])
 
 
 def _edges(dot: Dot) -> tuple[float, float]:

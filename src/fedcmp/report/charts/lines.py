@@ -1,13 +1,17 @@
 """Line charts: curves over rounds with bands and dashed levels, every line named at its end."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from fedcmp.report.charts.scale import cut_range, lower_part, place_labels
 from fedcmp.report.charts.sheet import CHARACTER, GRID, SOFT, Sheet, light, mark
+from fedcmp.report.palette import DASHES
 
 _TOP, _BOTTOM = 10.0, 38.0
 _LINE = 14.0  # pixels from one name to the next
@@ -16,7 +20,10 @@ _MOST_MARKED = 25  # points of a line with a marker each
 
 @dataclass(frozen=True)
 class Line:
-    """One line: label, colour (CSS), marker, (x, y) points with x ascending; `free` may run out of a cut picture."""
+    """One line: label, colour (CSS), marker, (x, y) points with x ascending; `free` may run out of a cut chart.
+
+    `dash` is a pattern of palette.DASHES, `owner` the method that the page's script hides or highlights it with.
+    """
 
     label: str
     colour: str
@@ -26,6 +33,8 @@ class Line:
     strong: bool = False
     free: bool = False
     named: bool = True
+    dash: int = 0
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,7 +67,7 @@ class LineChart:
 
     @property
     def range(self) -> tuple[float, float]:
-        """The y range: as given, or that of the values, cut where first rounds would flatten the rest."""
+        """Return the y range: as given, or that of the values, cut where first rounds would flatten the rest."""
         if self.y_range is not None:
             return self.y_range
         firm = [line for line in self.lines if not line.free] or list(self.lines)
@@ -68,11 +77,11 @@ class LineChart:
 
     @property
     def cut(self) -> tuple[str, ...]:
-        """The lines that run out of the picture at its top, in part or as a whole."""
+        """Return the lines that run out of the chart at its top, in part or as a whole."""
         return tuple(line.label for line in self.lines if any(y > self.range[1] for _, y in line.points))
 
     def arrow(self, line: Line) -> str:
-        """What follows the name of a line that ends above the picture."""
+        """Say what follows the name of a line that ends above the chart."""
         return " ↑" if line.points[-1][1] > self.range[1] else ""
 
     def describe(self) -> str:
@@ -121,7 +130,7 @@ class LineChart:
 
     def _names(self) -> list["_Name"]:
         names = [
-            _Name(self._name(line), line.colour, line.marker, line.points[-1][1])
+            _Name(self._name(line), line.colour, line.marker, line.points[-1][1], line.owner)
             for line in self.lines
             if line.named and self.names_at_lines
         ]
@@ -136,19 +145,23 @@ class LineChart:
         colour = light(line.colour)
         if len(line.band) > 1:
             at, least, most = zip(*line.band, strict=True)
-            sheet.name(axes.fill_between(at, least, most, color=colour, alpha=0.16, linewidth=0), "band")
+            band = axes.fill_between(at, least, most, color=colour, alpha=0.16, linewidth=0)
+            sheet.name(band, "band", line.owner)
         xs, ys = zip(*line.points, strict=True)
         width = 3.0 if line.strong else 1.8
-        sheet.name(axes.plot(xs, ys, color=colour, linewidth=width, solid_joinstyle="round")[0], "line")
+        (drawn,) = axes.plot(xs, ys, color=colour, linewidth=width, solid_joinstyle="round")
+        drawn.set_dashes(DASHES[line.dash])
+        sheet.name(drawn, "line", line.owner)
         low, high = self.range
         seen = [(x, y) for x, y in line.points if low <= y <= high] if line.named else []
         if not seen:
             return
         xs, ys = zip(*seen, strict=True)
-        if len(line.points) <= _MOST_MARKED:
-            axes.plot(xs, ys, color=colour, linestyle="none", **mark(line.marker), markersize=6.5, clip_on=False)
+        every = math.ceil(len(seen) / _MOST_MARKED)
+        look: dict[str, Any] = {"linestyle": "none", "markersize": 6.5, "clip_on": False, **mark(line.marker)}
+        sheet.name(axes.plot(xs[::every], ys[::every], color=colour, **look)[0], "marks", line.owner)
         (hit,) = axes.plot(xs, ys, linestyle="none", marker="o", markersize=16, color=colour, alpha=0, clip_on=False)
-        sheet.tips(hit, [f"{line.label}, {self.x_title} {x:g}: {self.write(y)}" for x, y in seen])
+        sheet.tips(hit, line.owner, [f"{line.label}, {self.x_title} {x:g}: {self.write(y)}" for x, y in seen])
 
     def _draw_names(self, sheet: Sheet, names: "list[_Name]", box: tuple[float, float, float]) -> None:
         """Write the names at the right of the box (x, bottom, height), apart from each other, each with a leader."""
@@ -158,12 +171,13 @@ class LineChart:
         places = place_labels(heights, _LINE, bottom, bottom + height)
         for name, start, place in zip(names, heights, places, strict=True):
             colour = light(name.colour)
-            sheet.line([(x + 1, start), (x + 12, place)], colour, width=1.0, alpha=0.7)
+            parts: list[Artist] = [sheet.line([(x + 1, start), (x + 12, place)], colour, width=1.0, alpha=0.7)]
             if name.marker:
-                sheet.line([(x + 16, place)], colour, **mark(name.marker), markersize=6.5)
+                parts.append(sheet.line([(x + 16, place)], colour, **mark(name.marker), markersize=6.5))
             else:
-                sheet.line([(x + 12, place), (x + 20, place)], colour, width=2.0)
-            sheet.name(sheet.text(x + 23, place, name.text), "label")
+                parts.append(sheet.line([(x + 12, place), (x + 20, place)], colour, width=2.0))
+            for part in (*parts, sheet.text(x + 23, place, name.text)):
+                sheet.name(part, "label", name.owner)
 
 
 @dataclass(frozen=True)
@@ -172,3 +186,4 @@ class _Name:
     colour: str
     marker: str
     value: float
+    owner: str = ""

@@ -20,10 +20,10 @@ def cut_range(values: Sequence[float], anchors: Sequence[float], reach: float = 
     Args:
         values: everything that is drawn.
         anchors: what must be seen well (final values, reference levels).
-        reach: how far above the lowest value the picture goes at most, in ranges of the anchors.
+        reach: how far above the lowest value the chart goes at most, in ranges of the anchors.
 
     Returns:
-        (low, high); values above `high` run out of the picture.
+        (low, high); values above `high` run out of the chart.
     """
     finite = [value for value in values if math.isfinite(value)]
     firm = [value for value in anchors if math.isfinite(value)]

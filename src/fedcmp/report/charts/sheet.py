@@ -66,11 +66,12 @@ class Sheet:
         self.width, self.height = width, height
         self.figure = Figure(figsize=(width / _INCH, height / _INCH), dpi=_INCH)
         self._tips: dict[str, Sequence[str]] = {}
+        self._owners: dict[str, str] = {}
         self._named = 0
 
     @property
     def pixels(self) -> Transform:
-        """From the sheet's pixels to what matplotlib draws in."""
+        """Map from the sheet's pixels to what matplotlib draws in."""
         return Affine2D().scale(1 / _INCH) + self.figure.dpi_scale_trans
 
     def axes(self, left: float, bottom: float, width: float, height: float) -> Axes:
@@ -95,14 +96,16 @@ class Sheet:
         self.figure.add_artist(line)
         return line
 
-    def name(self, artist: Artist, kind: str) -> None:
-        """Give an artist a class in the SVG."""
+    def name(self, artist: Artist, kind: str, owner: str = "") -> None:
+        """Give an artist a class in the SVG, and the method that it is hidden and highlighted with."""
         self._named += 1
         artist.set_gid(f"{kind}.{self._named}")
+        if owner:
+            self._owners[str(artist.get_gid())] = owner
 
-    def tips(self, artist: Artist, texts: Sequence[str]) -> None:
+    def tips(self, artist: Artist, owner: str, texts: Sequence[str]) -> None:
         """Give an artist its hover values: one for each of its markers, or a single one for all of it."""
-        self.name(artist, "tips")
+        self.name(artist, "tips", owner)
         self._tips[str(artist.get_gid())] = texts
 
     def png(self) -> bytes:
@@ -150,6 +153,8 @@ class Sheet:
         name = given.pop("id", "") if element.tag == "g" else ""
         if "." in name and not name.startswith("matplotlib"):
             given["class"] = name.partition(".")[0]
+        if name in self._owners:
+            given["data-of"] = self._owners[name]
         if name in self._tips:
             uses = [inner for inner in element.iter() if inner.tag.endswith("}use")]
             for target, text in zip(uses or [element], self._tips[name], strict=True):

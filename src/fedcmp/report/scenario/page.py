@@ -52,9 +52,10 @@ def render_scenario_page(shown: Shown, thumbnails: Mapping[str, bytes], *, title
         sections=sections_of(_SECTIONS, data),
         pointers=pointers(shown),
         warnings=warnings(shown),
+        toy=shown.toy,
         verdict=verdict(shown),
         facts=facts(shown),
-        picture={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},
+        figure={"panels": own, "abreast": min(math.ceil(math.sqrt(len(own))), _MOST_ABREAST)},
         table=sizes_table(shown),
         maps_note=(
             f"t-SNE of {write_number(shown.sample, 0)} sampled pairs, seed {shown.seed}; the same layout in every row. "

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.report.charts.clouds import NOBODY as NOBODY
+from fedcmp.report.toy import toy_line
 
 METRICS = ("image", "text", "joint", "cross")
 
@@ -79,7 +80,7 @@ class Scenario:
         )
 
     def gap(self, metric: str) -> float | None:
-        """Mean similarity of pairs of one client less that of pairs of two."""
+        """Return mean similarity of pairs of one client less that of pairs of two."""
         known = self.similarity.get(metric)
         return None if known is None else known["gap"]
 
@@ -111,11 +112,16 @@ class Shown:
         )
 
     @property
+    def toy(self) -> str:
+        """Return what of it is the embedded toy world: the encoder of the pairs, "" if it is another."""
+        return toy_line([{"data": {"format": ""}, "model": {"vision": self.model, "language": ""}}])
+
+    @property
     def most_clients(self) -> int:
-        """Of the scenario that has the most."""
+        """Return the number of clients of the scenario that has the most."""
         return max(len(scenario.clients) for scenario in self.scenarios)
 
     def client_title(self, number: int) -> str:
-        """The name of a client if it has the same in all scenarios, else "client 3"."""
+        """Return the name of a client if it has the same in all scenarios, else "client 3"."""
         names = {one.clients[number].name for one in self.scenarios if number < len(one.clients)}
         return names.pop() if len(names) == 1 else f"client {number}"

@@ -9,25 +9,25 @@ _DECIMALS = 3
 
 
 def sharpest_metric(scenario: Scenario) -> str | None:
-    """The metric by which the scenario's silhouette is highest, None without silhouettes; its own wins a tie."""
+    """Return the metric by which the scenario's silhouette is highest, None without silhouettes; its own wins a tie."""
     known = {metric: value for metric in METRICS if (value := scenario.silhouette[metric]) is not None}
     return max(known, key=lambda metric: (known[metric], metric == scenario.metric)) if known else None
 
 
 def sharp_in_own(scenario: Scenario) -> bool | None:
-    """Whether the scenario is sharpest in its own metric; None if it has none, or no silhouettes."""
+    """Tell whether the scenario is sharpest in its own metric; None if it has none, or no silhouettes."""
     best = sharpest_metric(scenario)
     return None if scenario.metric is None or best is None else best == scenario.metric
 
 
 def sharpest_scenario(shown: Shown, metric: str) -> Scenario | None:
-    """The scenario with the highest silhouette by a metric; the one that was cut by it wins a tie."""
+    """Return the scenario with the highest silhouette by a metric; the one that was cut by it wins a tie."""
     known = [one for one in shown.scenarios if one.silhouette[metric] is not None]
     return max(known, key=lambda one: (one.silhouette[metric], one.metric == metric), default=None)
 
 
 def answer(shown: Shown, scenario: Scenario) -> str:
-    """One scenario's answer, with the numbers that it rests on."""
+    """Return one scenario's answer, with the numbers that it rests on."""
     sharp = sharp_in_own(scenario)
     if scenario.metric is None:
         return "cut by no similarity, so it has no metric of its own."
@@ -50,7 +50,7 @@ def _evidence(shown: Shown, scenario: Scenario, metric: str) -> str:
 
 
 def verdict(shown: Shown) -> list[list[Phrase]]:
-    """The answer to appendix E.3, then one line a scenario where there are several."""
+    """Return the answer to appendix E.3, then one line per scenario where there are several."""
     judged = {one.name: sharp for one in shown.scenarios if (sharp := sharp_in_own(one)) is not None}
     if len(shown.scenarios) == 1:
         (one,) = shown.scenarios
@@ -76,7 +76,7 @@ def verdict(shown: Shown) -> list[list[Phrase]]:
 
 
 def facts(shown: Shown) -> list[tuple[str, str]]:
-    """What was looked at, each as (name, value)."""
+    """Say what was looked at, each as (name, value)."""
     counts = sorted({len(one.clients) for one in shown.scenarios})
     return [
         ("Collection", f"{shown.source}, embedded by {shown.model}"),
@@ -88,8 +88,8 @@ def facts(shown: Shown) -> list[tuple[str, str]]:
 
 
 def warnings(shown: Shown) -> list[str]:
-    """What a reader must know first."""
-    return [f"No pictures and no words: {shown.missing}"] if shown.missing else []
+    """Say what a reader must know first."""
+    return [f"No images and no words: {shown.missing}"] if shown.missing else []
 
 
 def pointers(shown: Shown) -> list[Pointer]:
@@ -103,7 +103,7 @@ def pointers(shown: Shown) -> list[Pointer]:
     if gaps:
         most, least = max(gaps, key=lambda key: gaps[key]), min(gaps, key=lambda key: gaps[key])
         ends = ", ".join(f"{_number(gaps[name])} in {name}" for name in ordered([most, least]))
-        text = f"How much more alike pictures of one client are than pictures of two: {ends}."
+        text = f"How much more alike images of one client are than images of two: {ends}."
         found.append(Pointer(text, "heterogeneity"))
     if any(layout is not None for layout in shown.maps.values()):
         found.append(Pointer("Every scenario in all four metrics:", "maps"))

@@ -14,15 +14,15 @@ _DASH = Cell("–")
 
 
 def sizes_table(shown: Shown) -> Table:
-    """One row a scenario, one column a client: pairs that it trains on."""
+    """Return one row per scenario, one column per client: pairs that it trains on."""
     largest = max((client.pairs for one in shown.scenarios for client in one.clients), default=0) or 1
     if shown.most_clients <= MOST_COLUMNS:
-        heads = [Column(shown.client_title(k), colour=client_colour(k)) for k in range(shown.most_clients)]
+        heads = [Column(shown.client_title(k), "pairs", colour=client_colour(k)) for k in range(shown.most_clients)]
         cells = [_own_sizes(one, shown.most_clients, largest) for one in shown.scenarios]
     else:
-        heads = [Column(title) for title in ("Clients", "Smallest", "Median", "Largest")]
+        heads = [Column("Clients"), *(Column(title, "pairs") for title in ("Smallest", "Median", "Largest"))]
         cells = [_spread(one) for one in shown.scenarios]
-    heads += [Column(title) for title in ("In all", "Held out", "Pruned", "Rounds")]
+    heads += [*(Column(title, "pairs") for title in ("In all", "Held out", "Pruned")), Column("Rounds")]
     rows = [Row((Cell(one.name), *own, *_totals(one))) for one, own in zip(shown.scenarios, cells, strict=True)]
     notes = (
         f"Pairs that a client trains on, of {write_number(shown.pairs, 0)} in the collection. Held out: kept by the "
@@ -57,7 +57,7 @@ def _count(value: float) -> Cell:
 
 
 def silhouette_table(shown: Shown) -> Table:
-    """Scenarios by metrics, tinted by value; a scenario's highest in bold, and whether that is its own metric."""
+    """Return scenarios by metrics, tinted by value; a scenario's highest in bold, and whether it is its own metric."""
     values = [value for one in shown.scenarios for value in one.silhouette.values() if value is not None]
     top = max(values, default=0.0)
     rows = []
@@ -97,7 +97,7 @@ def _silhouette(one: Scenario, metric: str, top: float, *, bold: bool) -> Cell:
 
 
 def heterogeneity_table(shown: Shown) -> Table:
-    """Scenarios by measures of how unlike the clients are."""
+    """Return scenarios by measures of how unlike the clients are."""
     rows = []
     for one in shown.scenarios:
         gaps = [_gap(one, metric) for metric in METRICS]
@@ -118,7 +118,7 @@ def heterogeneity_table(shown: Shown) -> Table:
         "Gap: mean similarity of pairs of one client less that of pairs of two (in brackets), 0 for random shares.",
         "Fréchet: mean squared distance between Gaussian fits to two clients' embeddings; in brackets the same for "
         "random shares of the same sizes, which is what few pairs give by themselves.",
-        "Alignment: mean similarity of a picture to its own caption, lowest to highest client.",
+        "Alignment: mean similarity of an image to its own caption, lowest to highest client.",
     )
     return Table(heads, tuple(rows), "How unlike the clients are", notes, stacked=True)
 
@@ -137,12 +137,12 @@ def _frechet(one: Scenario, metric: str) -> Cell:
 
 
 def clients_table(shown: Shown) -> Table:
-    """One row a client of each scenario: what it holds, and its words."""
+    """Return one row per client of each scenario: what it holds, and its words."""
     rows = [_client_row(one, number) for one in shown.scenarios for number in range(len(one.clients))]
     heads = (
         Column("Client", numeric=False),
         Column("Scenario", numeric=False),
-        *(Column(title) for title in ("Trains on", "Held out", "Pruned")),
+        *(Column(title, "pairs") for title in ("Trains on", "Held out", "Pruned")),
         Column("Round by round", numeric=False),
         Column("Alignment"),
         Column("Telling words", "z", numeric=False),
@@ -164,7 +164,7 @@ def _client_row(one: Scenario, number: int) -> Row:
 
 
 def rounds_text(rounds: Sequence[int]) -> str:
-    """The sizes of a client's rounds in few words: "10 rounds of 3 200"."""
+    """Return the sizes of a client's rounds in few words: "10 rounds of 3 200"."""
     if not rounds:
         return "–"
     low, high = write_number(min(rounds), 0), write_number(max(rounds), 0)
@@ -172,7 +172,7 @@ def rounds_text(rounds: Sequence[int]) -> str:
 
 
 def made_table(shown: Shown) -> Table:
-    """How each scenario was cut: one row an option or version, one column a scenario."""
+    """Say how each scenario was cut: one row an option or version, one column a scenario."""
     tables = [
         ("", [one.options for one in shown.scenarios]),
         ("version of ", [one.versions for one in shown.scenarios]),

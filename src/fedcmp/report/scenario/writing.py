@@ -24,7 +24,7 @@ _TABLES = (sizes_table, silhouette_table, heterogeneity_table, clients_table, ma
 
 
 def report_folder(scenarios: Sequence[Path]) -> Path:
-    """Where a report goes if nobody says: into the scenario; of several, beside the first."""
+    """Say where a report goes if nobody says: into the scenario; of several, beside the first."""
     first = Path(scenarios[0])
     return (first if len(scenarios) == 1 else first.parent) / "report"
 
@@ -34,7 +34,7 @@ def write_scenario_report(facts: Mapping[str, Any], thumbnails: Mapping[str, byt
 
     Args:
         facts: as `fedcmp.scenarios.describing.description.describe_built` returns them.
-        thumbnails: small pictures' files by the names that the facts have.
+        thumbnails: small images' files by the names that the facts have.
         out: where to write.
 
     Returns:
@@ -60,6 +60,7 @@ def render_scenario_markdown(shown: Shown, *, title: str) -> str:
     """Render the answer and all tables as Markdown."""
     return render_document(
         title=title,
+        toy=shown.toy,
         verdict=verdict(shown),
         facts=told_facts(shown),
         warnings=warnings(shown),

@@ -5,10 +5,11 @@ from fedcmp.report.paper import paper_tables
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.resulttables import ResultTable
+from fedcmp.report.tables import name_cell
 
 
 def benchmark_tables(results: Results) -> list[ResultTable]:
-    """One table for each scenario of which runs were asked: methods in the study's order, means over seeds."""
+    """Return one table for each scenario of which runs were asked: methods in the study's order, means over seeds."""
     found = []
     for one in results.comparisons:
         title = _heading(one)
@@ -37,7 +38,7 @@ def _lines(results: Results, one: Comparison) -> list[BenchmarkRow]:
             entry.method.title,
             [r for run in entry.runs if (r := asked.get((one.scenario.name, run.method, run.seed))) is not None],
             entry.method.federated,
-            palette.colour(entry.method.name) if entry.method.name in palette.slots else "",
+            name_cell(palette, entry.method.name, entry.method.title),
         )
         for entry in entries
     ]

@@ -31,7 +31,7 @@ class Claim:
 
     @property
     def reason(self) -> str:
-        """The numbers: ours against the rival's, and their paired difference."""
+        """Return the numbers: ours against the rival's, and their paired difference."""
         write = self.metric.write
         told = f"{write(self.ours.mean)} against {write(self.theirs.mean)} of {self.rival.method.title}"
         if self.difference is None:
@@ -73,12 +73,12 @@ def claim(one: Comparison, metric: Metric) -> Claim | None:
 
 
 def claims(one: Comparison) -> list[Claim]:
-    """The conditions that can be judged in one scenario."""
+    """Return the conditions that can be judged in one scenario."""
     return [found for metric in CLAIMS if (found := claim(one, metric)) is not None]
 
 
 def claims_table(results: Results) -> Table | None:
-    """Scenarios by conditions: the best method and its lead, then each condition met or not met with its numbers."""
+    """Return scenarios by conditions: the best method and its lead, then each condition with its numbers."""
     rows = []
     for one in results.comparisons:
         if one.winner is None:
@@ -92,7 +92,7 @@ def claims_table(results: Results) -> Table | None:
     columns = (
         Column("Scenario", numeric=False),
         Column("Best federated", numeric=False),
-        Column("Caption loss", "nats"),
+        Column("Caption loss", "nats", better="low"),
         *(Column(f"{title}: {metric.title.lower()}", numeric=False) for metric in CLAIMS),
     )
     notes = (

@@ -35,11 +35,11 @@ class Entry:
     runs: tuple[StudyRun, ...]
 
     def by_seed(self, key: str) -> dict[int, float]:
-        """Seed -> final value, for the seeds at which it was measured."""
+        """Return seed -> final value, for the seeds at which it was measured."""
         return {run.seed: run.values[key] for run in self.runs if key in run.values}
 
     def estimate(self, key: str) -> Estimate | None:
-        """The mean over seeds, None where it was never measured."""
+        """Return the mean over seeds, None where it was never measured."""
         values = list(self.by_seed(key).values())
         return Estimate.of(values) if values else None
 
@@ -68,12 +68,12 @@ class Comparison:
 
     @property
     def suites(self) -> list[str]:
-        """The suites that count in ranks: the informative ones, and those that could not be judged."""
+        """Return the suites that count in ranks: the informative ones, and those that could not be judged."""
         return [suite.key for suite in SUITES if suite.key not in self.judged or self.judged[suite.key].informative]
 
     @cached_property
     def ranks(self) -> dict[str, dict[int, float]]:
-        """Method -> seed -> mean rank over the suites that count."""
+        """Return method -> seed -> mean rank over the suites that count."""
         scores = {
             entry.method.name: {suite: found for suite in self.suites if (found := entry.by_seed(suite))}
             for entry in self.entries
@@ -81,25 +81,25 @@ class Comparison:
         return mean_ranks(scores)
 
     def by_seed(self, entry: Entry, key: str) -> dict[int, float]:
-        """Seed -> value of any metric of the tables, the mean rank included."""
+        """Return seed -> value of any metric of the tables, the mean rank included."""
         return self.ranks.get(entry.method.name, {}) if key == MEAN_RANK.key else entry.by_seed(key)
 
     def estimate(self, entry: Entry, key: str) -> Estimate | None:
-        """The mean over seeds of any metric of the tables, the mean rank included."""
+        """Return the mean over seeds of any metric of the tables, the mean rank included."""
         values = list(self.by_seed(entry, key).values())
         return Estimate.of(values) if values else None
 
     @property
     def winner(self) -> Entry | None:
-        """The federated method of the lowest mean caption loss, None before any was measured."""
+        """Return the federated method of the lowest mean caption loss, None before any was measured."""
         return next((entry for entry in self.entries if _order(entry)[0] < math.inf), None)
 
     def named(self, name: str) -> Entry | None:
-        """The method of that name, federated or not."""
+        """Return the method of that name, federated or not."""
         return next((entry for entry in (*self.entries, *self.references) if entry.method.name == name), None)
 
     def differences(self, ours: Entry, key: str) -> dict[str, PairedDifference | None]:
-        """Every other federated method -> its value minus ours over common seeds."""
+        """Return every other federated method -> its value minus ours over common seeds."""
         mine = self.by_seed(ours, key)
         return {
             entry.method.name: PairedDifference.between(mine, self.by_seed(entry, key))
@@ -109,12 +109,12 @@ class Comparison:
 
     @cached_property
     def p_values(self) -> dict[str, float | None]:
-        """Every federated method but the winner -> Holm's p-value of its caption loss against the winner's."""
+        """Return every federated method but the winner -> Holm's p-value of its caption loss against the winner's."""
         return corrected(self.differences(self.winner, CAPTION_LOSS.key)) if self.winner is not None else {}
 
     @property
     def ranked_seeds(self) -> tuple[int, int]:
-        """How many seeds the ranks are taken at, and how many of them every ranked method ran."""
+        """Say how many seeds the ranks are taken at, and how many of them every ranked method ran."""
         found = [set(by_seed) for by_seed in self.ranks.values() if by_seed]
         return (len(set.union(*found)), len(set.intersection(*found))) if found else (0, 0)
 

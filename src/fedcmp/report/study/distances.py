@@ -15,14 +15,14 @@ from fedcmp.report.study.comparing import CENTRALIZED, FEDAVG, Comparison
 from fedcmp.report.study.metrics import spread, write_estimate
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, distance_closed
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 
 CLOSED = Metric("distance_closed", "Distance closed", "%", False, 1, scale=100.0)
-FAR_BELOW = -0.75  # a method that loses more than this share of the distance may lie outside a cut picture
+FAR_BELOW = -0.75  # a method that loses more than this share of the distance may lie outside a cut chart
 
 
 def distances(one: Comparison) -> dict[str, Estimate]:
-    """Federated method -> share of the distance closed, FedAvg itself left out; best first."""
+    """Return federated method -> share of the distance closed, FedAvg itself left out; best first."""
     start, end = one.named(FEDAVG), one.named(CENTRALIZED)
     if start is None or end is None:
         return {}
@@ -37,7 +37,7 @@ def distances(one: Comparison) -> dict[str, Estimate]:
 
 
 def distance_dots(results: Results, one: Comparison) -> list[Dot]:
-    """One row a method, FedAvg at 0 and centralized at 1; empty without a distance."""
+    """Return one row per method, FedAvg at 0 and centralized at 1; empty without a distance."""
     palette = results.palette
     dots = []
     for name, estimate in distances(one).items():
@@ -52,6 +52,7 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
                     palette.marker(name),
                     strong=entry is one.winner,
                     free=estimate.mean < FAR_BELOW,
+                    owner=entry.method.title,
                 )
             )
     if not dots:
@@ -59,7 +60,7 @@ def distance_dots(results: Results, one: Comparison) -> list[Dot]:
     frames = ((CENTRALIZED, 1.0), (FEDAVG, 0.0))
     for name, share in frames:
         title = results.study.methods[name].title
-        dots.append(Dot(title, share, None, palette.colour(name), palette.marker(name), frame=True))
+        dots.append(Dot(title, share, None, palette.colour(name), palette.marker(name), frame=True, owner=title))
     return sorted(dots, key=lambda dot: -dot.value)
 
 
@@ -77,11 +78,13 @@ def distance_panel(results: Results, one: Comparison) -> Panel | None:
         reach=1.15,
     )
     key = f"distance{results.comparisons.index(one)}"
-    return Panel(key, one.scenario.title, "distance closed, bars: ± standard deviation over seeds", chart, HALF)
+    return Panel(
+        key, one.scenario.title, "distance closed, higher is better, bars: ± standard deviation over seeds", chart, HALF
+    )
 
 
 def distance_table(results: Results) -> Table | None:
-    """Methods by scenarios; rows in the order of the mean over the scenarios shown."""
+    """Return methods by scenarios; rows in the order of the mean over the scenarios shown."""
     columns = [(one, found) for one in results.comparisons if (found := distances(one))]
     names = [method for method in results.methods if any(method.name in found for _, found in columns)]
     if not names:
@@ -91,14 +94,14 @@ def distance_table(results: Results) -> Table | None:
     order = sorted(range(len(names)), key=lambda index: -sum(shared[index]) / len(shared[index]))
     rows = []
     for method in (names[index] for index in order):
-        cells = [Cell(method.title, colour=results.palette.colour(method.name))]
+        cells = [name_cell(results.palette, method.name, method.title)]
         for one, found in columns:
             estimate = found.get(method.name)
             text, error = write_estimate(CLOSED, estimate)
             bold = len(found) > 1 and text == best[one.scenario.name]
             cells.append(Cell(text, estimate.mean if estimate else None, error, bold))
-        rows.append(Row(tuple(cells)))
-    heads = (Column("Method", numeric=False), *(Column(one.scenario.title, "%") for one, _ in columns))
+        rows.append(Row(tuple(cells), owner=method.title))
+    heads = (Column("Method", numeric=False), *(Column(one.scenario.title, "%", better="high") for one, _ in columns))
     notes = (
         "Share of the caption loss between FedAvg (0 %) and centralized (100 %) that a method closes: the ratio "
         "of two means over common seeds, its spread by linearisation.",

@@ -33,6 +33,7 @@ _WRITTEN = {
     "—": "---",
     "→": r"$\rightarrow$",
     "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
     "×": r"$\times$",
     "·": r"$\cdot$",
     "✓": r"$\surd$",  # \checkmark would need another package
@@ -67,11 +68,13 @@ def table_to_latex(table: Table, *, title: str, label: str) -> str:
     if table.apart:
         groups = [[row for row in table.rows if not row.reference], [row for row in table.rows if row.reference]]
     heads = [" & ".join(escape_latex(column.title) for column in table.columns) + r" \\"]
-    if any(column.unit for column in table.columns):
-        units = [rf"{{\scriptsize {escape_latex(column.unit)}}}" if column.unit else "" for column in table.columns]
+    if any(column.measure for column in table.columns):
+        units = [
+            rf"{{\scriptsize {escape_latex(column.measure)}}}" if column.measure else "" for column in table.columns
+        ]
         heads.append(" & ".join(units) + r" \\")
     bodies = ["\n".join(" & ".join(map(_cell, row.cells)) + r" \\" for row in group) for group in groups if group]
-    notes = " ".join(escape_latex(note) for note in table.notes)
+    notes = " ".join(escape_latex(note) for note in table.footnotes)
     lines = [
         r"\begin{table*}[t]",
         r"\centering",

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 
 from fedcmp.report.charts.clouds import Cloud
-from fedcmp.report.methods import ordered, write_number
+from fedcmp.report.methods import ordered, write_number, write_span
 from fedcmp.report.panels import Panel
 from fedcmp.report.study.metrics import spread
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
@@ -16,7 +16,7 @@ _ENDS = ("within", "between")  # of a similarity the table shows the gap between
 
 
 def mapped(results: Results) -> list[tuple[StudyScenario, ScenarioFacts]]:
-    """The scenarios with a map, each with the first seed that has one."""
+    """Return the scenarios with a map, each with the first seed that has one."""
     found = []
     for name, scenario in results.study.scenarios.items():
         holding = next((h for h in results.study.holdings.get(name, ()) if len(finite_points(h)) > 1), None)
@@ -26,7 +26,7 @@ def mapped(results: Results) -> list[tuple[StudyScenario, ScenarioFacts]]:
 
 
 def finite_points(holding: ScenarioFacts) -> list[tuple[float, float, int]]:
-    """The points of a map that can be drawn."""
+    """Return the points of a map that can be drawn."""
     return [(x, y, client) for x, y, client in holding.points if math.isfinite(x) and math.isfinite(y)]
 
 
@@ -43,7 +43,7 @@ def map_panels(results: Results) -> list[Panel]:
 
 
 def heterogeneity_table(results: Results) -> Table | None:
-    """Measures by scenarios: how unlike the clients are, their sizes, and how a measure orders the paper's four."""
+    """Return measures by scenarios: how unlike clients are, their sizes, how a measure orders the paper's four."""
     known = [
         (scenario, holdings)
         for name, scenario in results.study.scenarios.items()
@@ -55,7 +55,7 @@ def heterogeneity_table(results: Results) -> Table | None:
     if not measures and not any(holding.sizes for _, holdings in known for holding in holdings):
         return None
     papers = tuple(name for name in MAIN_SCENARIOS if name in found)
-    sizes = [Cell(_sizes(holdings)) for _, holdings in known]
+    sizes = [Cell(write_span(size for one in holdings for size in one.sizes) or "–") for _, holdings in known]
     rows = [Row((Cell("pairs a client, smallest to largest"), *sizes, Cell("–")))]
     for measure in measures:
         estimates = [found[scenario.name].get(measure) for scenario, _ in known]
@@ -83,7 +83,7 @@ def _cell(estimate: Estimate | None) -> Cell:
 
 
 def heterogeneity(holdings: Sequence[ScenarioFacts]) -> dict[str, Estimate]:
-    """Measure -> estimate over seeds."""
+    """Return measure -> estimate over seeds."""
     names = ordered(measure for holding in holdings for measure in holding.heterogeneity)
     return {name: estimate for name in names if (estimate := _estimate(holdings, name)) is not None}
 
@@ -91,11 +91,3 @@ def heterogeneity(holdings: Sequence[ScenarioFacts]) -> dict[str, Estimate]:
 def _estimate(holdings: Sequence[ScenarioFacts], measure: str) -> Estimate | None:
     values = [holding.heterogeneity[measure] for holding in holdings if measure in holding.heterogeneity]
     return Estimate.of(values) if values else None
-
-
-def _sizes(holdings: Sequence[ScenarioFacts]) -> str:
-    sizes = [size for holding in holdings for size in holding.sizes]
-    if not sizes:
-        return "–"
-    low, high = write_number(min(sizes), 0), write_number(max(sizes), 0)
-    return low if low == high else f"{low} to {high}"

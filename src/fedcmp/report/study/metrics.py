@@ -5,16 +5,11 @@ from dataclasses import replace
 
 from fedcmp.report.methods import CAPTION_LOSS, Metric, write_number
 from fedcmp.report.study.statistics import Estimate
+from fedcmp.runs.records import WORLD_SUITES
 
-# keys are those of the run files; MME is a sum over subtasks, up to 200 each
-SUITES = (
-    Metric("mm-vet", "MM-Vet", "%", False, 1),
-    Metric("mmbench", "MMBench", "%", False, 1),
-    Metric("seed", "SEED", "%", False, 1),
-    Metric("llava-bench", "LLaVA-Bench", "%", False, 1),
-    Metric("pope", "POPE", "%", False, 1),
-    Metric("mme", "MME", "sum", False, 0),
-    Metric("mmvp", "MMVP", "%", False, 1),
+# small counterparts of the real benchmarks, named so that nobody takes their scores for those; MME is a sum of subtasks
+SUITES = tuple(
+    Metric(name, name, *(("sum", False, 0) if name == "mme-world" else ("%", False, 1))) for name in WORLD_SUITES
 )
 QUESTIONS = Metric("question_accuracy", "Question accuracy", "%", False, 1)
 MEAN_RANK = Metric("mean_rank", "Mean rank", "", True, 2)

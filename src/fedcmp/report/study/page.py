@@ -2,32 +2,31 @@
 
 from typing import Any
 
-from fedcmp.report.charts.dots import Dot, DotChart
-from fedcmp.report.methods import CAPTION_LOSS, ordered
-from fedcmp.report.panels import HALF, Panel
+from fedcmp.report.methods import ordered
 from fedcmp.report.rendering import render, sections_of
 from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
-from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison
+from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.distances import distance_panel, distance_table
+from fedcmp.report.study.heat import heat_map
 from fedcmp.report.study.maps import heterogeneity_table, map_panels
-from fedcmp.report.study.metrics import spread
 from fedcmp.report.study.remarks import facts, pointers, warnings
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.resulttables import COMMON_NOTES, result_tables
-from fedcmp.report.study.saying import verdict
+from fedcmp.report.study.saying import details, headline
 from fedcmp.report.study.trajectories import oscillation_table, trajectory_panels
 from fedcmp.report.study.tuning import tuning_table
 
 # section id -> (heading, name in links), in the order of the page
 _SECTIONS = {
+    "winners": ("Who wins in each scenario", "Who wins"),
     "tables": ("Methods by scenario", "Tables"),
     "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "distance": ("Distance from FedAvg to centralized closed", "Distance"),
-    "trajectories": ("Trajectories over rounds (figure 4)", "Trajectories"),
-    "ablations": ("Ablations (tables 3 and 4)", "Ablations"),
+    "trajectories": ("Trajectories over rounds (as the paper's figure 4)", "Trajectories"),
+    "ablations": ("Ablations (as the paper's tables 3 and 4)", "Ablations"),
     "further": ("Harder worlds and IID", "Harder worlds"),
-    "maps": ("Who holds what (figures 3 and 5)", "Maps"),
+    "maps": ("Who holds what (as the paper's figures 3 and 5)", "Maps"),
     "tuning": ("Tuning", "Tuning"),
     "versions": ("Versions", "Versions"),
 }
@@ -46,7 +45,9 @@ def render_study_page(results: Results, *, title: str) -> str:
     tables = result_tables(results)
     distances = [panel for one in results.comparisons if (panel := distance_panel(results, one)) is not None]
     maps = [map_panels(results), heterogeneity_table(results)]
+    claims, palette = claims_table(results), results.palette
     data = {
+        "winners": [details(results), claims] if claims is not None else [],
         "tables": [one for one in tables if one.kind == "main"],
         "benchmarks": benchmark_tables(results),
         "distance": [distances, table] if (table := distance_table(results)) is not None or distances else [],
@@ -63,50 +64,13 @@ def render_study_page(results: Results, *, title: str) -> str:
         sections=sections_of(_SECTIONS, data),
         pointers=pointers(results),
         warnings=warnings(results),
-        verdict=verdict(results),
+        toy=results.study.toy,
+        verdict=[headline(results)],
         facts=facts(results),
-        picture=_loss_panel(results),
-        table=claims_table(results),
+        table=heat_map(results),
+        methods=[(one.title, palette.colour(one.name), palette.glyph(one.name)) for one in results.methods],
         common_notes=COMMON_NOTES,
     )
-
-
-def _loss_panel(results: Results) -> Panel | None:
-    """Return the headline scenario's caption losses with their spreads."""
-    one = results.headline
-    dots = _loss_dots(results, one) if one is not None else []
-    if one is None or not dots:
-        return None
-    title = f"Caption loss by method, {one.scenario.title}"
-    chart = DotChart(title, tuple(dots), "nats per caption token", CAPTION_LOSS.write)
-    subtitle = "lower is better, bars: ± standard deviation over seeds"
-    return Panel("losses", f"Caption loss, {one.scenario.title}", subtitle, chart, HALF)
-
-
-def _loss_dots(results: Results, one: Comparison) -> list[Dot]:
-    palette = results.palette
-    blind = one.blind.values.get(CAPTION_LOSS.key) if one.blind is not None else None
-    dots = []
-    for entry in (*one.entries, *one.references):
-        estimate, name = entry.estimate(CAPTION_LOSS.key), entry.method.name
-        if estimate is not None and estimate.finite:
-            free = name == LOCAL or (blind is not None and estimate.mean > blind)
-            colour, marker = palette.colour(name), palette.marker(name)
-            dots.append(
-                Dot(
-                    entry.method.title,
-                    estimate.mean,
-                    spread(estimate),
-                    colour,
-                    marker,
-                    strong=entry is one.winner,
-                    frame=name == CENTRALIZED,
-                    free=free,
-                )
-            )
-    if dots and blind is not None:
-        dots.append(Dot("blind", blind, None, palette.reference, "plus", frame=True))
-    return sorted(dots, key=lambda dot: dot.value)
 
 
 def _trajectories(results: Results, one: Comparison) -> tuple[Any, ...]:

@@ -2,7 +2,7 @@
 
     study.json                              scenarios, methods, the plan
     runs/SCENARIO/METHOD/seed-S.json        one run
-    references/blind.json                   the LLM without pictures
+    references/blind.json                   the LLM without images
     scenarios/SCENARIO/seed-S.json          who holds what
     tuning/METHOD.json                      trials and the settings chosen
     benchmarks/SCENARIO/METHOD/seed-S/      the paper's benchmarks, one file each
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from fedcmp.checksums import Damaged, unsealed
 from fedcmp.errors import UserError
+from fedcmp.report.toy import TOY_WORLD, toy_line
 from fedcmp.runs.benchmark_results import Results, read_results
 from fedcmp.runs.records import number
 from fedcmp.runs.study_records import (
@@ -46,6 +47,13 @@ class Study:
     holdings: Mapping[str, tuple[ScenarioFacts, ...]] = field(default_factory=dict)
     tuning: tuple[Tuning, ...] = ()
     benchmarks: Mapping[tuple[str, str, int], Results] = field(default_factory=dict)
+    sources: tuple[Mapping[str, object], ...] = ()
+
+    @property
+    def toy(self) -> str:
+        """Return what of the study is the embedded toy world: all of an old one that asked the world's suites."""
+        suites = (self.blind is not None and self.blind.suites) or any(run.final.suites for run in self.runs)
+        return toy_line(self.sources) if self.sources else TOY_WORLD if suites else ""
 
 
 def load_study(folder: Path) -> Study:
@@ -90,6 +98,7 @@ def load_study(folder: Path) -> Study:
             for path in sorted((folder / "tuning").glob("*.json"))
         ),
         benchmarks=dict(_benchmarks(folder / "benchmarks")),
+        sources=tuple(plan.sources),
     )
 
 

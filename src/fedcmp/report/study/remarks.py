@@ -1,9 +1,11 @@
 """What ran, what to beware of, and where to look next in a study: the first screen's short texts, all plain."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 
-from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number
+from fedcmp.errors import counted
+from fedcmp.report.methods import CAPTION_LOSS, ordered, write_number, write_span
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import SUITES
@@ -14,20 +16,35 @@ _LONGEST = 200  # characters of a failed run's message
 
 
 def facts(results: Results) -> list[tuple[str, str]]:
-    """What ran: scenarios, methods, clients, rounds, captions, seeds, runs, each as (name, value)."""
+    """Say what ran: scenarios, methods, clients, rounds, captions, seeds, runs, each as (name, value)."""
     runs = results.study.runs
     scenarios = [one.scenario.title for one in results.comparisons]
     found = [
-        ("Scenarios", ", ".join(scenarios)),
+        ("Scenarios", "; ".join(scenarios)),
         ("Methods", str(len(results.methods)) if results.methods else ""),
-        ("Clients", _span([run.clients for run in runs if run.federated])),
-        ("Rounds", _span([run.rounds for run in runs])),
-        ("Captions", _span([run.captions for run in runs])),
-        ("Seeds", _span([len(entry.runs) for one in results.comparisons for entry in one.entries])),
+        ("Federated", _federated(results)),
+        ("Tuned on", "; ".join(ordered(_scenario(results, tuning.scenario) for tuning in results.study.tuning))),
+        ("Clients", write_span([run.clients for run in runs if run.federated])),
+        ("Rounds", write_span([run.rounds for run in runs])),
+        ("Captions", write_span([run.captions for run in runs])),
+        ("Seeds", write_span([len(entry.runs) for one in results.comparisons for entry in one.entries])),
         ("Runs", write_number(len(runs), 0)),
         ("Training", _hours(runs)),
     ]
     return [(name, value) for name, value in found if value]
+
+
+def _federated(results: Results) -> str:
+    """How many federated methods ran in how many scenarios: "19 in 4 scenarios, 7 in 4"."""
+    counts = Counter(len(one.entries) for one in results.comparisons if one.entries)
+    (first, scenarios), *others = counts.most_common() or [(0, 0)]
+    told = [f"{first} in {counted(scenarios, 'scenario')}", *(f"{methods} in {number}" for methods, number in others)]
+    return ", ".join(told) if first else ""
+
+
+def _scenario(results: Results, name: str) -> str:
+    known = results.study.scenarios.get(name)
+    return known.title if known is not None else name
 
 
 def _hours(runs: Sequence[StudyRun]) -> str:
@@ -35,16 +52,8 @@ def _hours(runs: Sequence[StudyRun]) -> str:
     return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.0f} min" if seconds else ""
 
 
-def _span(values: Sequence[int | None]) -> str:
-    known = [value for value in values if value]
-    if not known:
-        return ""
-    low, high = write_number(min(known), 0), write_number(max(known), 0)
-    return low if low == high else f"{low} to {high}"
-
-
 def warnings(results: Results) -> list[str]:
-    """What a reader must know before any figure: missing runs, single seeds, settings that differ within a cell."""
+    """Say what a reader must know before any figure: missing runs, single seeds, settings that differ within a cell."""
     return [*_failed(results), *_missing(results), *_single(results), *_mixed(results)]
 
 
@@ -120,12 +129,11 @@ def pointers(results: Results) -> list[Pointer]:
 def _family(headline: Comparison) -> list[Pointer]:
     if headline.winner is None:
         return []
-    worst = ordered(run.worst_family for run in headline.winner.runs if run.worst_family)
-    if not worst:
+    named = ordered(f"“{run.worst_family}”" for run in headline.winner.runs if run.worst_family)
+    if not named:
         return []
     estimate = headline.winner.estimate("worst_family_loss")
     loss = f" ({CAPTION_LOSS.write(estimate.mean)} nats per token)" if estimate is not None else ""
-    text = (
-        f"{headline.scenario.title}: the hardest family for {headline.winner.method.title} is {', '.join(worst)}{loss}."
-    )
+    title = headline.winner.method.title
+    text = f"{headline.scenario.title}: the hardest family for {title} is {', '.join(named)}{loss}."
     return [Pointer(text, "trajectories")]

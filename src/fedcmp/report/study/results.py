@@ -31,29 +31,19 @@ class Results:
         return cls(study, tuple(comparison for comparison in found if comparison.entries or comparison.references))
 
     @property
-    def main(self) -> tuple[Comparison, ...]:
-        """The paper's four scenarios."""
-        return tuple(one for one in self.comparisons if one.scenario.name in MAIN_SCENARIOS)
-
-    @property
-    def further(self) -> tuple[Comparison, ...]:
-        """Harder worlds and the IID control."""
-        return tuple(one for one in self.comparisons if one.scenario.name not in MAIN_SCENARIOS)
-
-    @property
     def headline(self) -> Comparison | None:
-        """The image clusters, or else the first scenario."""
+        """Return the image clusters, or else the first scenario."""
         return next(iter(self.comparisons), None)
 
     @property
     def methods(self) -> list[StudyMethod]:
-        """The methods of the main tables that ran anywhere, in the study's order."""
+        """Return the methods of the main tables that ran anywhere, in the study's order."""
         ran = {entry.method.name for one in self.comparisons for entry in (*one.entries, *one.references)}
         return [method for name, method in self.study.methods.items() if name in ran]
 
     @property
     def featured(self) -> tuple[str, ...]:
-        """The federated methods whose curves are drawn in colour everywhere: ours, FedAvg, then the best of the others.
+        """Return the federated methods whose curves are drawn in colour: ours, FedAvg, then the best of the others.
 
         The others go by their mean place by caption loss over the scenarios in which they ran.
         """
@@ -69,19 +59,22 @@ class Results:
 
     @property
     def palette(self) -> Palette:
-        """A colour for every method of the study that is not an arm of an ablation only, run or not."""
+        """Return a colour for every method of the study that is not an arm of an ablation only, run or not."""
         names = [name for name, method in self.study.methods.items() if method.family != ABLATION]
         return Palette.of(names, first=self.featured)
 
     @property
     def ablations(self) -> dict[str, list[tuple[StudyScenario, Comparison]]]:
-        """Ablation table -> the scenarios in which at least two of its arms ran, tables 3 and 4 first."""
+        """Ablation table -> the scenarios in which it ran, tables 3 and 4 first.
+
+        Methods of the main tables may be arms too: a table ran where two arms did, one of them its own if it has any.
+        """
         tables = sorted({table for method in self.study.methods.values() for table in method.arms})
         found = {
             table: [
                 (scenario, comparison)
                 for scenario in self._ordered_scenarios()
-                if len((comparison := arms_comparison(self.study, scenario, table)).entries) > 1
+                if _ran(comparison := arms_comparison(self.study, scenario, table))
             ]
             for table in tables
         }
@@ -91,3 +84,9 @@ class Results:
         scenarios = self.study.scenarios
         first = [scenarios[name] for name in MAIN_SCENARIOS if name in scenarios]
         return first + [scenario for name, scenario in scenarios.items() if name not in MAIN_SCENARIOS]
+
+
+def _ran(one: Comparison) -> bool:
+    ran = [entry.method for entry in one.entries]
+    own = [method for method in (*ran, *one.absent) if method.family == ABLATION]
+    return len(ran) > 1 and (not own or any(method in own for method in ran))

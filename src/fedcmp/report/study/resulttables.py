@@ -8,13 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedcmp.report.methods import Metric, ordered
+from fedcmp.report.methods import Metric, best_written, ordered
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import HEADLINE, Comparison, Entry
 from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, write_estimate, write_p
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import Arm
 
 COMMON_NOTES = (
@@ -30,8 +30,9 @@ COMMON_NOTES = (
 )
 _MOST_NAMED = 6
 _ABLATION_TITLES = {
-    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — the paper's table 3",
-    "4": "Reliability weights: magnitude, quality, gamma — the paper's table 4",
+    "3": "Parts of Fed-CMP: canonical space (CSC), reliability weights (RWF), momentum (OPM) — in the form of the "
+    "paper's table 3",
+    "4": "Reliability weights: magnitude, quality, gamma — in the form of the paper's table 4",
     "preset": "shared-basis, part by part",
 }
 _PAPER_ARMS = ("CSC", "RWF", "OPM", "magnitude", "quality", "gamma")
@@ -48,7 +49,7 @@ class ResultTable:
 
 
 def result_tables(results: Results) -> list[ResultTable]:
-    """All tables of methods: the paper's four scenarios, further ones, ablations."""
+    """Return all tables of methods: the paper's four scenarios, further ones, ablations."""
     palette = results.palette
     found = [
         ResultTable(
@@ -69,18 +70,18 @@ def result_tables(results: Results) -> list[ResultTable]:
 
 
 def scenario_heading(one: Comparison) -> str:
-    """The scenario's title and, where suites were asked, which of the paper's tables has this form."""
+    """Return the scenario's title and, where suites were asked, which of the paper's tables has this form."""
     if not any(_measured(one, metric) for metric in SUITES):
         return f"{one.scenario.title}: losses"
     if one.scenario.name == HEADLINE:
-        return f"{one.scenario.title} — the paper's table 1"
+        return f"{one.scenario.title} — in the form of the paper's table 1"
     if one.scenario.name in MAIN_SCENARIOS:
         return f"{one.scenario.title} — in the form of the paper's tables 2, 7 and 8"
     return one.scenario.title
 
 
 def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Sequence[str] = ()) -> Table:
-    """The methods of one comparison by every metric.
+    """Return the methods of one comparison by every metric.
 
     Args:
         one: what is compared.
@@ -97,15 +98,16 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
     entries = sorted(one.entries, key=lambda entry: order.index(entry.method.name)) if order else list(one.entries)
     rows = []
     for entry in entries:
-        cells = [_name(entry, palette, bold=entry is one.winner)]
+        cells = [name_cell(palette, entry.method.name, entry.method.title, bold=entry is one.winner)]
         cells += [_arm_cell(entry.method.arms.get(arms, {}).get(part)) for part in parts]
         cells += [_cell(one, entry, metric, marks[metric.key]) for metric in metrics]
         p = one.p_values.get(entry.method.name)
         cells += [_seeds(entry), Cell("best") if entry is one.winner else Cell(write_p(p), p)]
-        rows.append(Row(tuple(cells), best=entry is one.winner))
+        rows.append(Row(tuple(cells), best=entry is one.winner, owner=entry.method.title))
     if not arms:
         rows += _reference_rows(one, palette, metrics)
-    caption = f"{one.scenario.title}: {'arms' if arms else 'methods'} by suites and losses"
+    what = f"arms of {_ABLATION_TITLES.get(arms, arms)}" if arms else "methods"
+    caption = f"{one.scenario.title}: {what}, by suites and losses"
     table = Table(tuple(columns), tuple(rows), caption, _notes(one, arms), apart=True, stacked=True)
     return table.with_spread_note()
 
@@ -118,7 +120,7 @@ def _metric_column(one: Comparison, metric: Metric) -> Column:
     judged = one.judged.get(metric.key)
     quiet = judged is not None and not judged.informative
     unit = "nats" if metric.unit == "nats/token" else metric.unit
-    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet)
+    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet, better=metric.better)
 
 
 def _planned(one: Comparison) -> str:
@@ -142,14 +144,8 @@ def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
     if judged is not None and not judged.informative:
         return "", ""
     found = [one.estimate(entry, metric.key) for entry in one.entries]
-    means = sorted(estimate.mean for estimate in found if estimate is not None and estimate.finite)
-    written = ordered(metric.write(mean) for mean in (means if metric.lower_is_better else reversed(means)))
-    return (written[0], written[1]) if len(written) > 1 else ("", "")
-
-
-def _name(entry: Entry, palette: Palette, *, bold: bool = False) -> Cell:
-    known = entry.method.name in palette.slots
-    return Cell(entry.method.title, colour=palette.colour(entry.method.name) if known else "", bold=bold)
+    best, second, *_ = [*best_written(metric, (estimate.mean for estimate in found if estimate)), "", ""]
+    return best, second
 
 
 def _cell(one: Comparison, entry: Entry, metric: Metric, marks: tuple[str, str]) -> Cell:
@@ -170,9 +166,9 @@ def _seeds(entry: Entry) -> Cell:
 def _reference_rows(one: Comparison, palette: Palette, metrics: Sequence[Metric]) -> list[Row]:
     rows = []
     for entry in one.references:
-        cells = [_name(entry, palette)]
+        cells = [name_cell(palette, entry.method.name, entry.method.title)]
         cells += [_cell(one, entry, metric, ("", "")) for metric in metrics]
-        rows.append(Row((*cells, _seeds(entry), Cell("–")), reference=True))
+        rows.append(Row((*cells, _seeds(entry), Cell("–")), reference=True, owner=entry.method.title))
     if one.blind is not None:
         values, noise, chance = one.blind.values, one.blind.noise, one.blind.chance
         for name, known, errors in (("blind", values, noise), ("chance", chance, {})):

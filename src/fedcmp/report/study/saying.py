@@ -1,13 +1,16 @@
-"""The first screen in sentences: who wins each scenario, by how much, whether ours does; no more than is measured."""
+"""A study in sentences: who wins how many scenarios, by how much, whether ours does; no more than is measured."""
 
+from collections import Counter
 from collections.abc import Sequence
 
+from fedcmp.errors import counted
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.claims import Claim, claims
 from fedcmp.report.study.comparing import OURS, Comparison
+from fedcmp.report.study.heat import beats_all
 from fedcmp.report.study.metrics import CLAIMS, write_difference, write_p
 from fedcmp.report.study.results import Results
-from fedcmp.report.verdict import Phrase
+from fedcmp.report.verdict import Phrase, listed
 
 _FEW = 3  # seeds: with fewer, two standard errors are reached by chance in one case of seven
 
@@ -50,15 +53,15 @@ def ours_sentences(results: Results) -> list[Phrase]:
     won = [one.scenario.title for one, found in judged if len(found) == len(CLAIMS) and all(c.met for c in found)]
     said = [Phrase(f"{title} wins {len(won)} of {len(judged)} scenarios", True)]
     said.append(Phrase(" on all of caption loss, worst-family loss and mean rank by more than two standard errors"))
-    said.append(Phrase(f": {_listed(won)}." if won else "."))
+    said.append(Phrase(f": {listed(won)}." if won else "."))
     pairs = [one.scenario.title for one, found in judged if one.scenario.title in won and _fewest(found) < _FEW]
     if pairs:
-        said.append(Phrase(f" On two seeds only, which is little to go by: {_listed(pairs)}."))
+        said.append(Phrase(f" On two seeds only, which is little to go by: {listed(pairs)}."))
     counts = [
         f"{metric.title.lower()} in {sum(c.met for _, found in judged for c in found if c.metric is metric)}"
         for metric in CLAIMS
     ]
-    said.append(Phrase(f" One by one they are met: {_listed(counts)} of {len(judged)}."))
+    said.append(Phrase(f" One by one they are met: {listed(counts)} of {len(judged)}."))
     return said
 
 
@@ -67,12 +70,33 @@ def _fewest(found: Sequence[Claim]) -> int:
     return min(claim.difference.count for claim in found if claim.difference is not None)
 
 
+def headline(results: Results) -> list[Phrase]:
+    """Say in one sentence which method is lowest in how many scenarios, and how often beyond the noise."""
+    shown = [one for one in results.comparisons if one.winner is not None]
+    won = Counter(one.winner.method.title for one in shown if one.winner is not None)
+    if not won:
+        return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
+    (best, count), *_ = won.most_common(1)
+    if all(len([entry for entry in one.entries if entry.estimate(CAPTION_LOSS.key)]) == 1 for one in shown):
+        lone = " is the only federated method with figures so far."
+        return [Phrase(best, True), Phrase(lone if len(won) == 1 else " and others have figures, none beside another.")]
+    clear = sum(one.winner is not None and one.winner.method.title == best and beats_all(one) for one in shown)
+    said = [Phrase(best, True), Phrase(" has the lowest caption loss of all federated methods in ")]
+    said.append(Phrase(f"{count} of {counted(len(shown), 'scenario')}", True))
+    beyond = "every one" if clear == count > 1 else str(clear) if clear else "none"
+    few = f"in {beyond} of them" if count > 1 else "" if clear else "not"
+    said.append(
+        Phrase(f", {few} by more than two standard errors of the difference to every other.".replace(",  ", ", "))
+    )
+    return said
+
+
 def verdict(results: Results) -> list[list[Phrase]]:
-    """All paragraphs: ours first, then the paper's scenarios one by one, then the others."""
+    """Return all paragraphs: the one sentence, whether ours wins, then the scenarios one by one."""
+    return [headline(results), *details(results)]
+
+
+def details(results: Results) -> list[list[Phrase]]:
+    """Return what comes after the first sentence: ours, then the paper's scenarios one by one, then the others."""
     paragraphs = [ours_sentences(results), *(winner_sentences(one) for one in results.comparisons)]
-    found = [phrases for phrases in paragraphs if phrases]
-    return found or [[Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]]
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return [phrases for phrases in paragraphs if phrases]

@@ -52,7 +52,7 @@ class Estimate:
 
     @property
     def finite(self) -> bool:
-        """Whether every seed gave a number."""
+        """Tell whether every seed gave a number."""
         return math.isfinite(self.mean)
 
 
@@ -107,12 +107,12 @@ class PairedDifference:
 
     @property
     def beyond_two_errors(self) -> bool:
-        """Whether ours is lower by more than two standard errors; never with one seed, never by nothing."""
+        """Tell whether ours is lower by more than two standard errors; never with one seed, never by nothing."""
         return self.error is not None and self.mean > 0 and self.mean > 2 * self.error
 
     @property
     def margin(self) -> float:
-        """The difference less two standard errors: what is left of the lead; the mean alone for one seed."""
+        """Return the difference less two standard errors: what is left of the lead; the mean alone for one seed."""
         return self.mean - 2 * (self.error or 0.0)
 
 
@@ -175,7 +175,7 @@ def informative(centralized: Estimate, blind: float, noise: float) -> bool:
 
     Args:
         centralized: score over seeds.
-        blind: score of the same LLM without pictures.
+        blind: score of the same LLM without images.
         noise: standard error of one score over the suite's items. It counts twice, once for each of the two scores,
             as seeds do not average it out: all seeds are asked the same items.
     """

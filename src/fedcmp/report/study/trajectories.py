@@ -1,6 +1,6 @@
 """Figure 4 of the paper: every metric over the rounds, mean over seeds with their standard deviation as a band.
 
-A few methods are drawn in colour, the same in all pictures; the other federated ones are a grey bundle behind them. How
+A few methods are drawn in colour, the same in all charts; the other federated ones are a grey bundle behind them. How
 restless a curve is, is a number: the sum of what the metric lost from one evaluated round to the next (a rise of a
 loss, a drop of a score), per seed, then mean and standard deviation over seeds. A curve that only improves has 0.
 """
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from fedcmp.report.charts.lines import Level, Line, LineChart
-from fedcmp.report.methods import CAPTION_LOSS, Metric
+from fedcmp.report.methods import CAPTION_LOSS, Metric, best_written
 from fedcmp.report.panels import WIDE, Panel, cut_note, small_panel
 from fedcmp.report.study.comparing import CENTRALIZED, LOCAL, Comparison, Entry
 from fedcmp.report.study.metrics import QUESTIONS, SUITES, WORST_FAMILY, spread, write_estimate
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, oscillation
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import StudyRun
 
 CURVES = (CAPTION_LOSS, WORST_FAMILY, QUESTIONS, *SUITES)
@@ -37,7 +37,7 @@ def _curve(run: StudyRun, key: str) -> Mapping[int, float]:
 
 
 def oscillations(entry: Entry, metric: Metric) -> Estimate | None:
-    """The summed losses of ground of one method, over seeds; None where fewer than two rounds were evaluated."""
+    """Return the summed losses of ground of one method, over seeds; None where fewer than two rounds were evaluated."""
     curves = [list(curve.values()) for run in entry.runs if len(curve := _curve(run, metric.key)) > 1]
     if not curves:
         return None
@@ -47,7 +47,7 @@ def oscillations(entry: Entry, metric: Metric) -> Estimate | None:
 
 
 def trajectory_chart(results: Results, one: Comparison, metric: Metric) -> LineChart | None:
-    """One metric over the rounds in one scenario; None where no method was evaluated at two rounds."""
+    """Return one metric over the rounds in one scenario; None where no method was evaluated at two rounds."""
     palette, featured = results.palette, results.featured
     lines: list[Line] = []
     levels: list[Level] = []
@@ -74,6 +74,8 @@ def trajectory_chart(results: Results, one: Comparison, metric: Metric) -> LineC
                     strong=entry is one.winner and name in featured,
                     named=name in featured,
                     free=metric.lower_is_better and _far(one, entry, metric),
+                    dash=palette.dash(name) if name in featured else 0,
+                    owner=title,
                 )
             )
     if not any(line.named for line in lines):
@@ -104,19 +106,21 @@ def trajectory_panels(results: Results, one: Comparison) -> tuple[Panel | None, 
     if chart is not None:
         grey = any(not line.named for line in chart.lines)
         note = " ".join(text for text in (_GREY if grey else "", cut_note(chart)) if text)
-        subtitle = "nats per caption token, mean over seeds, band: ± standard deviation over seeds"
+        subtitle = "nats per caption token, lower is better, mean over seeds, band: ± standard deviation over seeds"
         large = Panel(f"curve{place}", CAPTION_LOSS.title, subtitle, chart, WIDE, note)
     small = []
     for metric in CURVES[1:]:
         chart = trajectory_chart(results, one, metric)
         if chart is not None:
             bare = replace(chart, levels=tuple(replace(level, label="") for level in chart.levels))
-            small.append(small_panel(f"curve{place}-{metric.key}", metric.title, metric.unit, bare))
+            small.append(
+                small_panel(f"curve{place}-{metric.key}", metric.title, f"{metric.unit}, {metric.direction}", bare)
+            )
     return large, small
 
 
 def oscillation_table(results: Results, one: Comparison) -> Table | None:
-    """How much ground each method lost on the way, by metric; the steadiest federated method in bold."""
+    """Say how much ground each method lost on the way, by metric; the steadiest federated method in bold."""
     palette = results.palette
     entries = [entry for entry in (*one.entries, *one.references) if entry.method.name != LOCAL]
     found = {metric.key: {e.method.name: oscillations(e, metric) for e in entries} for metric in CURVES}
@@ -127,15 +131,17 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
     rows = []
     for entry in entries:
         name = entry.method.name
-        cells = [Cell(entry.method.title, colour=palette.colour(name))]
+        cells = [name_cell(palette, name, entry.method.title)]
         for metric in metrics:
             estimate = found[metric.key][name]
             text, error = write_estimate(metric, estimate)
             bold = entry.method.federated and text == steadiest[metric.key]
             cells.append(Cell(text, estimate.mean if estimate and estimate.finite else None, error, bold))
-        rows.append(Row(tuple(cells), reference=not entry.method.federated))
+        rows.append(Row(tuple(cells), reference=not entry.method.federated, owner=entry.method.title))
     columns = [Column("Method", numeric=False)]
-    columns += [Column(metric.title, "nats" if metric.unit == "nats/token" else metric.unit) for metric in metrics]
+    columns += [
+        Column(metric.title, "nats" if metric.unit == "nats/token" else metric.unit, better="low") for metric in metrics
+    ]
     notes = (
         "Sum of what the metric lost from one evaluated round to the next (losses: rises, suites: drops), mean ± "
         "standard deviation over seeds; 0 for a curve that only improves. "
@@ -147,5 +153,5 @@ def oscillation_table(results: Results, one: Comparison) -> Table | None:
 
 def _steadiest(one: Comparison, found: Mapping[str, Estimate | None], metric: Metric) -> str:
     estimates = [found[entry.method.name] for entry in one.entries]
-    known = [estimate.mean for estimate in estimates if estimate is not None and estimate.finite]
-    return metric.write(min(known)) if len({metric.write(mean) for mean in known}) > 1 else ""
+    least = replace(metric, lower_is_better=True)  # of what was lost on the way, less is better for any metric
+    return next(iter(best_written(least, (lost.mean for lost in estimates if lost is not None))), "")

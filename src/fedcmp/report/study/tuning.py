@@ -5,12 +5,12 @@ from collections.abc import Mapping
 
 from fedcmp.report.methods import CAPTION_LOSS, write_number
 from fedcmp.report.study.results import Results
-from fedcmp.report.tables import Cell, Column, Row, Table
+from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.study_records import Tuning
 
 
 def tuning_table(results: Results) -> Table | None:
-    """One row a tuned method: trials, settings chosen, the loss that they reached in the trials and what was tried."""
+    """Return one row per tuned method: trials, settings chosen, the loss that they reached, what was tried."""
     if not results.study.tuning:
         return None
     methods, palette = results.study.methods, results.palette
@@ -18,12 +18,11 @@ def tuning_table(results: Results) -> Table | None:
     rows = []
     for tuning in sorted(results.study.tuning, key=lambda tuning: order.get(tuning.method, len(order))):
         title = methods[tuning.method].title if tuning.method in methods else tuning.method
-        colour = palette.colour(tuning.method) if tuning.method in palette.slots else ""
         loss = best_loss(tuning)
         rows.append(
             Row(
                 (
-                    Cell(title, colour=colour),
+                    name_cell(palette, tuning.method, title),
                     Cell(str(len(tuning.trials)), len(tuning.trials)),
                     Cell(write_settings(tuning.chosen or {}) or "–"),
                     Cell(CAPTION_LOSS.write(loss), loss),
@@ -36,7 +35,7 @@ def tuning_table(results: Results) -> Table | None:
         Column("Method", numeric=False),
         Column("Trials"),
         Column("Chosen", numeric=False),
-        Column("Its caption loss", "nats, trial"),
+        Column("Its caption loss", "nats, trial", better="low"),
         Column("Tried", numeric=False),
         Column("On", numeric=False),
     )
@@ -45,7 +44,7 @@ def tuning_table(results: Results) -> Table | None:
 
 
 def best_loss(tuning: Tuning) -> float | None:
-    """The loss of the trial with the settings chosen (of the largest one where there are several), None without one."""
+    """Return the loss of the trial with the settings chosen (of several, of the largest), None without one."""
     found = [
         (trial.captions or 0, trial.caption_loss)
         for trial in tuning.trials

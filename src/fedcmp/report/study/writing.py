@@ -8,6 +8,7 @@ from fedcmp.report.study.benchmarktables import benchmark_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
 from fedcmp.report.study.files import PNG_NAMES, study_pngs
+from fedcmp.report.study.heat import heat_map
 from fedcmp.report.study.latex import PREAMBLE, escape_latex, table_to_latex
 from fedcmp.report.study.maps import heterogeneity_table
 from fedcmp.report.study.numbers import study_numbers
@@ -52,8 +53,11 @@ def write_study_report(folder: Path, out: Path | None = None) -> list[Path]:
 
 
 def named_tables(results: Results) -> list[tuple[str, str, Table]]:
-    """All tables of the report as (key, heading, table), in the page's order."""
-    found: list[tuple[str, str, Table | None]] = [("claims", "", claims_table(results))]
+    """Return all tables of the report as (key, heading, table), in the page's order."""
+    found: list[tuple[str, str, Table | None]] = [
+        ("heat", "", heat_map(results)),
+        ("claims", "", claims_table(results)),
+    ]
     made = result_tables(results)
     found += [(one.key, one.title, one.table) for one in made if one.kind == "main"]
     found += [(one.key, one.title, one.table) for one in benchmark_tables(results)]
@@ -73,6 +77,7 @@ def render_study_markdown(results: Results, *, title: str) -> str:
     """
     return render_document(
         title=title,
+        toy=results.study.toy,
         verdict=verdict(results),
         facts=facts(results),
         warnings=warnings(results),
@@ -83,6 +88,7 @@ def render_study_markdown(results: Results, *, title: str) -> str:
 
 def render_study_latex(results: Results) -> str:
     """Render all tables as LaTeX, to be taken in by \\input."""
-    tables = [table_to_latex(table, title=heading, label=key) for key, heading, table in named_tables(results)]
+    toy = f" ({results.study.toy[:1].lower()}{results.study.toy[1:-1]})" if results.study.toy else ""
+    tables = [table_to_latex(table, title=heading + toy, label=key) for key, heading, table in named_tables(results)]
     notes = "\n".join(f"% {escape_latex(note)}" for note in COMMON_NOTES)
     return "\n".join([PREAMBLE, notes, "", *tables])

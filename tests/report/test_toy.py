@@ -1,0 +1,25 @@
+"""The line of the toy world: where it was used, and only there."""
+
+import pytest
+
+from fedcmp.report.toy import TOY_WORLD, toy_line
+
+OWN_DATA = {"data": {"format": "llava"}}
+OWN_MODELS = {"model": {"vision": "openai/clip", "language": "a/llm"}}
+
+
+@pytest.mark.parametrize(
+    ("recipes", "line"),
+    [
+        ([{"run": {}}], TOY_WORLD),
+        ([{"data": {"format": "world"}, "model": {"vision": "world", "language": "world"}}], TOY_WORLD),
+        ([OWN_DATA | OWN_MODELS], ""),
+        ([OWN_DATA], "Toy models: frozen models of 4 MB."),
+        ([OWN_MODELS], "Toy world: drawn scenes of 48 x 48 pixels."),
+        ([{"run": {}}, OWN_DATA | OWN_MODELS], f"Some of these runs: t{TOY_WORLD[1:]}"),
+        ([{}], ""),
+        ([], ""),
+    ],
+)
+def test_it_says_what_of_the_runs_is_a_toy(recipes, line):
+    assert toy_line(recipes) == line
