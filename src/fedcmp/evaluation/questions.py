@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedcmp.data.captions import clean_label, writable
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
@@ -54,19 +55,20 @@ def read_questions(
     """
     by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     for number, line in enumerate(lines, 1):
         try:
             record = json.loads(line)
-            key, question, answer = str(record["id"]), str(record["question"]), str(record["answer"])
+            key = clean_label(str(record["id"]))
+            question, answer = (writable(str(record[name])) for name in ("question", "answer"))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
             ) from error
         if key in keys and answer.strip():
-            by_answer[str(record.get("kind", "question"))][answer].append((keys[key], question))
+            by_answer[clean_label(str(record.get("kind", "question")))][answer].append((keys[key], question))
     if not by_answer:
         example = next(iter(keys), "none")
         raise UserError(f'{path}: no question is about a held-out pair; their ids look like "{example}"')

@@ -24,6 +24,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 
 from fedcmp.errors import UserError
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
+from fedcmp.model.scaling import check_scaled
 from fedcmp.model.vision import KEY, VisionEncoder
 
 _PADDED_TO_THE_END = ("siglip", "siglip2")
@@ -95,6 +96,8 @@ class DualEncoder:
         """RGB pictures of any size as the picture half takes them, each on its own; threads may call this at once."""
         if self.encoder is not None:
             return {"pixel_values": self.encoder.pixel_values(images)}
+        for image in images:
+            check_scaled(self.processor, *image.size)
         return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()

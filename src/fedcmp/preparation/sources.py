@@ -4,6 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -14,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fedcmp.config import Recipe
+from fedcmp.data.contents import CONTENTS, user_cache_folder
 from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
 from fedcmp.data.pairs import PairSource, first_pairs, open_pairs
@@ -23,6 +25,24 @@ from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.world.export import Split, export_world
 from fedcmp.world.scene import WORLD_REVISION
+
+__all__ = [
+    "HELD_OUT",
+    "ChainedFeatures",
+    "Collection",
+    "Progress",
+    "StoredAs",
+    "cache_folder",
+    "evaluation_collection",
+    "frozen_features",
+    "held_out_scenes",
+    "picture_threads",
+    "read_contents",
+    "source_fingerprint",
+    "store_options",
+    "training_collections",
+    "user_cache_folder",
+]
 
 HELD_OUT = -1  # the number of the collection that is evaluated only
 Progress = Callable[[str, int, int], None]
@@ -34,13 +54,6 @@ def cache_folder(recipe: Recipe) -> Path:
     if recipe.run.cache is not None:
         return recipe.run.cache.expanduser()
     return user_cache_folder()
-
-
-def user_cache_folder() -> Path:
-    """Where things are kept that belong to no recipe: $FEDCMP_CACHE or the user's cache folder."""
-    if os.environ.get("FEDCMP_CACHE"):
-        return Path(os.environ["FEDCMP_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedcmp"
 
 
 @dataclass(frozen=True)
@@ -60,16 +73,16 @@ class Collection:
 
 def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]:
     """The training pairs: one collection, or one a client where clients bring their own."""
-    data = recipe.data
+    data, contents = recipe.data, cache_folder(recipe) / CONTENTS
     if data.format == "world":
         return [_world(recipe, "train", data.num_pairs or 0, progress)]
     if data.clients:
         return [
-            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}"))
+            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}", contents=contents))
             for c in data.clients
         ]
     assert data.pairs is not None  # the recipe's own check
-    source = open_pairs(data.format, data.pairs, data.images)
+    source = open_pairs(data.format, data.pairs, data.images, contents=contents)
     return [Collection("pairs", first_pairs(source, data.num_pairs))]
 
 
@@ -96,7 +109,15 @@ def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Coll
             export_world(
                 folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
             )
-    return Collection(split, open_pairs("llava", folder / "pairs.json", folder / "images"), folder / "questions.jsonl")
+    source = open_pairs("llava", folder / "pairs.json", folder / "images", contents=cache_folder(recipe) / CONTENTS)
+    return Collection(split, source, folder / "questions.jsonl")
+
+
+def read_contents(collections: list[Collection], progress: Progress) -> None:
+    """Read all images once, or know them again: the names of all that is cached depend on them."""
+    for collection in collections:
+        what = f"reading the images of {collection.name}"
+        collection.source.fingerprint(partial(progress, what))
 
 
 def frozen_features(

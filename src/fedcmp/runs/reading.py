@@ -23,6 +23,7 @@ from fedcmp.runs.records import (
     Evaluation,
     Finished,
     OpeningRound,
+    PairsRead,
     RunRecord,
     Sample,
     ServerRound,
@@ -50,6 +51,7 @@ class Run:
     client_rounds: tuple[ClientRound, ...] = ()
     server_rounds: tuple[ServerRound, ...] = ()
     holdings: tuple[ClientData, ...] = ()
+    pairs_read: tuple[PairsRead, ...] = ()
     samples: tuple[Sample, ...] = ()
     finished: bool = False
     finished_seconds: float | None = None
@@ -239,6 +241,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
     clients: dict[tuple[int, int], ClientRound] = {}
     servers: dict[int, ServerRound] = {}
     held: dict[int, ClientData] = {}
+    pairs: dict[str, PairsRead] = {}
     openings: dict[int, OpeningRound] = {}
     finished: Finished | None = None
     for line in records:
@@ -251,6 +254,8 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
                 servers[line.round] = line
             case OpeningRound():
                 openings[line.round] = line
+            case PairsRead():
+                pairs[line.name] = line
             case ClientData():
                 held[line.client] = line
             case Finished():
@@ -260,6 +265,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
         "client_rounds": tuple(clients[key] for key in sorted(clients)),
         "server_rounds": tuple(servers[key] for key in sorted(servers)),
         "holdings": tuple(held[key] for key in sorted(held)),
+        "pairs_read": tuple(pairs.values()),
         "opening_bytes": sum(line.bytes_sent or 0 for line in openings.values()),
         "finished": finished is not None,
         "finished_seconds": finished.seconds if finished else None,

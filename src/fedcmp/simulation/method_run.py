@@ -10,7 +10,7 @@ from fedcmp.federation.server import ServerSide
 from fedcmp.preparation.loading import Prepared
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.records import ClientData, RunRecord
+from fedcmp.runs.records import ClientData, PairsRead, RunRecord
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
@@ -63,7 +63,11 @@ def method_run(
         PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
-        first_records=[_run_record(method, recipe, names), *(ClientData(**line) for line in data.data_lines)],
+        first_records=[
+            _run_record(method, recipe, names),
+            *(PairsRead(**line) for line in data.pairs_lines),
+            *(ClientData(**line) for line in data.data_lines),
+        ],
         events=events,
     )
 

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fedcmp.data.accounts import account_of, tell
 from fedcmp.data.building import turn_to_build
 from fedcmp.data.features import rejected_pair
 from fedcmp.data.images import DEFAULT_MAX_PIXELS
@@ -102,6 +103,7 @@ def embed_collection(
     on_cpu = where.type == "cpu"
     precision = dtype if dtype != "auto" else "float32" if on_cpu else "float16"
     source = pairs.open()
+    tell([account_of(source)])
     with _one_thread(on_cpu):
         here = str(where) if workers in (None, 1) else "cpu"
         encoder = DualEncoder(model, dtype=precision, device=here, key=MODEL_OPTION)
