@@ -244,8 +244,14 @@ def test_a_changed_or_lost_file_is_a_bad_pair(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"pic": [b"-"], "caption": ["c"]}, "no image column: expected image, images, jpg, .* or picture, found pic, caption"),
-        ({"image": [b"-"], "title": ["c"]}, "no caption column: expected caption, captions, .* or description, found image, title"),
+        (
+            {"pic": [b"-"], "caption": ["c"]},
+            "no image column: expected image, images, jpg, .* or picture, found pic, caption",
+        ),
+        (
+            {"image": [b"-"], "title": ["c"]},
+            "no caption column: expected caption, captions, .* or description, found image, title",
+        ),
         ({"image": ["a.png"], "caption": ["c"]}, "column image is string: expected the images themselves"),
         ({"image": [{"path": "a.png"}], "text": ["c"]}, "column image is struct<path: string>: expected the images"),
         ({"image": [{"bytes": "text"}], "text": ["c"]}, r"column image\.bytes is string: expected the images"),

@@ -44,7 +44,9 @@ EVALUATION |= {"worst_group": "chart", "worst_group_loss": 2.0, "group_losses": 
 EVALUATION |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 0.5}, "questions_by_kind": {"count": 8}}
 EVALUATION |= {"suites": {"pope": SUITE}, "seconds": 1.5}
 FINISHED = {"kind": "finished", "seconds": 31.0}
-LINES = [RUN, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
+PAIRS = {"kind": "pairs", "name": "north", "read": 80, "train": 60, "held_out": 10, "judged": 8}
+PAIRS |= {"refused": {"missing": 4}, "unused": {"text only": 6}, "ignored": {"later turns": 3}, "captions_cut": 9}
+LINES = [RUN, PAIRS, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
 OPTIONAL = {
     "run": {"title", "versions"},
     "data": {"missing_pairs"},

@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -77,9 +78,10 @@ def absent(path: str, group: int, column: str) -> tuple[dict[str, Any], bytes]:
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
     """Do what a request asks for; what goes wrong is told in "error" and "kind"."""
-    op = {"open": describe, "read": read, "absent": absent}[request.pop("op")]
+    operations: dict[str, Callable[..., tuple[dict[str, Any], bytes]]]
+    operations = {"open": describe, "read": read, "absent": absent}
     try:
-        header, payload = op(**request)
+        header, payload = operations[request.pop("op")](**request)
         return header | {"bytes": len(payload)}, payload
     except FileNotFoundError as error:
         return {"error": str(error), "kind": "missing", "bytes": 0}, b""

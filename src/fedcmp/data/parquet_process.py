@@ -117,7 +117,7 @@ def _ended(process: subprocess.Popen[bytes]) -> str:
             if pipe is not None:
                 pipe.close()
     code = process.wait()
-    how = signal.Signals(-code).name if -code in iter(signal.Signals) else f"exit code {code}"
+    how = signal.Signals(-code).name if -code in set(signal.Signals) else f"exit code {code}"
     return f"pyarrow ended on it, {how}"
 
 

@@ -148,8 +148,8 @@ class TarPairs:
             self._reject(path.name, path.name, "torn shard", str(tear))
         found = samples_of(members)
         self.ignored.update(found.ignored)
-        for base, member, reason in found.doubled:
-            self._reject(self._key(number, base), f"{path.name}: {member}", reason)
+        for base, doubled, reason in found.doubled:
+            self._reject(self._key(number, base), f"{path.name}: {doubled}", reason)
         for sample in found.samples:
             key = self._key(number, sample.base)
             place = f"{path.name}: {sample.first.name}"

@@ -31,6 +31,7 @@ class Sizes:
         clients: K.
         unknown: why something is None.
         collections: pairs of each feature store, the held-out one's among them.
+        accounts: where the pairs of each collection go, in a line.
     """
 
     vision: VisionSize | None
@@ -40,6 +41,7 @@ class Sizes:
     clients: int
     unknown: list[str] = field(default_factory=list)
     collections: tuple[int, ...] = ()
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ def embeddings(
         with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
             kept = read_checked(path)
             if kept is None:
-                kept = _embedded(recipe, collection, mine, captions, encoder, dual, progress)
+                kept = dict(_embedded(recipe, collection, mine, captions, encoder, dual, progress))
                 write_checked(path, kept)
         parts.append(kept)
         start += len(collection.source)

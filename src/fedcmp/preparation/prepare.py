@@ -27,7 +27,7 @@ from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questio
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
 from fedcmp.preparation.accounting import pairs_lines
-from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built
+from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built, open_built
 from fedcmp.preparation.loading import Prepared, chain, initial_trainable, load_encoder, load_prepared, load_text
 from fedcmp.preparation.partition import Usable, hold_out, in_turn, partition_pairs, readable
 from fedcmp.preparation.samples import choose, keep_pictures
@@ -78,6 +78,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
     tell([account_of(collection.source) for collection in collections])
+    if recipe.scenario.kind == "manifest":
+        open_built(recipe)
     read_contents(collections, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
