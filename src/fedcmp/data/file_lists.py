@@ -59,9 +59,9 @@ def expand_files(paths: Sequence[Path], endings: Sequence[str], *, what: str = "
     """
     found = FileList()
     for path in paths:
-        if path.is_file():
+        if is_file(path):
             found.files.append(path)
-        elif path.is_dir():
+        elif is_folder(path):
             _add_folder(found, path, endings, what)
         else:
             _add_pattern(found, path, what)
@@ -89,6 +89,22 @@ def check_is_here(path: Path, start: bytes) -> None:
         )
     if start.startswith(_UTF_16):
         raise UserError(f"{path}: is UTF-16 text: save it as UTF-8")
+
+
+def is_file(path: Path) -> bool:
+    """Return whether there is a file of this name; a list in braces may be longer than any name."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_folder(path: Path) -> bool:
+    """Return whether there is a folder of this name."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def is_pointer(start: bytes) -> bool:
@@ -129,7 +145,7 @@ def _add_pattern(found: FileList, path: Path, what: str) -> None:
             matches = [match for match in matches if not match.is_dir()]
         else:
             matches = [base / name]
-        if not matches or not matches[0].is_file():
+        if not matches or not is_file(matches[0]):
             which = f"{path}" if name == rest else f"{path}: {base / name}"
             raise UserError(f"{which}: no such {what}: check the path and the braces")
         used = [match for match in matches if not split_left_out(str(match.relative_to(base)))] or matches
@@ -140,7 +156,7 @@ def _add_pattern(found: FileList, path: Path, what: str) -> None:
 def _literal_part(path: Path) -> tuple[Path, str]:
     """Split a path behind the last folder that is there under the very name: its brackets and braces are no pattern."""
     base = path.parent
-    while not base.is_dir() and base != base.parent:
+    while not is_folder(base) and base != base.parent:
         base = base.parent
     return base, str(path.relative_to(base))
 

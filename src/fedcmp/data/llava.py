@@ -25,7 +25,7 @@ import numpy as np
 
 from fedcmp.data.accounts import TEXT_ONLY, reasons
 from fedcmp.data.contents import Digests, content_digests, digest_of, digest_or_none
-from fedcmp.data.file_lists import FileList, check_is_here, expand_files
+from fedcmp.data.file_lists import FileList, check_is_here, expand_files, is_file, is_folder
 from fedcmp.data.json_records import json_records
 from fedcmp.data.quality import BadPair, Rejected
 from fedcmp.data.reading import RandomReader, read_whole
@@ -45,9 +45,9 @@ def annotation_files(paths: Sequence[Path]) -> FileList:
     found = FileList()
     for path in paths:
         endings: tuple[str, ...] = (".json", ".jsonl")
-        if path.is_dir() and not any(entry.suffix in endings for entry in path.iterdir()):
+        if is_folder(path) and not any(entry.suffix in endings for entry in path.iterdir()):
             endings = (_METADATA,)
-        elif (path / _METADATA).is_file():
+        elif is_file(path / _METADATA):
             path = path / _METADATA
         listed = expand_files([path], endings, what="annotation file")
         found.files += listed.files
