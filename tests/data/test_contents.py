@@ -71,12 +71,8 @@ def test_what_was_read_is_known_again(
     expected = first.fingerprint(lambda done, total: read.append((done, total)))
     assert read
     assert first.fingerprint(lambda done, total: read.append((done, total))) == expected
-    files = {"llava": first.files} if hasattr(first, "files") else {}
-    again = open_pairs(
-        made.__name__,  # type: ignore[arg-type]
-        files.get("llava") or tmp_path / "s.tar" if made is not parquet else tmp_path / "a.parquet",
-        contents=tmp_path / "contents",
-    )
+    path = tmp_path / {"llava": "pairs.json", "webdataset": "s.tar", "parquet": "a.parquet"}[made.__name__]
+    again = open_pairs(made.__name__, path, contents=tmp_path / "contents")  # type: ignore[arg-type]
     known: list[tuple[int, int]] = []
     assert again.fingerprint(lambda done, total: known.append((done, total))) == expected
     assert known == []
@@ -107,7 +103,7 @@ def test_an_image_that_changes_during_a_run_is_a_bad_pair(tmp_path: Path) -> Non
         place = data.index(bmp(2)) + 100
         data[place] ^= 255
         (tmp_path / file).write_bytes(data)
-        with pytest.raises(BadPair, match="changed: .*other bytes than when the run began"):
+        with pytest.raises(BadPair, match=r"changed: .*other bytes than when the run began"):
             source.read_image(2)
         assert source.read_image(1) == bmp(1)
 

@@ -8,6 +8,7 @@ so no image ever meets the caption of another whose dotted name begins alike. Me
 caption, and fields beside a pair ("000017.seg.png"), are not read; they are counted by their endings.
 """
 
+import errno
 import os
 import re
 import tarfile
@@ -114,6 +115,8 @@ def regular_members(path: Path) -> Iterator[Member]:
     except (tarfile.TarError, ValueError, OverflowError, EOFError, MemoryError, RecursionError) as tear:
         raise Torn(str(tear) or type(tear).__name__) from None
     except OSError as error:
+        if error.errno == errno.EINVAL:  # a place before the file's beginning
+            raise Torn(f"leads to a place outside the file ({error.strerror})") from None
         raise UserError(f"{path}: the shard cannot be read: {error.strerror}") from None
 
 
