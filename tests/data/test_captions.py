@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from fedcmp.data.captions import CaptionRule, check_vocabulary, clean_caption, tokenize_captions
+from fedcmp.data.captions import CaptionRule, check_vocabulary, clean_caption, clean_label, tokenize_captions
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
 
@@ -65,6 +65,21 @@ def test_nothing_visible_is_an_empty_caption(raw: str) -> None:
     with pytest.raises(BadPair) as caught:
         clean_caption(raw)
     assert caught.value.reason == "empty caption"
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("post \ud83d1", "post 1"),
+        ("a\nb\r\n c\u2028d", "a b  c d"),
+        ("\x1b[31mred\x1b[0m", "[31mred[0m"),
+        ("naïve Ü \U0001f468", "naïve Ü \U0001f468"),
+        ("\udcff", ""),
+    ],
+)
+def test_labels_can_be_written_anywhere(raw: str, cleaned: str) -> None:
+    assert clean_label(raw) == cleaned
+    assert clean_label(cleaned) == cleaned
 
 
 @settings(deadline=None)
