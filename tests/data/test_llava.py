@@ -163,7 +163,7 @@ def test_files_without_pairs(folder: Path, content: str, message: str) -> None:
 
 
 def test_missing_files(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"nowhere\.json: no such annotation file"):
+    with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
         open_pairs("llava", folder / "nowhere.json")
     with pytest.raises(UserError, match=r"no metadata\.jsonl files in this folder"):
         open_pairs("llava", folder)

@@ -13,6 +13,7 @@ metadata.jsonl of the folders below.
 The fingerprint is a sha256 over the annotation files' bytes and those of every image: the same on every copy.
 """
 
+import glob
 import hashlib
 import json
 from array import array
@@ -49,6 +50,9 @@ def annotation_files(paths: Sequence[Path]) -> FileList:
             endings = (_METADATA,)
         elif is_file(path / _METADATA):
             path = path / _METADATA
+        if not glob.has_magic(str(path)) and "{" not in str(path) and not is_folder(path):
+            found.files.append(path)  # one that is not there is told when it is read
+            continue
         listed = expand_files([path], endings, what="annotation file")
         found.files += listed.files
         found.ignored += listed.ignored

@@ -120,6 +120,13 @@ class DualEncoder:
             captions = [self._small_letters.normalize_str(caption) for caption in captions]
         return _unit(self.model.get_text_features(**self._tokens(list(captions))))
 
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """Return how many of these captions have more tokens than the text half reads."""
+        if not captions:
+            return 0
+        rows = self.tokenizer(list(captions), truncation=False, verbose=False)["input_ids"]
+        return sum(len(row) + (not self._to_the_end and not self._closes_itself) > self.longest for row in rows)
+
     def fingerprint(self) -> str:
         """sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""
         if self._fingerprint is None:

@@ -33,6 +33,7 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.built_partition import built_partition
 from fedcmp.preparation.sources import Collection, Progress, cache_folder
 from fedcmp.scenarios.clustering.clusters import cross_clusters
+from fedcmp.scenarios.embeddings.long_captions import sample_of, tell_long_captions
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.world.words import STYLES
@@ -164,6 +165,8 @@ def embeddings(
         with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
             kept = read_checked(path)
             if kept is None:
+                looked_at = [captions[at] for at in sample_of(len(captions))]
+                tell_long_captions(dual, looked_at, collection.source.name)
                 kept = dict(_embedded(recipe, collection, mine, captions, encoder, dual, progress))
                 write_checked(path, kept)
         parts.append(kept)

@@ -43,6 +43,7 @@ from fedcmp.scenarios.embeddings.folder import (
     write_index,
 )
 from fedcmp.scenarios.embeddings.inputs import EmbeddingInputs, begun_shard_size
+from fedcmp.scenarios.embeddings.long_captions import sample_of, tell_long_captions
 from fedcmp.scenarios.embeddings.pair_files import PairFiles
 from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 
@@ -107,6 +108,8 @@ def embed_collection(
     with _one_thread(on_cpu):
         here = str(where) if workers in (None, 1) else "cpu"
         encoder = DualEncoder(model, dtype=precision, device=here, key=MODEL_OPTION)
+        looked_at = [source.pair(index).caption for index in sample_of(len(source))]
+        tell_long_captions(encoder, looked_at, source.name)
         inputs = EmbeddingInputs(
             model={"name": model, "fingerprint": encoder.fingerprint(), "dtype": precision},
             source=pairs.describe(source),
