@@ -10,7 +10,7 @@ import pytest
 
 from fedcmp.data import contents
 from fedcmp.data.checked import read_checked
-from fedcmp.data.pairs import OpenedPairs, open_pairs
+from fedcmp.data.pairs import OpenedPairs, first_pairs, open_pairs
 from fedcmp.data.quality import BadPair
 from fedcmp.data.store import ensure_feature_store
 
@@ -115,6 +115,24 @@ def test_a_missing_image_that_comes_back_is_another_source(tmp_path: Path) -> No
     with pytest.raises(BadPair, match="missing"):
         source.read_image(2)
     assert llava(tmp_path, [0, 1, 2, 3]).fingerprint() != without
+
+
+@pytest.mark.parametrize("made", [llava, webdataset, parquet])
+def test_of_the_first_pairs_only_their_images_are_read(
+    tmp_path: Path, made: Callable[[Path, list[int]], OpenedPairs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = made(tmp_path, [0, 1, 2, 3])
+    read: list[int] = []
+    name = "_file_digest" if made is parquet else "_image_digest"
+    real = getattr(type(source), name)
+    monkeypatch.setattr(type(source), name, lambda self, number: read.append(number) or real(self, number))
+    some = first_pairs(source, 2)
+    before = some.fingerprint()
+    assert sorted(read) == ([0] if made is parquet else [0, 1])
+    assert some.read_image(1) == source.read_image(1) == bmp(1)
+    assert source.read_image(3) == bmp(3)
+    assert before != source.fingerprint() != first_pairs(source, 3).fingerprint()
+    assert first_pairs(made(tmp_path, [0, 1, 2, 3]), 2).fingerprint() == before
 
 
 def test_a_copy_has_the_same_fingerprint(tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ Progress = Callable[[int, int], object]
 Digests = NDArray[np.uint8]
 
 
+def table_path(folder: Path | None, *parts: object) -> Path | None:
+    """Return where a source's table is kept; its name says what the source is and where; None without a folder."""
+    if folder is None:
+        return None
+    told = " ".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return folder / f"{hashlib.sha256(told).hexdigest()[:32]}.safetensors"
+
+
 def user_cache_folder() -> Path:
     """Return where things are kept that belong to no recipe: $FEDCMP_CACHE or the user's cache folder."""
     if os.environ.get("FEDCMP_CACHE"):
@@ -54,6 +62,11 @@ def digest_or_none(read: Callable[[], bytes]) -> bytes:
         return digest_of(read())
     except BadPair:
         return UNREADABLE
+
+
+def is_changed(digests: Digests | None, index: int, data: bytes) -> bool:
+    """Return whether an image's bytes are others than when the digests were made, as far as they go."""
+    return digests is not None and index < len(digests) and digest_of(data) != digests[index].tobytes()
 
 
 def content_digests(

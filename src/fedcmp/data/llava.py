@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from fedcmp.data.accounts import TEXT_ONLY, reasons
-from fedcmp.data.contents import Digests, content_digests, digest_of, digest_or_none
+from fedcmp.data.contents import Digests, content_digests, digest_or_none, is_changed, table_path
 from fedcmp.data.file_lists import FileList, check_is_here, expand_files, is_file, is_folder
 from fedcmp.data.json_records import json_records
 from fedcmp.data.quality import BadPair, Rejected
@@ -93,7 +93,6 @@ class LlavaPairs:
         self._reader = RandomReader()
         self._contents = contents
         self._digests: Digests | None = None
-        self._fingerprint = ""
         if images is not None and not images.is_dir():
             raise UserError(f"{images}: no such folder: name the folder that the records' image paths start from")
         digest, taken = hashlib.sha256(b"llava"), dict[int, int]()
@@ -122,23 +121,19 @@ class LlavaPairs:
     def read_image(self, index: int) -> bytes:
         """Read one image's file; see `PairSource`."""
         data = read_whole(self._path(index))
-        if self._digests is not None and digest_of(data) != self._digests[index].tobytes():
+        if is_changed(self._digests, index, data):
             raise BadPair("changed", f"{self._path(index)}: other bytes than when the run began")
         return data
 
-    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
-        """Return the sha256 over the annotation files' bytes and the images'."""
-        if not self._fingerprint:
-            table = None
-            if self._contents is not None:
-                place = f"{self._scanned} {self.images or ''} {[str(path.absolute()) for path in self.files]}"
-                name = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-                table = self._contents / f"{name}.safetensors"
-            ones = np.ones(len(self), np.int64)
-            digests = content_digests(table, self._path_or_none, ones, self._image_digest, progress)
-            self._fingerprint = hashlib.sha256(self._scanned.encode() + digests.tobytes()).hexdigest()
-            self._digests = digests
-        return self._fingerprint
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None, *, first: int | None = None) -> str:
+        """Return the sha256 over the annotation files' bytes and the images', or those of the first pairs."""
+        count = len(self) if first is None else first
+        if self._digests is None or len(self._digests) < count:
+            places = [self.images, *(path.absolute() for path in self.files)]
+            table = table_path(self._contents, self._scanned, count, places)
+            ones = np.ones(count, np.int64)
+            self._digests = content_digests(table, self._path_or_none, ones, self._image_digest, progress)
+        return hashlib.sha256(self._scanned.encode() + self._digests[:count].tobytes()).hexdigest()
 
     def locate(self, index: int) -> str:
         """Return "file[record] image"."""

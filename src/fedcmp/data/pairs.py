@@ -41,7 +41,9 @@ class _FirstPairs:
         return self._source.read_image(index)
 
     def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
-        return hashlib.sha256(f"{self._source.fingerprint(progress)} first {self._count}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{self._source.fingerprint(progress, first=self._count)} first {self._count}".encode()
+        ).hexdigest()
 
     def locate(self, index: int) -> str:
         return self._source.locate(index)

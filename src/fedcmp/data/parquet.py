@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from fedcmp.data.accounts import NOT_DOWNLOADED, TEXT_ONLY, reasons
 from fedcmp.data.captions import IMAGE_PLACEHOLDER, clean_label
-from fedcmp.data.contents import DIGEST_BYTES, UNREADABLE, content_digests
+from fedcmp.data.contents import DIGEST_BYTES, UNREADABLE, Digests, content_digests, table_path
 from fedcmp.data.file_lists import check_is_here
 from fedcmp.data.numbered_keys import RepeatedKeys
 from fedcmp.data.parquet_columns import IMAGES, Columns, find_columns
@@ -75,7 +75,8 @@ class ParquetPairs:
         self._group, self._row = array("I"), array("I")
         self._occurrence: dict[int, int] = {}  # of the indices whose key was taken before
         self._reader = RowGroupReader()
-        self._contents, self._fingerprint = contents, ""
+        self._contents = contents
+        self._digests: Digests | None = None  # of the files
         if doubled := [path for path, count in Counter(self.files).items() if count > 1]:
             raise UserError(f"{doubled[0]}: the file is named twice: name each file once")
         self._labels, self._names = _file_labels(self.files), [path.name for path in self.files]
@@ -119,18 +120,15 @@ class ParquetPairs:
             raise BadPair("no image")
         return bytes(data)
 
-    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
-        """Return the sha256 over keys, captions, groups and the files' bytes."""
-        if not self._fingerprint:
-            table = None
-            if self._contents is not None:
-                place = f"{self._scanned} {[str(path.absolute()) for path in self.files]}"
-                name = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-                table = self._contents / f"{name}.safetensors"
-            ones = np.ones(len(self.files), np.int64)
-            digests = content_digests(table, self.files.__getitem__, ones, self._file_digest, progress)
-            self._fingerprint = hashlib.sha256(self._scanned.encode() + digests.tobytes()).hexdigest()
-        return self._fingerprint
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None, *, first: int | None = None) -> str:
+        """Return the sha256 over keys, captions, groups and the bytes of the files, or those with the first pairs."""
+        count = len(self) if first is None else first
+        files = self._groups[self._group[count - 1]].file + 1
+        if self._digests is None or len(self._digests) < files:
+            table = table_path(self._contents, self._scanned, files, [path.absolute() for path in self.files])
+            ones = np.ones(files, np.int64)
+            self._digests = content_digests(table, self.files.__getitem__, ones, self._file_digest, progress)
+        return hashlib.sha256(self._scanned.encode() + self._digests[:files].tobytes()).hexdigest()
 
     def locate(self, index: int) -> str:
         """Return "file[row]"."""

@@ -24,7 +24,7 @@ import numpy as np
 
 from fedcmp.data.accounts import reasons
 from fedcmp.data.captions import clean_caption, clean_label
-from fedcmp.data.contents import Digests, content_digests, digest_of, digest_or_none
+from fedcmp.data.contents import Digests, content_digests, digest_or_none, is_changed, table_path
 from fedcmp.data.quality import BadPair, Rejected
 from fedcmp.data.reading import RandomReader
 from fedcmp.data.record_fields import caption_of, group_of
@@ -62,7 +62,6 @@ class TarPairs:
         self._reader = RandomReader()
         self._contents = contents
         self._digests: Digests | None = None
-        self._fingerprint = ""
         if doubled := [path for path, count in Counter(self.shards).items() if count > 1]:
             raise UserError(f"{doubled[0]}: the shard is named twice: name each shard once")
         self._labels = _shard_labels(self.shards)
@@ -89,23 +88,18 @@ class TarPairs:
     def read_image(self, index: int) -> bytes:
         """Read one image's member; see `PairSource`."""
         data = self._image(index)
-        if self._digests is not None and digest_of(data) != self._digests[index].tobytes():
+        if is_changed(self._digests, index, data):
             raise BadPair("changed", f"{self.locate(index)}: other bytes than when the run began")
         return data
 
-    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
-        """Return the sha256 over keys, images' names and bytes, and captions."""
-        if not self._fingerprint:
-            table = None
-            if self._contents is not None:
-                place = f"{self._scanned} {[str(path.absolute()) for path in self.shards]}"
-                name = hashlib.sha256(place.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-                table = self._contents / f"{name}.safetensors"
-            counts = np.bincount(np.array(self._shard), minlength=len(self.shards))
-            digests = content_digests(table, self.shards.__getitem__, counts, self._image_digest, progress)
-            self._fingerprint = hashlib.sha256(self._scanned.encode() + digests.tobytes()).hexdigest()
-            self._digests = digests
-        return self._fingerprint
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None, *, first: int | None = None) -> str:
+        """Return the sha256 over keys, images' names and bytes, and captions; of the first pairs the images' bytes."""
+        count = len(self) if first is None else first
+        if self._digests is None or len(self._digests) < count:
+            table = table_path(self._contents, self._scanned, count, [path.absolute() for path in self.shards])
+            counts = np.bincount(np.array(self._shard[:count]), minlength=len(self.shards))
+            self._digests = content_digests(table, self.shards.__getitem__, counts, self._image_digest, progress)
+        return hashlib.sha256(self._scanned.encode() + self._digests[:count].tobytes()).hexdigest()
 
     def locate(self, index: int) -> str:
         """Return "shard: member"."""
