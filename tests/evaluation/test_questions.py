@@ -39,6 +39,15 @@ def test_questions_about_other_pictures_are_left_out(tmp_path):
     assert {item.position for item in read_questions(path, {"a": 0, "b": 7}, world_tokenizer(), per_kind=10)} == {0, 7}
 
 
+def test_marks_and_halves_of_letters_are_no_part_of_a_question(tmp_path):
+    """Ids are cleaned as the pairs' are; a byte-order mark is none of the first line."""
+    path = write(tmp_path / "q.jsonl", [record("post \ud83d1", "yes\ud83d", "kind\ud83d"), record("post 2", "no")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    items = read_questions(path, {"post 1": 0, "post 2": 1}, world_tokenizer(), per_kind=10)
+    assert {(item.position, item.kind) for item in items} == {(0, "kind"), (1, "existence")}
+    assert items[0].answer == [world_tokenizer().convert_tokens_to_ids("yes")]
+
+
 def test_a_line_that_is_no_question_is_named(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(record("a", "yes")) + "\nnot json\n")
