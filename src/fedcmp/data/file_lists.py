@@ -21,6 +21,7 @@ from pathlib import Path
 from webdataset.shardlists import expand_urls
 
 from fedcmp.errors import UserError
+from fedcmp.files import is_pointer
 
 MOST_FILES = 1_000_000  # that one name with braces may stand for
 SPLITS_LEFT_OUT = "files of a test or validation split"
@@ -29,7 +30,6 @@ _LEFT_OUT = re.compile(r"(?<![a-z0-9])(test|testing|val|valid|validation|dev|eva
 _TRAINING = re.compile(r"(?<![a-z0-9])(train|training)(?![a-z0-9])")
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _NUMBERS = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
-_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
@@ -105,11 +105,6 @@ def is_folder(path: Path) -> bool:
         return path.is_dir()
     except OSError:
         return False
-
-
-def is_pointer(start: bytes) -> bool:
-    """Return whether a file that begins so is a git-lfs or git-annex pointer to the real one."""
-    return start.startswith(_POINTERS)
 
 
 def _add_folder(found: FileList, folder: Path, endings: Sequence[str], what: str) -> None:

@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from fedcmp.data.file_lists import is_pointer
 from fedcmp.data.quality import BadPair
+from fedcmp.files import is_pointer
 
 DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit: about 256 MB of RGB
 
