@@ -89,6 +89,15 @@ def test_only_what_left_something_out_is_told(caplog: pytest.LogCaptureFixture) 
     assert caplog.messages == ["a: 3 pairs read, 3 usable; not read beside them: 1,000 later turns, 2 .npy members"]
 
 
+def test_very_many_reasons_are_told_together() -> None:
+    source = ListSource([b"-"])
+    source.ignored = {f".{n} members": n for n in range(50)}
+    ignored = account_of(source).ignored
+    assert len(ignored) == 13
+    assert sum(ignored.values()) == sum(range(50))
+    assert list(ignored.items())[:2] == [(".49 members", 49), (".48 members", 48)]
+
+
 def test_half_of_the_records_name_their_image_otherwise(tmp_path: Path) -> None:
     """As LLaMA-Factory's and ms-swift's files do: all are read."""
     records = [conversation(f"c{n}", id=n, image=f"{n}.png") for n in range(10)]

@@ -73,6 +73,8 @@ def test_counting_is_never_too_low(pattern: str, count: int) -> None:
         ("Dev/0.tar", True),
         ("coco_val.tar", True),
         ("eval.tar", True),
+        ("val2017.tar", True),
+        ("train2017-test.tar", False),
         ("train-00000-of-00001.parquet", False),
         ("train/test-0.tar", False),
         ("contest-0.tar", False),

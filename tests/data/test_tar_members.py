@@ -38,15 +38,27 @@ def test_fields_may_hold_dots_as_webdatasets_do() -> None:
         [],
         {".mask.png members": 1},
     )
-    assert made("1.jpg", "1.txt", "1.seg.png", "1.meta.json", "1.cls") == (
+    assert made("1.jpg", "1.txt", "1.seg.png", "1.meta.json", "1.view_2.a3.png", "1.cls") == (
         {"1": ("1.jpg", "1.txt")},
         [],
-        {".seg.png members": 1, ".meta.json members": 1, ".cls members": 1},
+        {".seg.png members": 1, ".meta.json members": 1, ".view_2.a3.png members": 1, ".cls members": 1},
+    )
+    assert made("v1.2_1.image.png", "v1.2_1.caption.txt", "v1.2_2.image.png", "v1.2_2.caption.txt") == (
+        {f"v1.2_{n}": (f"v1.2_{n}.image.png", f"v1.2_{n}.caption.txt") for n in (1, 2)},
+        [],
+        {},
     )
 
 
 @pytest.mark.parametrize(
-    "others", [[], ["scan_v1.9_9.png", "scan_v1.9_9.txt"], ["000.png", "000.txt"], ["scan_v1.3_3.cls"]]
+    "others",
+    [
+        [],
+        ["scan_v1.9_9.png", "scan_v1.9_9.txt"],
+        ["000.png", "000.txt"],
+        ["scan_v1.3_3.cls"],
+        ["scan_v1.png", "scan_v1.txt"],
+    ],
 )
 def test_no_image_meets_the_caption_of_another(others: list[str]) -> None:
     """One lost its caption, another one its image; their names are equal up to the first dot."""

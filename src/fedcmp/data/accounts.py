@@ -12,6 +12,7 @@ from fedcmp.data.quality import Rejected, logger
 from fedcmp.data.source import PairSource
 
 TEXT_ONLY, NOT_DOWNLOADED = "text only", "not downloaded"
+MOST_REASONS = 12  # that are told apart; members of tars may have any endings
 BEYOND, NOT_IN_SCENARIO = "beyond data.num_pairs", "not in the scenario"
 
 
@@ -66,9 +67,9 @@ def account_of(source: PairSource, bad: Iterable[Rejected] = ()) -> Account:
     return Account(
         source.name,
         len(source) - len(found),
-        dict(refused.most_common()),
-        {reason: count for reason, count in source.unused.items() if count},
-        {reason: count for reason, count in source.ignored.items() if count},
+        _most(refused),
+        _most(source.unused),
+        _most(source.ignored),
     )
 
 
@@ -81,5 +82,11 @@ def tell(accounts: Sequence[Account]) -> None:
 
 def reasons(counts: Mapping[str, int]) -> str:
     """Return counts by reason, most frequent first: "40 missing, 17 truncated"."""
-    ordered = sorted(counts.items(), key=lambda entry: -entry[1])
-    return ", ".join(f"{count:,} {reason}" for reason, count in ordered)
+    return ", ".join(f"{count:,} {reason}" for reason, count in _most(counts).items())
+
+
+def _most(counts: Mapping[str, int]) -> dict[str, int]:
+    """Counts that are not 0, most frequent first; the rarest of very many together."""
+    ordered = sorted(((reason, count) for reason, count in counts.items() if count), key=lambda entry: -entry[1])
+    rest = sum(count for _, count in ordered[MOST_REASONS:])
+    return dict(ordered[:MOST_REASONS]) | ({"others": rest} if rest else {})

@@ -26,8 +26,8 @@ from fedcmp.files import is_pointer
 MOST_FILES = 1_000_000  # that one name with braces may stand for
 SPLITS_LEFT_OUT = "files of a test or validation split"
 IN_SUBFOLDERS = "files in subfolders"
-_LEFT_OUT = re.compile(r"(?<![a-z0-9])(test|testing|val|valid|validation|dev|eval|evaluation)(?![a-z0-9])")
-_TRAINING = re.compile(r"(?<![a-z0-9])(train|training)(?![a-z0-9])")
+_LEFT_OUT = re.compile(r"(?<![a-z0-9])(test|testing|val|valid|validation|dev|eval|evaluation)(?![a-z])")
+_TRAINING = re.compile(r"(?<![a-z0-9])(train|training)(?![a-z])")
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
 _NUMBERS = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")

@@ -1,11 +1,12 @@
 """The members of a tar shard, and which of them make a pair.
 
     000017.jpg + 000017.txt            one name before the last dot; the name may hold dots ("scan_v1.1_00001.png")
-    000017.image.jpg + 000017.caption.txt    one name before the first dot, as webdataset splits them
+    000017.image.jpg + 000017.caption.txt    one name before the fields, which are words
 
-A shard's names are split at the last dot where that makes pairs of dotted names; else at the first, as webdataset does:
-so no image ever meets the caption of another whose dotted name begins alike. Members that are neither an image nor a
-caption, and fields beside a pair ("000017.seg.png"), are not read; they are counted by their endings.
+A shard's names are split at the last dot where that makes pairs of dotted names; else before their fields, at the first
+dot where webdataset splits them or at a later one: so no image meets the caption of another whose name begins alike.
+Members that are neither an image nor a caption, and fields beside a pair ("000017.seg.png"), are not read; they are
+counted by their endings.
 """
 
 import errno
@@ -29,7 +30,8 @@ IMAGES = frozenset(
 )
 TEXTS = frozenset(["txt", "caption", "cap", "text"])
 UNREAD = frozenset(["heic", "heif", "jxl", "svg", "psd", "raw", "dng"])  # images that are not decoded here
-_FIELD = re.compile(r"[A-Za-z_]+(\.[A-Za-z_]+)*")  # between a key and an ending; what holds digits belongs to a key
+_FIELD = re.compile(r"[A-Za-z_]+")  # between a key and an ending; what holds digits belongs to a key
+_NUMBERED_FIELD = re.compile(r"[A-Za-z_]\w*")
 END_BLOCK = bytes(512)
 _COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")  # first bytes of gzip, bzip2, xz, zstandard
 _PREFERRED = {
@@ -163,14 +165,15 @@ def samples_of(members: list[Member]) -> Samples:
     dotted = any("." in base.rpartition("/")[2] for base in complete)
     placed: list[_Split] = []
     for split in read:
-        short = _before_first_dot(split.base)
-        if short != split.base and split.base not in complete:
-            middle = split.base[len(short) + 1 :]
-            if short in complete:  # a field beside a pair
-                found.ignored[f".{middle}.{split.member.name.rpartition('.')[2].lower()} members"] += 1
+        if split.base not in complete:
+            short = _before_fields(split.base)
+            beside = short if dotted else _whole_before(split.base, complete)
+            if beside in complete:  # a field beside a pair
+                ending = split.member.name[len(beside) :].lower()
+                found.ignored[f"{ending} members"] += 1
                 continue
-            if not dotted and _FIELD.fullmatch(middle):
-                split = split._replace(base=short, middle=middle)
+            if not dotted and short != split.base:
+                split = split._replace(base=short, middle=split.base[len(short) + 1 :])
         placed.append(split)
     whole = _complete(placed)
     entries: dict[str, dict[str, list[_Split]]] = {}
@@ -205,9 +208,24 @@ def _sample(base: str, kinds: dict[str, list[_Split]], found: Samples) -> Sample
     return sample
 
 
-def _before_first_dot(base: str) -> str:
+def _before_fields(base: str) -> str:
+    """A name without the fields at its end, which are words: "0017.image", "v1.2_0017.image"."""
     folder, slash, name = base.rpartition("/")
-    return folder + slash + name.partition(".")[0]
+    key, *parts = name.split(".")
+    while parts and _FIELD.fullmatch(parts[-1]):
+        parts.pop()
+    return folder + slash + ".".join([key, *parts])
+
+
+def _whole_before(base: str, complete: set[str]) -> str:
+    """The pair that a name begins with, up to one of its dots; "" if it begins with none."""
+    while "." in base.rpartition("/")[2]:
+        base, _, part = base.rpartition(".")
+        if not _NUMBERED_FIELD.fullmatch(part):
+            return ""
+        if base in complete:
+            return base
+    return ""
 
 
 def _kind(ending: str) -> str | None:

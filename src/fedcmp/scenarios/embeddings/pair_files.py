@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fedcmp.data.accounts import account_of
 from fedcmp.data.contents import CONTENTS, user_cache_folder
 from fedcmp.data.pairs import PairFormat, PairSource, open_pairs
 from fedcmp.errors import UserError
@@ -41,11 +42,12 @@ class PairFiles:
 
     def describe(self, source: PairSource) -> dict[str, Any]:
         """Return what the index of embeddings says of the opened pairs: name, account, and how to open them again."""
+        account = account_of(source)
         return {
             "name": source.name,
             "fingerprint": source.fingerprint(),
-            "unused": {reason: count for reason, count in source.unused.items() if count},
-            "ignored": {reason: count for reason, count in source.ignored.items() if count},
+            "unused": dict(account.unused),
+            "ignored": dict(account.ignored),
             "format": self.format,
             "pairs": [str(path) for path in self.pairs],
             "images": None if self.images is None else str(self.images),
