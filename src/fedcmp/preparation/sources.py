@@ -10,7 +10,6 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
@@ -23,8 +22,7 @@ from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.model.vision import VisionEncoder
-from fedcmp.world.export import Split, export_world
-from fedcmp.world.scene import WORLD_REVISION
+from fedcmp.preparation.world_pairs import Progress, world_pairs
 
 __all__ = [
     "HELD_OUT",
@@ -45,7 +43,6 @@ __all__ = [
 ]
 
 HELD_OUT = -1  # the number of the collection that is evaluated only
-Progress = Callable[[str, int, int], None]
 _PICTURE_THREADS = 8  # for one GPU
 
 
@@ -75,7 +72,8 @@ def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]
     """The training pairs: one collection, or one a client where clients bring their own."""
     data, contents = recipe.data, cache_folder(recipe) / CONTENTS
     if data.format == "world":
-        return [_world(recipe, "train", data.num_pairs or 0, progress)]
+        source, questions = world_pairs(cache_folder(recipe), "train", data.num_pairs or 0, progress)
+        return [Collection("train", source, questions)]
     if data.clients:
         return [
             Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}", contents=contents))
@@ -90,7 +88,8 @@ def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | No
     """The embedded world's held-out scenes; one's own data are held out from the training collections instead."""
     if recipe.data.format != "world":
         return None
-    return _world(recipe, recipe.evaluation.split, held_out_scenes(recipe), progress)
+    split = recipe.evaluation.split
+    return Collection(split, *world_pairs(cache_folder(recipe), split, held_out_scenes(recipe), progress))
 
 
 def held_out_scenes(recipe: Recipe) -> int:
@@ -99,18 +98,6 @@ def held_out_scenes(recipe: Recipe) -> int:
     Questions need more pictures than the caption loss: rare answers must be there often enough.
     """
     return max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
-
-
-def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Collection:
-    folder = cache_folder(recipe) / "world" / f"{split}-{count}-revision-{WORLD_REVISION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two runs may begin at once
-        if not (folder / "pairs.json").exists():
-            export_world(
-                folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
-            )
-    source = open_pairs("llava", folder / "pairs.json", folder / "images", contents=cache_folder(recipe) / CONTENTS)
-    return Collection(split, source, folder / "questions.jsonl")
 
 
 def read_contents(collections: list[Collection], progress: Progress) -> None:
