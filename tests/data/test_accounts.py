@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedcmp.data.accounts import BEYOND, Account, account_of, tell
+from fedcmp.data.accounts import BEYOND, Account, account_of, log_accounts
 from fedcmp.data.pairs import OpenedPairs, first_pairs, open_pairs
 from fedcmp.data.quality import Rejected
 
@@ -85,7 +85,7 @@ def test_images_that_turn_out_bad_are_refused_too() -> None:
 
 
 def test_only_what_left_something_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    tell([Account("whole", 3), Account("a", 3, ignored={".npy members": 2, "later turns": 1000})])
+    log_accounts([Account("whole", 3), Account("a", 3, ignored={".npy members": 2, "later turns": 1000})])
     assert caplog.messages == ["a: 3 pairs read, 3 usable; not read beside them: 1,000 later turns, 2 .npy members"]
 
 

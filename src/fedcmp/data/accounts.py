@@ -73,7 +73,7 @@ def account_of(source: PairSource, bad: Iterable[Rejected] = ()) -> Account:
     )
 
 
-def tell(accounts: Sequence[Account]) -> None:
+def log_accounts(accounts: Sequence[Account]) -> None:
     """Log one line for every account in which something is left out."""
     for account in accounts:
         if not account.complete:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypedDict
 from transformers import PreTrainedTokenizerFast
 
 from fedcmp.config import Recipe
-from fedcmp.data.accounts import account_of, tell
+from fedcmp.data.accounts import account_of, log_accounts
 from fedcmp.data.captions import check_vocabulary, tokenize_captions
 from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
@@ -77,7 +77,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     check_length(text, num_patches=encoder.num_patches, max_caption_tokens=longest, vision_name=recipe.model.vision)
     initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
-    tell([account_of(collection.source) for collection in collections])
+    log_accounts([account_of(collection.source) for collection in collections])
     if recipe.scenario.kind == "manifest":
         open_built(recipe)
     read_contents(collections, progress)

@@ -3,16 +3,16 @@
 import pytest
 
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embeddings.long_captions import SAMPLE, sample_of, tell_long_captions
+from fedcmp.scenarios.embeddings.long_captions import SAMPLE, sample_of, log_long_captions
 
 
 def test_long_captions_are_counted_and_told(caplog):
     dual = DualEncoder("world", device="cpu")
     fits, long = " ".join(["red"] * (dual.longest - 2)), " ".join(["red"] * (dual.longest + 1))
     assert dual.count_cut([]) == 0
-    tell_long_captions(dual, [fits, "a red circle"], "pairs.json")
+    log_long_captions(dual, [fits, "a red circle"], "pairs.json")
     assert caplog.messages == []
-    tell_long_captions(dual, [fits, long, "a red circle", long], "pairs.json")
+    log_long_captions(dual, [fits, long, "a red circle", long], "pairs.json")
     assert caplog.messages == [
         f"pairs.json: 2 of 4 captions looked at are longer than the {dual.longest} tokens that the text tower reads; "
         "what is beyond them does not count for similarity"

@@ -1,4 +1,4 @@
-"""Say how many captions are longer than a text tower reads: their ends do not count for similarity."""
+"""Report how many captions are longer than a text tower reads: their ends do not count for similarity."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from fedcmp.model.dual_encoder import DualEncoder
 SAMPLE = 2000  # captions that are looked at
 
 
-def tell_long_captions(model: DualEncoder, captions: Sequence[str], name: str) -> None:
+def log_long_captions(model: DualEncoder, captions: Sequence[str], name: str) -> None:
     """Log one line where the model cuts captions.
 
     Args:
