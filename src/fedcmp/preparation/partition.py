@@ -33,7 +33,7 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.built_partition import built_partition
 from fedcmp.preparation.sources import Collection, Progress, cache_folder
 from fedcmp.scenarios.clustering.clusters import cross_clusters
-from fedcmp.scenarios.embeddings.long_captions import sample_of, log_long_captions
+from fedcmp.scenarios.embeddings.long_captions import log_long_captions, sample_of
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.world.words import STYLES

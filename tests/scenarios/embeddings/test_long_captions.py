@@ -3,7 +3,7 @@
 import pytest
 
 from fedcmp.model.dual_encoder import DualEncoder
-from fedcmp.scenarios.embeddings.long_captions import SAMPLE, sample_of, log_long_captions
+from fedcmp.scenarios.embeddings.long_captions import SAMPLE, log_long_captions, sample_of
 
 
 def test_long_captions_are_counted_and_told(caplog):

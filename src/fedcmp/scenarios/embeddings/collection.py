@@ -43,7 +43,7 @@ from fedcmp.scenarios.embeddings.folder import (
     write_index,
 )
 from fedcmp.scenarios.embeddings.inputs import EmbeddingInputs, begun_shard_size
-from fedcmp.scenarios.embeddings.long_captions import sample_of, log_long_captions
+from fedcmp.scenarios.embeddings.long_captions import log_long_captions, sample_of
 from fedcmp.scenarios.embeddings.pair_files import PairFiles
 from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 
