@@ -228,10 +228,11 @@ class EmbeddingFolder:
         for shard in self.shards:
             if shard.rows:
                 with safe_open(self.folder / shard.file, framework="np") as file:
-                    found += file.get_tensor("ids").tobytes().decode().split("\n")
-        if len(set(found)) < len(found):
+                    found += file.get_tensor("ids").tobytes().decode("utf-8", "replace").split("\n")
+        if len(set(found)) < len(found) or len(found) != len(self):
+            self.verify()
             seen: set[str] = set()
-            twice = next(name for name in found if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            twice = next((name for name in found if name in seen or seen.add(name)), "")  # type: ignore[func-returns-value]
             raise UserError(f"{self.folder}: the id {twice!r} occurs twice: rename one of the two and embed again")
         return found
 
