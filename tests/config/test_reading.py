@@ -20,12 +20,6 @@ def test_a_recipe_comes_back_from_its_dump(tmp_path):
     assert load_recipe(tmp_path / "again.toml") == recipe
 
 
-def test_a_byte_order_mark_is_no_part_of_a_recipe(tmp_path):
-    path = tmp_path / "recipe.toml"
-    path.write_bytes(b"\xef\xbb\xbf[run]\nseed = 7\n[data]\nnum_pairs = 10\n")
-    assert load_recipe(path).run.seed == 7
-
-
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.toml: no such recipe"):
         load_recipe(tmp_path / "none.toml")

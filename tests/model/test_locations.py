@@ -104,11 +104,3 @@ def test_fingerprint_sees_values_names_shapes_and_descriptions():
     assert same == fingerprint(state, {"x": 1})
     changed = [state | {"a": torch.arange(4.0) + 1e-6}, state | {"a": torch.arange(4.0).view(2, 2)}, {"a": state["a"]}]
     assert same not in {fingerprint(other, {"x": 1}) for other in changed} | {fingerprint(state, {"x": 2})}
-
-
-def test_a_clone_without_its_large_files_is_named(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    pointer = tmp_path / "model.safetensors"
-    pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
-    with pytest.raises(UserError, match=r"model\.vision: .*model\.safetensors: holds a git-lfs pointer, not the model"):
-        resolve(str(tmp_path), "vision", "model.vision")

@@ -37,7 +37,7 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
         UserError: no such file, no TOML, or an override of another form than "section.key=value".
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such recipe file") from error
     except (OSError, UnicodeDecodeError) as error:

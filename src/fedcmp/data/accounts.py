@@ -13,7 +13,7 @@ from fedcmp.data.source import PairSource
 
 TEXT_ONLY, NOT_DOWNLOADED = "text only", "not downloaded"
 MOST_REASONS = 12  # that are told apart; members of tars may have any endings
-BEYOND, NOT_IN_SCENARIO = "beyond data.num_pairs", "not in the scenario"
+BEYOND, NOT_IN_SCENARIO, SET_ASIDE = "beyond data.num_pairs", "not in the scenario", "set aside by the recipe"
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,22 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fedcmp.data.accounts import BEYOND
 from fedcmp.data.file_lists import expand_files
 from fedcmp.data.llava import LlavaPairs, annotation_files
-from fedcmp.data.parquet import ParquetPairs
 from fedcmp.data.source import Pair, PairSource
 from fedcmp.data.tars import TarPairs
 from fedcmp.errors import UserError
 
+if TYPE_CHECKING:
+    from fedcmp.data.parquet import ParquetPairs
+
 __all__ = ["OpenedPairs", "Pair", "PairFormat", "PairSource", "first_pairs", "open_pairs"]
 
 PairFormat = Literal["llava", "webdataset", "parquet"]
-OpenedPairs = LlavaPairs | TarPairs | ParquetPairs
+OpenedPairs: TypeAlias = "LlavaPairs | TarPairs | ParquetPairs"
 
 
 class _FirstPairs:
@@ -104,6 +106,8 @@ def _opened(
         found = expand_files(paths, [".tar"], what="shard")
         return TarPairs(found.files, ignored=found.ignored, contents=contents)
     if format == "parquet":
+        from fedcmp.data.parquet import ParquetPairs
+
         found = expand_files(paths, [".parquet"], what="parquet file")
         return ParquetPairs(found.files, ignored=found.ignored, contents=contents)
     raise UserError(f"unknown format of pairs {format!r}: choose llava, webdataset or parquet")

@@ -11,20 +11,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fedcmp.errors import UserError
-from fedcmp.files import is_pointer
 from fedcmp.model import hub
 
 EMBEDDED = "world"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def _check_no_pointers(folder: Path, key: str) -> None:
-    """A clone without its large files: the libraries would call them damaged."""
-    for file in sorted(folder.iterdir()):
-        if file.is_file():
-            with file.open("rb") as opened:
-                if is_pointer(opened.read(64)):
-                    raise UserError(f"{key}: {file}: holds a git-lfs pointer, not the model: run `git lfs pull` there")
 
 
 def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
@@ -46,7 +36,6 @@ def resolve(name: str, part: Literal["vision", "language"], key: str) -> str:
             raise UserError(
                 f"{key} = {name!r}: the folder holds no config.json; give a folder saved by save_pretrained"
             )
-        _check_no_pointers(path, key)
         return str(path)
     if path.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise UserError(f"{key} = {name!r}: no such folder; give 'world', a folder or a hub name such as 'owner/name'")

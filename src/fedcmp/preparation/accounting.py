@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedcmp.data.accounts import NOT_IN_SCENARIO, account_of
+from fedcmp.data.accounts import account_of
 from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
 from fedcmp.data.quality import Rejected
 from fedcmp.data.store import FeatureStore
@@ -21,6 +21,7 @@ def pairs_lines(
     *,
     judged: int,
     cut: Mapping[int, int],
+    rest: str,
 ) -> list[dict[str, Any]]:
     """Return one "pairs" record per collection.
 
@@ -30,13 +31,14 @@ def pairs_lines(
         held_out: that of each held-out pair, in the order in which they are judged.
         judged: how many of them are, at the most.
         cut: collection -> captions that were cut.
+        rest: why usable pairs are neither trained on nor held out, where there are such.
     """
     trained, held, scored = Counter(train), Counter(held_out), Counter(held_out[:judged])
     lines = []
     for number, (collection, features) in enumerate(opened):
         account = account_of(collection.source, _bad(features))
         left = account.usable - trained[number] - held[number]
-        unused = dict(account.unused) | ({NOT_IN_SCENARIO: left} if left > 0 else {})
+        unused = dict(account.unused) | ({rest: left} if left > 0 else {})
         lines.append(
             {
                 "kind": "pairs",

@@ -6,8 +6,6 @@ A partition by meaning is kept in the cache, for a study partitions the same pai
     embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
     NAME = dual encoder, pairs and which of them are usable, 16 hexadecimal digits each, and CAPTION_REVISION
 
-Both hold a checksum; a damaged one is made anew.
-
 Shapes: N usable pairs by position, E embedding width, K clients.
 """
 
@@ -19,15 +17,17 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
 
 from fedcmp.config import Recipe
 from fedcmp.data.accounts import Account, account_of
 from fedcmp.data.batches import one_pass_order
-from fedcmp.data.checked import read_checked, write_checked
 from fedcmp.data.features import FeatureSource, decoded
 from fedcmp.data.quality import BadPair
 from fedcmp.data.store import FeatureStore
 from fedcmp.errors import UserError, counted
+from fedcmp.files import write_whole
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.built_partition import built_partition
@@ -116,7 +116,7 @@ def clusters(
     dual = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
     name = f"{_name(collection, read.rows, dual)}-{kind}-{count}-{seed}-revision-{PARTITION_REVISION}"
     path = _folder(recipe) / f"{name}.safetensors"
-    kept: dict[str, Any] | None = read_checked(path)
+    kept = _kept(path)
     if kept is None:
         embedded = embeddings(recipe, [collection], read, encoder, progress, dual=dual)
         parts = [embedded[part] for part in MEANINGS[kind]]
@@ -128,7 +128,7 @@ def clusters(
             for client, mine in enumerate(by_meaning(parts, count, seed=seed)):
                 labels[mine] = client
         kept = {"labels": labels, "trace": trace}
-        write_checked(path, kept)
+        write_whole(path, save(kept))
     return Clusters(kept["labels"], kept["trace"])
 
 
@@ -163,12 +163,12 @@ def embeddings(
         captions = [read.captions[position] for position in positions.tolist()]
         path = _folder(recipe) / f"{_name(collection, mine, dual)}.safetensors"
         with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
-            kept = read_checked(path)
+            kept = _kept(path)
             if kept is None:
                 looked_at = [captions[at] for at in sample_of(len(captions))]
                 log_long_captions(dual, looked_at, collection.source.name)
-                kept = dict(_embedded(recipe, collection, mine, captions, encoder, dual, progress))
-                write_checked(path, kept)
+                kept = _embedded(recipe, collection, mine, captions, encoder, dual, progress)
+                write_whole(path, save(kept))
         parts.append(kept)
         start += len(collection.source)
     return {name: np.concatenate([part[name] for part in parts]) for name in ("image", "text")}
@@ -184,6 +184,15 @@ def _name(collection: Collection, rows: list[int], dual: DualEncoder) -> str:
     usable = hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()
     keys = (dual.fingerprint(), collection.source.fingerprint(), usable)
     return "-".join([*(key[:16] for key in keys), str(CAPTION_REVISION)])
+
+
+def _kept(path: Path) -> dict[str, Any] | None:
+    """What a file of the cache holds; None where there is none, or a damaged one, which is then written anew."""
+    try:
+        tensors: dict[str, Any] = load(path.read_bytes())
+        return tensors
+    except (FileNotFoundError, SafetensorError):
+        return None
 
 
 def _embedded(

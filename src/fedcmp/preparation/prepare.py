@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypedDict
 from transformers import PreTrainedTokenizerFast
 
 from fedcmp.config import Recipe
-from fedcmp.data.accounts import account_of, log_accounts
+from fedcmp.data.accounts import NOT_IN_SCENARIO, SET_ASIDE, account_of, log_accounts
 from fedcmp.data.captions import check_vocabulary, tokenize_captions
 from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
@@ -150,6 +150,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
             _owners(manifest.holdings, read),
             [len(collections)] * len(positions) if held_out else [read.owner[p] for p in positions],
             judged=recipe.evaluation.captions,
+            rest=NOT_IN_SCENARIO if built else SET_ASIDE,
             cut=_cut_captions(read, tokens, judged_tokens if held_out else None, text.end),
         ),
     }
