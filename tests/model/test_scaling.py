@@ -50,7 +50,9 @@ def test_it_is_a_bad_pair_with_both_sizes():
     source = ListSource([encoded(strip), encoded(Image.new("RGB", (48, 48)))])
     found = dict(decoded(source, [0, 1], max_pixels=10**6, resize=encoder.resized))
     assert isinstance(found[0], BadImage)
-    assert str(found[0]) == "too large after resizing: 1 x 5000 pixels would become 48 x 240,000"
+    assert str(found[0]) == (
+        "too large after resizing: 1 x 5000 pixels would become 48 x 240,000: crop the image, or leave it out"
+    )
     assert isinstance(found[1], Image.Image)
     with pytest.raises(TooLargeAfterResizing):
         dual.prepare([strip])

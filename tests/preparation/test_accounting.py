@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from fedcmp.config import parse_recipe
+from fedcmp.data.llava import LlavaPairs
 from fedcmp.errors import UserError
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.samples import write_samples
@@ -76,10 +77,11 @@ def test_every_pair_of_ones_own_data(base, tmp_path, world_cache, caplog, store)
     assert caplog.text.count("captions were cut") == 1
 
 
-def test_losses_count_against_the_limit(base, tmp_path, world_cache):
+def test_losses_count_against_the_limit(base, tmp_path, world_cache, monkeypatch):
     records = records_of(base)
     for record in records[:20]:
         record["photo_of_it"] = record.pop("image")
+    monkeypatch.setattr(LlavaPairs, "fingerprint", lambda *_: pytest.fail("images were read"))
     with pytest.raises(UserError, match=r"at least \d+ of 40 pairs are bad, more than data\.max_bad_fraction = 0\.3"):
         prepared(base, tmp_path, records, world_cache)
 

@@ -94,7 +94,7 @@ def test_where_every_pair_went_is_on_the_page(tmp_path, demo_comparison):
         ["north", "80", "60", "10 (8 of them judged)", "4 (missing 3, truncated 1)", "6 (text only 6)", "9"],
         ["<south>", "80", "70", "10 (8 of them judged)", "–", "–", "–"],
     ]
-    assert table.notes[1].startswith("9 captions were longer than data.max_caption_tokens")
+    assert table.notes[1] == "Captions that were longer than data.max_caption_tokens, and cut there: 9."
     page, markdown = render_page(comparison, title="t"), render_markdown(load_runs(tmp_path))
     assert "Where the pairs went" in page
     assert "&lt;south&gt;" in page

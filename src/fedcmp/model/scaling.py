@@ -5,12 +5,14 @@ Scaled until its shorter side is 336, one of 1 x 5000 pixels would have half a b
 
 from typing import Any
 
+from fedcmp.errors import UserError
+
 FREE_PIXELS = 4 * 2**20  # an image may have as many after scaling, however long it is
 LONGEST = 50  # times its shorter side: what is cropped is then a fiftieth of the image
 PIXEL_BYTES = 16  # of an image while it is scaled and cropped, copies included
 
 
-class TooLargeAfterResizing(ValueError):  # noqa: N818 - says what was found
+class TooLargeAfterResizing(UserError):  # noqa: N818 - says what was found
     """An image that the encoder's own preprocessing would scale to too many pixels."""
 
 
@@ -41,5 +43,6 @@ def check_scaled(processor: Any, width: int, height: int) -> None:
     factor = edge / max(1, min(width, height))
     if width * factor * height * factor > most_pixels(edge):
         raise TooLargeAfterResizing(
-            f"{width} x {height} pixels would become {round(width * factor):,} x {round(height * factor):,}"
+            f"{width} x {height} pixels would become {round(width * factor):,} x {round(height * factor):,}: crop the "
+            "image, or leave it out"
         )

@@ -35,6 +35,7 @@ from fedcmp.preparation.sources import (
     HELD_OUT,
     Collection,
     Progress,
+    check_refused,
     evaluation_collection,
     frozen_features,
     read_contents,
@@ -78,6 +79,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     initial_trainable(recipe, encoder.width, text.width)  # one that does not fit is told before anything is computed
     collections = training_collections(recipe, progress)
     log_accounts([account_of(collection.source) for collection in collections])
+    check_refused(recipe, collections)
     if recipe.scenario.kind == "manifest":
         open_built(recipe)
     read_contents(collections, progress)

@@ -31,6 +31,7 @@ __all__ = [
     "Progress",
     "StoredAs",
     "cache_folder",
+    "check_refused",
     "evaluation_collection",
     "frozen_features",
     "held_out_scenes",
@@ -98,6 +99,18 @@ def held_out_scenes(recipe: Recipe) -> int:
     Questions need more pictures than the caption loss: rare answers must be there often enough.
     """
     return max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
+
+
+def check_refused(recipe: Recipe, collections: list[Collection]) -> None:
+    """Stop where too many records were refused on opening, before any image is read.
+
+    Raises:
+        UserError: names counts, places and data.max_bad_fraction.
+    """
+    for collection in collections:
+        source = collection.source
+        total = len(source) + len(source.rejected)
+        BadPairs(source.name, total=total, max_bad_fraction=recipe.data.max_bad_fraction).recall(source.rejected)
 
 
 def read_contents(collections: list[Collection], progress: Progress) -> None:

@@ -147,7 +147,7 @@ def pairs_table(comparison: Comparison) -> Table | None:
     ]
     cut = sum(one.captions_cut for one in collections)
     if cut:
-        notes.append(f"{write_number(cut, 0)} captions were longer than data.max_caption_tokens; they were cut there.")
+        notes.append(f"Captions that were longer than data.max_caption_tokens, and cut there: {write_number(cut, 0)}.")
     return Table(columns, tuple(rows), "Where the pairs went", tuple(notes)).without_empty_columns()
 
 
