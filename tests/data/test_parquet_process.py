@@ -132,6 +132,9 @@ def test_images_and_captions_in_lists_and_turns(tmp_path: Path) -> None:
     assert source.unused == {"text only": 1}
     assert [(bad.place, bad.reason) for bad in source.rejected] == [("a.parquet[3]", "no image")]
     assert source.ignored == {"later turns of a conversation": 3}
+    viewed = {"jpg": [one], "txt": ["as the hub shows webdatasets"], "__key__": ["0001"], "__url__": ["x.tar"]}
+    source = open_pairs("parquet", write(tmp_path / "c.parquet", viewed))
+    assert (source.pair(0).key, source.pair(0).caption) == ("0001", "as the hub shows webdatasets")
     columns = {"image": [one], "caption": [["five", "captions", "of", "one", "image"]]}
     source = open_pairs("parquet", write(tmp_path / "b.parquet", columns))
     assert (source.pair(0).caption, source.ignored) == ("five", {"further captions of an image": 4})

@@ -67,12 +67,12 @@ def test_torn_shards_are_named_and_mended(
     assert files(target) == before
 
 
-@pytest.mark.parametrize("form", ["float16", "int8"])
-@pytest.mark.parametrize("tensor", ["features", "scales", "checks"])
+@pytest.mark.parametrize(
+    ("form", "tensor"),
+    [("float16", "features"), ("float16", "checks"), ("int8", "features"), ("int8", "scales"), ("int8", "checks")],
+)
 def test_a_flipped_bit_never_reaches_a_reader(tmp_path: Path, form: str, tensor: str) -> None:
     """Whatever the file's time says: each row is held against its checksum when it is read."""
-    if form == "float16" and tensor == "scales":
-        pytest.skip("has none")
     store = built(tmp_path, feature_dtype=form)
     before = store.features([12])
     path = store_folder(tmp_path, store.key) / "shard-00002.safetensors"

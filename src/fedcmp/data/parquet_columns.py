@@ -77,7 +77,7 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
     for name in (key, group):
         if name and not (_is_text(schema.field(name).type) or pa.types.is_integer(schema.field(name).type)):
             raise UserError(f"{path}: column {name} is {schema.field(name).type}: expected text or whole numbers")
-    downloaded = bool(first(("error_message",))) and first(("status",)) and _is_text(schema.field("status").type)
+    downloaded = bool(first(("error_message", "url"))) and first(("status",)) and _is_text(schema.field("status").type)
     return Columns(image if listed else leaf, caption, key, group, "status" if downloaded else "")
 
 

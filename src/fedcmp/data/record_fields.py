@@ -26,7 +26,7 @@ IMAGES = (
 )
 CAPTIONS = ("caption", "captions")
 TURNS = ("conversations", "conversation", "messages", "texts")
-OTHER_CAPTIONS = ("text", "sentences", "response", "output", "description")
+OTHER_CAPTIONS = ("text", "txt", "sentences", "response", "output", "description")
 FURTHER, LATER = "further captions of an image", "later turns of a conversation"
 _PATHS = ("path", "file_name", "filename", "image", "url")
 _ANSWERS = ("gpt", "assistant", "model")
