@@ -34,9 +34,12 @@ def test_answers_are_balanced_within_a_kind(tmp_path):
     assert sum(answers) == 20
 
 
-def test_questions_about_other_pictures_are_left_out(tmp_path):
-    path = write(tmp_path / "q.jsonl", [record("a", "yes"), record("b", "no"), record("z", "no")])
+def test_questions_about_other_pictures_are_left_out_and_counted(tmp_path, caplog):
+    records = [record("a", "yes"), record("b", "no"), record("z", "no"), record("y", "no"), record("a", " ")]
+    path = write(tmp_path / "q.jsonl", records)
     assert {item.position for item in read_questions(path, {"a": 0, "b": 7}, world_tokenizer(), per_kind=10)} == {0, 7}
+    told = "2 about images that are not held out, 1 without an answer"
+    assert caplog.messages == [f"{path}: questions that are not asked: {told}"]
 
 
 def test_marks_and_halves_of_letters_are_no_part_of_a_question(tmp_path):
