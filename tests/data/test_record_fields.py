@@ -48,6 +48,7 @@ def test_where_an_image_is_named(image: dict[str, Any]) -> None:
         ({"messages": [{"role": "assistant", "content": [{"type": "text", "text": "a cat"}]}]}, {}),
         ({"texts": [{"user": "?", "assistant": "a cat"}, {"user": "?", "assistant": "yes"}]}, {LATER: 1}),
         ({"query": "<image>?", "response": "a cat"}, {}),
+        ({"conversations": [ASKED, {"from": "GPT", "content": "a cat"}]}, {}),
     ],
 )
 def test_where_a_caption_is(fields: dict[str, Any], ignored: dict[str, int]) -> None:

@@ -28,7 +28,9 @@ def test_any_reader_of_safetensors_reads_a_shard(tmp_path: Path) -> None:
     assert torch.equal(found.features, features)
     assert found.rows.tolist() == [6, 8]
     raw = features.reshape(2, -1).view(torch.uint8).numpy()
-    assert found.checks.tolist() == [zlib.crc32(row.tobytes()) for row in raw]
+    assert found.checks.tolist() == [
+        zlib.crc32(index.to_bytes(8, "little") + row.tobytes()) for index, row in zip((6, 8), raw, strict=True)
+    ]
     with pytest.raises(TornShard, match="another store"):
         read_shard(path, key="other", verify=False)
 

@@ -91,6 +91,22 @@ def test_a_flipped_bit_never_reaches_a_reader(tmp_path: Path, form: str, tensor:
     assert torch.equal(mended.features([12]), before)
 
 
+def test_a_row_is_only_ever_its_own_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index tensor that was changed gives no pair the features of another one."""
+    store = built(tmp_path)
+    real = opened_store.read_shard
+
+    def shifted(path: Path, *, key: str, verify: bool) -> Any:
+        mapped = real(path, key=key, verify=verify)
+        if 4 not in mapped.rows and 3 in mapped.rows:  # pair 4 is bad: its place is free
+            mapped.rows[mapped.rows == 3] = 4
+        return mapped
+
+    monkeypatch.setattr(opened_store, "read_shard", shifted)
+    with pytest.raises(UserError, match="holds other bytes than were written"):
+        open_feature_store(tmp_path, store.key).features([4])
+
+
 def test_a_store_is_read_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = built(tmp_path)
     monkeypatch.setattr(opened_store, "YOUNG", 0)

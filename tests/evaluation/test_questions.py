@@ -51,6 +51,13 @@ def test_marks_and_halves_of_letters_are_no_part_of_a_question(tmp_path):
     assert items[0].answer == [world_tokenizer().convert_tokens_to_ids("yes")]
 
 
+def test_a_pointer_is_no_file_of_questions(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(UserError, match=r"q\.jsonl: holds a git-lfs or git-annex pointer"):
+        read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
+
+
 def test_a_line_that_is_no_question_is_named(tmp_path):
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps(record("a", "yes")) + "\nnot json\n")

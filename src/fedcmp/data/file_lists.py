@@ -29,6 +29,7 @@ IN_SUBFOLDERS = "files in subfolders"
 _LEFT_OUT = re.compile(r"(?<![a-z0-9])(test|testing|val|valid|validation|dev|eval|evaluation)(?![a-z])")
 _TRAINING = re.compile(r"(?<![a-z0-9])(train|training)(?![a-z])")
 _INNERMOST = re.compile(r"\{([^{}]*)\}")
+_LETTERS = re.compile(r"([A-Za-z])\.\.([A-Za-z])(?:\.\.-?\d+)?")
 _NUMBERS = re.compile(r"(-?\d+)\.\.(-?\d+)(?:\.\.-?(\d+))?")
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -179,6 +180,8 @@ def count_expanded(pattern: str) -> int:
                 raise ValueError("a number in braces has more than 18 digits")
             first, last, step = (int(number or 1) for number in numbers.groups())
             total *= abs(last - first) // max(step, 1) + 1
+        elif _LETTERS.fullmatch(inside):
+            total *= 52  # at most
         else:
             total *= inside.count(",") + 1
         pattern = f"{pattern[: found.start()]}-{pattern[found.end() :]}"

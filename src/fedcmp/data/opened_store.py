@@ -142,7 +142,7 @@ class FeatureStore:
             raise ValueError(f"pair {chosen[shards.argmin()]} is bad and has no features; gather() leaves it out")
         numbers = _picked(self._features, shards, rows)
         scales = _picked(self._scales, shards, rows) if self._scales else None
-        wrong = np.flatnonzero(row_checks(numbers, scales) != self._check_of[chosen])
+        wrong = np.flatnonzero(row_checks(chosen, numbers, scales) != self._check_of[chosen])
         if len(wrong):
             path, pair = self._paths[shards[wrong[0]]], chosen[wrong[0]]
             raise UserError(

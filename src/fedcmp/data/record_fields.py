@@ -29,7 +29,7 @@ TURNS = ("conversations", "conversation", "messages", "texts")
 OTHER_CAPTIONS = ("text", "txt", "sentences", "response", "output", "description")
 FURTHER, LATER = "further captions of an image", "later turns of a conversation"
 _PATHS = ("path", "file_name", "filename", "image", "url")
-_ANSWERS = ("gpt", "assistant", "model")
+_ANSWERS = ("gpt", "assistant", "model", "chatgpt", "bot")
 _IMAGE_FILE = re.compile(r"\.(jpe?g|png|webp|gif|bmp|tiff?|avif|jp2)$", re.IGNORECASE)
 _DRIVE = re.compile("[A-Za-z]:")
 _ELSEWHERE = re.compile("(https?|s3|gs|file)://|data:image/", re.IGNORECASE)
@@ -134,7 +134,7 @@ def _is_turn(value: Any) -> bool:
 
 def _answers(turn: dict[str, Any]) -> Iterator[Any]:
     role = turn.get("from", turn.get("role"))
-    if role in _ANSWERS:
+    if isinstance(role, str) and role.lower() in _ANSWERS:
         content = turn.get("value", turn.get("content"))
         if isinstance(content, list):
             parts = [part.get("text") for part in content if isinstance(part, dict)]

@@ -5,7 +5,7 @@ A shard is a safetensors file over the pairs first <= index < stop of the source
     features   (rows, P, D), rows <= stop - first: bad pairs have none
     scales     (rows, P) float32, what a token's numbers are multiplied with; not in all forms (feature_forms.py)
     index      (rows,) int64, each row's index into the source
-    checks     (rows,) int64, CRC-32 of each row's features and scales: held against them whenever a row is read
+    checks     (rows,) int64, CRC-32 of each row's index, features and scales: compared whenever a row is read
     metadata   "fedcmp": JSON of {key, first, stop, sha256 of the tensors' bytes, bad pairs}
 
 One metadata entry only: safetensors writes several in no fixed order, and equal shards are to be equal files.
@@ -112,7 +112,7 @@ def write_shard(
         UserError: the file cannot be written.
     """
     index = torch.from_numpy(rows)
-    beside = {"checks": torch.from_numpy(row_checks(features, scales))}
+    beside = {"checks": torch.from_numpy(row_checks(rows, features, scales))}
     if scales is not None:
         beside["scales"] = scales
     checksum = _checksum(features, index, *beside.values())
@@ -163,11 +163,12 @@ def read_shard(path: Path, *, key: str, verify: bool) -> MappedShard:
     return MappedShard(shard, features, rows, scales, checks.numpy())
 
 
-def row_checks(features: Tensor, scales: Tensor | None) -> NDArray[np.int64]:
-    """Return (n,) the CRC-32 of each row's bytes: its features', then its scales'."""
+def row_checks(indices: NDArray[np.int64], features: Tensor, scales: Tensor | None) -> NDArray[np.int64]:
+    """Return (n,) the CRC-32 of each row: of its index into the source, its features' bytes, then its scales'."""
     checks = np.zeros(len(features), np.int64)
-    for row in range(len(features)):
-        check = zlib.crc32(features[row].reshape(-1).view(torch.uint8).numpy().data)
+    for row, index in enumerate(indices.tolist()):
+        own = zlib.crc32(index.to_bytes(8, "little"))
+        check = zlib.crc32(features[row].reshape(-1).view(torch.uint8).numpy().data, own)
         checks[row] = check if scales is None else zlib.crc32(scales[row].view(torch.uint8).numpy().data, check)
     return checks
 

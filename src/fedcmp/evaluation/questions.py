@@ -16,6 +16,7 @@ import torch
 
 from fedcmp.data.accounts import reasons
 from fedcmp.data.captions import clean_label, writable
+from fedcmp.data.file_lists import check_is_here
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.data.quality import logger
 from fedcmp.errors import UserError
@@ -57,7 +58,9 @@ def read_questions(
     """
     by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: a text may hold other line breaks
+        content = path.read_bytes()
+        check_is_here(path, content[:64])
+        lines = content.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold other line breaks
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     left_out: Counter[str] = Counter()
