@@ -43,6 +43,12 @@ def test_fields_may_hold_dots_as_webdatasets_do() -> None:
         [],
         {".seg.png members": 1, ".meta.json members": 1, ".view_2.a3.png members": 1, ".cls members": 1},
     )
+    assert made("1.jpg", "1.txt", "1.seg.png", "1.seg.json") == (
+        {"1": ("1.jpg", "1.txt")},
+        [],
+        {".seg.png members": 1, ".seg.json members": 1},
+    )
+    assert set(made("a.jpg", "a.txt", "a.left.png", "a.left.txt", "a.2.png", "a.2.json")[0]) == {"a", "a.left", "a.2"}
     assert made("v1.2_1.image.png", "v1.2_1.caption.txt", "v1.2_2.image.png", "v1.2_2.caption.txt") == (
         {f"v1.2_{n}": (f"v1.2_{n}.image.png", f"v1.2_{n}.caption.txt") for n in (1, 2)},
         [],

@@ -189,7 +189,10 @@ def _complete(splits: list[_Split]) -> set[str]:
     kinds: dict[str, set[str]] = {}
     for split in splits:
         kinds.setdefault(split.base, set()).add(split.kind)
-    return {base for base, there in kinds.items() if "image" in there and len(there) > 1}
+    complete = {base for base, there in kinds.items() if "image" in there and len(there) > 1}
+    # "0017.seg.png" with "0017.seg.json", beside the pair 0017, is no pair of its own
+    fields = {base for base in complete if "text" not in kinds[base] and _before_fields(base) != base}
+    return {base for base in complete if base not in fields or _before_fields(base) not in complete}
 
 
 def _sample(base: str, kinds: dict[str, list[_Split]], found: Samples) -> Sample:
