@@ -7,6 +7,12 @@ from pathlib import Path
 from fedcmp.errors import UserError
 
 TEMPORARY = ".tmp"  # ends the names of files that are not whole yet
+_POINTERS = (b"version https://git-lfs.github.com/spec/", b"/annex/objects/")
+
+
+def is_pointer(start: bytes) -> bool:
+    """Return whether a file that begins so is a git-lfs or git-annex pointer to the real one."""
+    return start.startswith(_POINTERS)
 
 
 def write_whole(path: Path, content: bytes, *, durable: bool = True) -> None:

@@ -80,6 +80,8 @@ class ListSource:
 
     def __init__(self, images: list[bytes | None], rejected: list[Rejected] | None = None):
         self.images, self.rejected = images, rejected or []
+        self.unused: dict[str, int] = {}
+        self.ignored: dict[str, int] = {}
         self.reads: list[int] = []
 
     def __len__(self) -> int:
@@ -95,7 +97,7 @@ class ListSource:
             raise BadPair("missing")
         return data
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, progress: object = None) -> str:
         return hashlib.sha256(b"|".join(data or b"-" for data in self.images)).hexdigest()
 
     def locate(self, index: int) -> str:

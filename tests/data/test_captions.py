@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from fedcmp.data.captions import CaptionRule, check_vocabulary, clean_caption, tokenize_captions
+from fedcmp.data.captions import CaptionRule, check_vocabulary, clean_caption, clean_label, tokenize_captions
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
 
@@ -67,6 +67,21 @@ def test_nothing_visible_is_an_empty_caption(raw: str) -> None:
     assert caught.value.reason == "empty caption"
 
 
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("post \ud83d1", "post 1"),
+        ("a\nb\r\n c\u2028d", "a b  c d"),
+        ("\x1b[31mred\x1b[0m", "[31mred[0m"),
+        ("naïve Ü \U0001f468", "naïve Ü \U0001f468"),
+        ("\udcff", ""),
+    ],
+)
+def test_labels_can_be_written_anywhere(raw: str, cleaned: str) -> None:
+    assert clean_label(raw) == cleaned
+    assert clean_label(cleaned) == cleaned
+
+
 @settings(deadline=None)
 @given(st.text(st.characters() | st.sampled_from("<image> \n\x00\ud800\u0301"), max_size=40))
 def test_cleaning_twice_changes_nothing(raw: str) -> None:
@@ -82,13 +97,15 @@ def test_cleaning_twice_changes_nothing(raw: str) -> None:
 
 
 def test_tokens_end_with_eos_unless_cut(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", "fedcmp.data"):
+    with caplog.at_level("WARNING", "fedcmp.data"):
         ids = tokenize_captions(
             word_tokenizer(), ["a cat", "a red cat", "a red cat on the mat"], max_tokens=3, eos_token_id=EOS
         )
     assert ids == [[4, 6, EOS], [4, 5, 6, EOS], [4, 5, 6]]
-    assert CaptionRule(max_tokens=3, eos_token_id=EOS).count_cut(ids) == 1
-    assert "1 of 3 captions were cut after 3 tokens" in caplog.text
+    assert caplog.messages == [
+        "1 of 3 captions were cut after data.max_caption_tokens = 3 tokens, without an end token; the longest has 6: "
+        "raise it to keep them whole"
+    ]
     with pytest.raises(ValueError, match="max_tokens = 0"):
         CaptionRule(max_tokens=0, eos_token_id=EOS)
 

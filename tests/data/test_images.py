@@ -191,6 +191,8 @@ def test_other_cut_files_are_refused(format: str) -> None:
 def test_what_is_no_picture() -> None:
     assert reason_of(b"") == "empty file"
     assert reason_of(b"this is a text named .jpg\n" * 9) == "not an image"
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 12345\n"
+    assert reason_of(pointer) == reason_of(b"/annex/objects/SHA256E-s12--ab.jpg\n") == "git-lfs pointer"
     assert reason_of(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "not an image"
     assert reason_of(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "not an image"
 
@@ -226,4 +228,13 @@ def test_damaged_bytes_never_raise_anything_else(format: str, at: int, noise: by
         outcome = decode_image(data[:at] + noise + data[at + len(noise) :], max_pixels=10**6).mode
     except BadImage as bad:
         outcome = bad.reason
-    assert outcome in ("RGB", "empty file", "not an image", "truncated", "damaged", "too large", "unsupported mode")
+    assert outcome in (
+        "RGB",
+        "empty file",
+        "not an image",
+        "truncated",
+        "damaged",
+        "too large",
+        "unsupported mode",
+        "git-lfs pointer",
+    )

@@ -16,8 +16,8 @@ from .helpers import conversation, encoded, picture, write_llava
 
 ODD: list[Any] = [
     conversation("a red cat", id="one", image="a.png", group="photos"),
-    conversation("text only", id="two"),
-    conversation("text only too", id="three", image=None),
+    {"id": "two", "conversations": [{"from": "human", "value": "Hello."}, {"from": "gpt", "value": "text only"}]},
+    {"id": "three", "image": None, "caption": "text only too"},
     {"id": "four", "image": "b.png", "conversations": [{"from": "human", "value": "<image>"}]},
     conversation("  ", id="five", image="a.png"),
     conversation("two images", id="six", image=["a.png", "b.png"]),
@@ -68,7 +68,7 @@ def test_odd_records(folder: Path, lines: bool) -> None:
         ("sixteen", "pairs.json[15]", "path outside the folder"),
         ("seventeen", "pairs.json[16]", "path outside the folder"),
     ]
-    assert source.text_only == 2
+    assert source.unused == {"text only": 2}
     assert source.read_image(1) == source.read_image(4) == encoded(picture(2))
     assert source.locate(1) == "pairs.json[6] sub/c.png"
     with pytest.raises(BadPair, match=r"missing: .*missing\.png"):
@@ -165,7 +165,7 @@ def test_files_without_pairs(folder: Path, content: str, message: str) -> None:
 def test_missing_files(folder: Path) -> None:
     with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
         open_pairs("llava", folder / "nowhere.json")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match=r"no metadata\.jsonl files in this folder"):
         open_pairs("llava", folder)
     with pytest.raises(UserError, match="no such folder"):
         open_pairs("llava", write_llava(folder, ODD), folder / "nowhere")

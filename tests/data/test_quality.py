@@ -42,6 +42,15 @@ def test_the_verdict_names_counts_places_and_the_mend(tmp_path: Path) -> None:
     assert "\n" not in message
 
 
+@pytest.mark.parametrize(
+    ("reason", "hint"),
+    [("git-lfs pointer", "git lfs pull"), ("changed", "do not change"), ("damaged", "fix or remove")],
+)
+def test_the_verdict_says_what_helps(reason: str, hint: str) -> None:
+    with pytest.raises(UserError, match=hint):
+        BadPairs("lab", total=10, max_bad_fraction=0).add(bad(0, reason))
+
+
 def test_zero_tolerance_and_full_tolerance() -> None:
     with pytest.raises(UserError):
         BadPairs("lab", total=1000, max_bad_fraction=0).add(bad(1))

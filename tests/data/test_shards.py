@@ -1,5 +1,6 @@
 """One shard's file."""
 
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,16 @@ def test_any_reader_of_safetensors_reads_a_shard(tmp_path: Path) -> None:
     tensors = load_file(path)
     assert torch.equal(tensors["features"], features)
     assert tensors["index"].tolist() == [6, 8]
-    found, mapped, rows, scales = read_shard(path, key="key", verify=True)
-    assert found == shard
-    assert scales is None
-    assert found.bad == tuple(bad)
-    assert torch.equal(mapped, features)
-    assert rows.tolist() == [6, 8]
+    found = read_shard(path, key="key", verify=True)
+    assert found.shard == shard
+    assert found.scales is None
+    assert found.shard.bad == tuple(bad)
+    assert torch.equal(found.features, features)
+    assert found.rows.tolist() == [6, 8]
+    raw = features.reshape(2, -1).view(torch.uint8).numpy()
+    assert found.checks.tolist() == [
+        zlib.crc32(index.to_bytes(8, "little") + row.tobytes()) for index, row in zip((6, 8), raw, strict=True)
+    ]
     with pytest.raises(TornShard, match="another store"):
         read_shard(path, key="other", verify=False)
 
@@ -67,7 +72,7 @@ def test_features_are_mapped_not_read(tmp_path: Path) -> None:
         return int(statm.read_text().split()[1]) * 4096
 
     before = resident()
-    _, features, _, _ = read_shard(path, key="k", verify=False)
+    features = read_shard(path, key="k", verify=False).features
     assert features.nbytes > 80e6
     assert resident() - before < 20e6
 

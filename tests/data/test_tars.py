@@ -63,10 +63,12 @@ def test_shard_lists(tmp_path: Path) -> None:
     assert names(tmp_path / "a-*.tar") == ["a-1", "a-2"]
     assert names(tmp_path / "{b,a-?}.tar") == ["b", "a-1", "a-2"]
     assert names(odd) == ["odd[1]{x}"]
-    for wrong in ("a-{1..3}.tar", "c-*.tar", "a-3.tar", "sub"):
-        (tmp_path / "sub").mkdir(exist_ok=True)
+    for wrong in ("a-{1..3}.tar", "c-*.tar", "a-3.tar"):
         with pytest.raises(UserError, match="no such shard"):
             names(tmp_path / wrong)
+    (tmp_path / "sub").mkdir()
+    with pytest.raises(UserError, match=r"no \.tar files"):
+        names(tmp_path / "sub")
     with pytest.raises(UserError, match="named twice"):
         names(tmp_path / "b.tar", tmp_path / "{a-1,b}.tar")
     with pytest.raises(UserError):
@@ -135,7 +137,9 @@ def test_odd_members(tmp_path: Path) -> None:
     source = open_pairs("webdataset", path)
     assert [source.pair(index).caption for index in range(len(source))] == ["the caption comes first", "one"]
     assert source.read_image(0) == image
+    assert source.ignored == {"hidden members": 1, ".cls members": 1}
     assert sorted((bad.place.removeprefix("s.tar: "), bad.reason) for bad in source.rejected) == [
+        ("a.b.png", "no caption"),
         ("badjson.png", "malformed record"),
         ("blank.png", "empty caption"),
         ("bytes.png", "not UTF-8"),

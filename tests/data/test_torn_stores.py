@@ -2,12 +2,17 @@
 
 import json
 import logging
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from fedcmp.data import opened_store
+from fedcmp.data.opened_store import open_verified_store
 from fedcmp.data.store import build_feature_store, ensure_feature_store, open_feature_store, store_folder
 from fedcmp.errors import UserError
 
@@ -60,6 +65,84 @@ def test_torn_shards_are_named_and_mended(
     assert "shard-00001.safetensors" in caplog.text
     assert source.reads == list(range(6, 12))
     assert files(target) == before
+
+
+@pytest.mark.parametrize(
+    ("form", "tensor"),
+    [("float16", "features"), ("float16", "checks"), ("int8", "features"), ("int8", "scales"), ("int8", "checks")],
+)
+def test_a_flipped_bit_never_reaches_a_reader(tmp_path: Path, form: str, tensor: str) -> None:
+    """Whatever the file's time says: each row is held against its checksum when it is read."""
+    store = built(tmp_path, feature_dtype=form)
+    before = store.features([12])
+    path = store_folder(tmp_path, store.key) / "shard-00002.safetensors"
+    data, status = bytearray(path.read_bytes()), path.stat()
+    begin = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])[tensor]["data_offsets"][0]
+    data[8 + int.from_bytes(data[:8], "little") + begin] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    reopened = open_feature_store(tmp_path, store.key)
+    with pytest.raises(UserError, match=r"shard-00002\.safetensors: holds other bytes than were written \(pair 12\)"):
+        reopened.features(reopened.indices)
+    source = list_source(20, missing=MISSING)
+    options = {"feature_dtype": form, "max_bad_fraction": 0.2}
+    mended = ensure_feature_store(source, FakeEncoder(), tmp_path, **options)  # type: ignore[arg-type]
+    assert source.reads == list(range(12, 18))
+    assert torch.equal(mended.features([12]), before)
+
+
+def test_a_row_is_only_ever_its_own_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index tensor that was changed gives no pair the features of another one."""
+    store = built(tmp_path)
+    real = opened_store.read_shard
+
+    def shifted(path: Path, *, key: str, verify: bool) -> Any:
+        mapped = real(path, key=key, verify=verify)
+        if 4 not in mapped.rows and 3 in mapped.rows:  # pair 4 is bad: its place is free
+            mapped.rows[mapped.rows == 3] = 4
+        return mapped
+
+    monkeypatch.setattr(opened_store, "read_shard", shifted)
+    with pytest.raises(UserError, match="holds other bytes than were written"):
+        open_feature_store(tmp_path, store.key).features([4])
+
+
+def test_a_store_is_read_through_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = built(tmp_path)
+    monkeypatch.setattr(opened_store, "YOUNG", 0)
+    time.sleep(0.02)  # the file system's clock
+    verified: list[bool] = []
+    real = opened_store.read_shard
+
+    def noted(path: Path, *, key: str, verify: bool) -> Any:
+        verified.append(verify)
+        return real(path, key=key, verify=verify)
+
+    monkeypatch.setattr(opened_store, "read_shard", noted)
+    for _ in range(2):
+        ensure_feature_store(list_source(20, missing=MISSING), FakeEncoder(), tmp_path, max_bad_fraction=0.2)
+    assert verified == [True] * 4 + [False] * 4
+    place = store_folder(tmp_path, store.key)
+    (place / "shard-00001.safetensors").touch()
+    verified.clear()
+    open_verified_store(tmp_path, store.key)
+    assert verified == [False, True, False, False]
+    (place / "verified.json").write_text("[")
+    verified.clear()
+    open_verified_store(tmp_path, store.key)
+    assert verified == [True] * 4
+
+
+@pytest.mark.parametrize("claim", [2**70, 2**40, -1, "many", None, 1e300])
+def test_an_index_that_claims_any_number_of_pairs_is_one_line(tmp_path: Path, claim: object) -> None:
+    store = built(tmp_path)
+    path = store_folder(tmp_path, store.key) / "index.json"
+    whole = json.loads(path.read_text())
+    for change in ({"num_pairs": claim}, {"patches": claim}, {"shards": [{**whole["shards"][0], "stop": claim}]}):
+        path.write_text(json.dumps(whole | change))
+        with pytest.raises(UserError, match="delete the folder, then it is computed anew") as caught:
+            open_feature_store(tmp_path, store.key)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_flipped_bit_is_found_on_request(tmp_path: Path) -> None:
@@ -115,7 +198,7 @@ def test_shards_of_another_store_are_not_taken(tmp_path: Path) -> None:
         (target / path.name).write_bytes(path.read_bytes())
     with pytest.raises(UserError, match="belongs to another store"):
         open_feature_store(tmp_path, ours.key)
-    before = ours.features(ours.indices)  # the old mapping stays what it was until it is closed
+    with pytest.raises(UserError, match="other bytes than were written"):  # the files that were mapped are others now
+        ours.features(ours.indices)
     mended = ensure_feature_store(list_source(20, missing=MISSING), FakeEncoder(), tmp_path, max_bad_fraction=0.2)
     assert torch.equal(mended.features(mended.indices) * 2, theirs.features(mended.indices))
-    assert before.shape == (18, 4, 3)

@@ -34,9 +34,28 @@ def test_answers_are_balanced_within_a_kind(tmp_path):
     assert sum(answers) == 20
 
 
-def test_questions_about_other_pictures_are_left_out(tmp_path):
-    path = write(tmp_path / "q.jsonl", [record("a", "yes"), record("b", "no"), record("z", "no")])
+def test_questions_about_other_pictures_are_left_out_and_counted(tmp_path, caplog):
+    records = [record("a", "yes"), record("b", "no"), record("z", "no"), record("y", "no"), record("a", " ")]
+    path = write(tmp_path / "q.jsonl", records)
     assert {item.position for item in read_questions(path, {"a": 0, "b": 7}, world_tokenizer(), per_kind=10)} == {0, 7}
+    told = "2 about images that are not held out, 1 without an answer"
+    assert caplog.messages == [f"{path}: questions that are not asked: {told}"]
+
+
+def test_marks_and_halves_of_letters_are_no_part_of_a_question(tmp_path):
+    """Ids are cleaned as the pairs' are; a byte-order mark is none of the first line."""
+    path = write(tmp_path / "q.jsonl", [record("post \ud83d1", "yes\ud83d", "kind\ud83d"), record("post 2", "no")])
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    items = read_questions(path, {"post 1": 0, "post 2": 1}, world_tokenizer(), per_kind=10)
+    assert {(item.position, item.kind) for item in items} == {(0, "kind"), (1, "existence")}
+    assert items[0].answer == [world_tokenizer().convert_tokens_to_ids("yes")]
+
+
+def test_a_pointer_is_no_file_of_questions(tmp_path):
+    path = tmp_path / "q.jsonl"
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(UserError, match=r"q\.jsonl: holds a git-lfs or git-annex pointer"):
+        read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
 
 
 def test_a_line_that_is_no_question_is_named(tmp_path):

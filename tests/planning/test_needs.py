@@ -27,8 +27,8 @@ def test_llavas_projector_has_21_million_parameters():
 
 def test_the_feature_store_of_cc12m():
     """576 patches x 1024 in 2 bytes are 1.18 MB a picture."""
-    assert store_bytes(1, 576, 1024, "float16") == 1_179_648 + 8
-    assert store_bytes(10**6, 576, 1024, "float32") == 10**6 * (2_359_296 + 8)
+    assert store_bytes(1, 576, 1024, "float16") == 1_179_648 + 16
+    assert store_bytes(10**6, 576, 1024, "float32") == 10**6 * (2_359_296 + 16)
 
 
 def test_a_sample_of_llava_7b_keeps_two_and_a_half_gigabytes():

@@ -106,6 +106,16 @@ def test_missing_ids_are_left_out_and_told(collection, world_cache, tmp_path, ca
     assert len(data.manifest.holdings[0]) == built.clients[0].size - len(lost)
 
 
+def test_pairs_that_the_scenario_leaves_out_are_accounted_for(collection, world_cache, tmp_path):
+    _, data = prepared(collection, world_cache, tmp_path)
+    built = BuiltScenario.read(collection / "scenario")
+    (line,) = data.pairs_lines
+    assert line["train"] == sum(client.size for client in built.clients)
+    assert line["held_out"] == sum(len(client.held_out) for client in built.clients)
+    assert line["unused"] == {"not in the scenario": 162 - 150}
+    assert line["read"] == line["train"] + line["held_out"] + 12
+
+
 def test_a_source_of_another_size_is_looked_up_by_ids_and_told(collection, world_cache, tmp_path, caplog):
     _, change = without(collection, tmp_path, 1)
     prepared(collection, world_cache, tmp_path, change)

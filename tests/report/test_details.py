@@ -1,11 +1,15 @@
+import json
+
 import pytest
 
 from fedcmp.report import load_runs
 from fedcmp.report.comparison import Comparison
-from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table, pairs_table
 from fedcmp.report.methods import MeanSpread
+from fedcmp.report.page import render_page
+from fedcmp.report.writing import render_markdown
 
-from .fakes import GROUPS, KINDS, write_run
+from .fakes import GROUPS, KINDS, text_rows, write_run
 
 
 def test_kinds_come_a_row_each_with_the_blind_llm_as_tick(demo_comparison):
@@ -72,6 +76,30 @@ def test_holdings_tint_by_the_groups_share_of_a_client(demo_comparison):
     assert first["shapes"].shade == pytest.approx(1800 / 4500)
     assert table.rows[3].cells[-1].plain == "2 (truncated 2)"
     assert table.notes[0].startswith("19\u202f200 pairs in all")
+
+
+PAIRS = {"kind": "pairs", "name": "north", "read": 80, "train": 60, "held_out": 10, "judged": 8}
+PAIRS |= {"refused": {"missing": 3, "truncated": 1}, "unused": {"text only": 6}, "ignored": {}, "captions_cut": 9}
+
+
+def test_where_every_pair_went_is_on_the_page(tmp_path, demo_comparison):
+    assert pairs_table(demo_comparison) is None  # runs of before have no such records
+    folder = tmp_path / "fedavg"
+    write_run(folder, "fedavg", rounds=1, samples=False)
+    lines = [PAIRS, PAIRS | {"name": "<south>", "refused": {}, "unused": {}, "captions_cut": 0, "train": 70}]
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in lines)
+    comparison = Comparison.of(load_runs(tmp_path))
+    table = pairs_table(comparison)
+    assert text_rows(table) == [
+        ["north", "80", "60", "10 (8 of them judged)", "4 (missing 3, truncated 1)", "6 (text only 6)", "9"],
+        ["<south>", "80", "70", "10 (8 of them judged)", "–", "–", "–"],
+    ]
+    assert table.notes[1] == "Captions that were longer than data.max_caption_tokens, and cut there: 9."
+    page, markdown = render_page(comparison, title="t"), render_markdown(load_runs(tmp_path))
+    assert "Where the pairs went" in page
+    assert "&lt;south&gt;" in page
+    assert "truncated 1" in markdown
 
 
 def test_what_differs_between_recipes_is_listed(demo_comparison):

@@ -46,7 +46,9 @@ EVALUATION |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 
 EVALUATION |= {"suites": {"pope-world": SUITE}, "seconds": 1.5}
 EVALUATION |= {"captions": 512}
 FINISHED = {"kind": "finished", "seconds": 31.0, "ended": "2026-11-26T10:01:00+00:00"}
-LINES = [RUN, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
+PAIRS = {"kind": "pairs", "name": "north", "read": 80, "train": 60, "held_out": 10, "judged": 8}
+PAIRS |= {"refused": {"missing": 4}, "unused": {"text only": 6}, "ignored": {"later turns": 3}, "captions_cut": 9}
+LINES = [RUN, PAIRS, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
 OPTIONAL = {
     "run": {"title", "versions", "started", "machine", "parameters"},
     "data": {"missing_pairs"},

@@ -80,10 +80,12 @@ class ShardBuilder:
             UserError: too many bad pairs, or the file cannot be written.
         """
         try:
-            shard, features, _, scales = read_shard(path, key=self.key, verify=True)
+            mapped = read_shard(path, key=self.key, verify=True)
+            shard, features = mapped.shard, mapped.features
             if (shard.first, shard.stop) != (first, stop):
                 raise TornShard("holds other pairs")
-            of_form = features.dtype == self.form.stored and (scales is not None) == (self.form.largest is not None)
+            scaled = self.form.largest is not None
+            of_form = features.dtype == self.form.stored and (mapped.scales is not None) == scaled
             if tuple(features.shape[1:]) != self.shape or not of_form:
                 raise TornShard("holds features of another shape or type")
         except TornShard as torn:

@@ -5,6 +5,7 @@ empty      nothing visible is left: a bad pair
 too long   cut after max_tokens tokens, and no end-of-sequence token follows a cut, so that the model never learns
            to stop in the middle of a sentence
 special    a special token's text inside a caption ("</s>") is plain text, never the token
+labels     ids and groups lose the same characters: half an emoji in them could not be written to any file
 unknown    more than a tenth of the tokens unknown to the LLM: the captions need another LLM
 """
 
@@ -21,6 +22,7 @@ from fedcmp.errors import UserError
 
 IMAGE_PLACEHOLDER = "<image>"
 _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufeff\ud800-\udfff]")
+_LINE_BREAKS = re.compile("[\t-\r\x1c-\x1f\x85\u2028\u2029]+")
 _CHUNK = 2048  # captions a tokenizer call: bounds memory
 
 
@@ -38,6 +40,16 @@ def clean_caption(text: str) -> str:
     if not text or not (text.isprintable() or any(letter.isprintable() and letter != " " for letter in text)):
         raise BadPair("empty caption")
     return text
+
+
+def writable(text: str) -> str:
+    """Return a text without control characters and halves of letters, which no file could hold; line breaks stay."""
+    return text if text.isascii() and text.isprintable() else _INVISIBLE.sub("", text)
+
+
+def clean_label(text: str) -> str:
+    """Return an id or a group as it can be written anywhere: one line of UTF-8. Cleaning twice changes nothing."""
+    return _LINE_BREAKS.sub(" ", writable(text))
 
 
 @dataclass(frozen=True)
@@ -62,15 +74,11 @@ class CaptionRule:
             return list(ids[: self.max_tokens])
         return [*ids, self.eos_token_id]
 
-    def count_cut(self, token_ids: Iterable[Sequence[int]]) -> int:
-        """Return how many of the captions made by `apply` were cut."""
-        return sum(ids[-1] != self.eos_token_id for ids in token_ids)
-
 
 def tokenize_captions(
     tokenizer: Any, captions: Iterable[str], *, max_tokens: int, eos_token_id: int
 ) -> list[list[int]]:
-    """Turn captions into token ids by the module's rule; says in the log how many were cut.
+    """Turn captions into token ids by the module's rule; warn where some are cut.
 
     Args:
         tokenizer: of transformers.
@@ -82,9 +90,18 @@ def tokenize_captions(
         One list of ids a caption, 1 to max_tokens + 1 long, without other special tokens.
     """
     rule = CaptionRule(max_tokens=max_tokens, eos_token_id=eos_token_id)
-    token_ids = [rule.apply(ids) for encoded in _encoded(tokenizer, captions) for ids in encoded["input_ids"]]
-    if cut := rule.count_cut(token_ids):
-        logger.info("%d of %d captions were cut after %d tokens", cut, len(token_ids), max_tokens)
+    longest, cut = 0, 0
+    token_ids = []
+    for encoded in _encoded(tokenizer, captions):
+        for ids in encoded["input_ids"]:
+            longest, cut = max(longest, len(ids)), cut + (len(ids) > max_tokens)
+            token_ids.append(rule.apply(ids))
+    if cut:
+        logger.warning(
+            "%d of %d captions were cut after data.max_caption_tokens = %d tokens, without an end token; the longest "
+            "has %d: raise it to keep them whole",
+            *(cut, len(token_ids), max_tokens, longest),
+        )
     return token_ids
 
 

@@ -56,8 +56,8 @@ def feature_form(name: str) -> FeatureForm:
 
 
 def store_bytes(num_pairs: int, patches: int, width: int, feature_dtype: FeatureDtype) -> int:
-    """Bytes that the features of so many pairs take on disk, headers not counted (a row's index is 8 of them)."""
-    return num_pairs * (patches * feature_form(feature_dtype).token_bytes(width) + 8)
+    """Bytes that the features of so many pairs take on disk, headers not counted (16 are a row's index and check)."""
+    return num_pairs * (patches * feature_form(feature_dtype).token_bytes(width) + 16)
 
 
 def pack(features_nPD: Tensor, form: FeatureForm) -> tuple[Tensor, Tensor | None]:

@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 
 from fedcmp.data.feature_forms import FeatureDtype, FeatureForm, feature_form, pack, unpack
-from fedcmp.data.images import DEFAULT_MAX_PIXELS, decode_image
+from fedcmp.data.images import DEFAULT_MAX_PIXELS, BadImage, decode_image
 from fedcmp.data.quality import BadPair, BadPairs, Rejected
 from fedcmp.data.source import PairSource
 from fedcmp.errors import UserError
+from fedcmp.model.scaling import TooLargeAfterResizing
 
 
 class ImageEncoder(Protocol):
@@ -212,6 +213,8 @@ def decoded(
             return index, picture if resize is None else resize(picture)
         except BadPair as bad:
             return index, bad
+        except TooLargeAfterResizing as error:
+            return index, BadImage("too large after resizing", str(error))
 
     if threads <= 1:
         yield from map(one, indices)

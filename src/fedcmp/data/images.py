@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from fedcmp.data.quality import BadPair
+from fedcmp.files import is_pointer
 
 DEFAULT_MAX_PIXELS = 89_478_485  # Pillow's own limit: about 256 MB of RGB
 
@@ -49,6 +50,8 @@ def decode_image(data: bytes, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> Image.
     """
     if not data:
         raise BadImage("empty file")
+    if is_pointer(data):
+        raise BadImage("git-lfs pointer", "the image itself is not here")
     try:
         image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
         width, height = image.size

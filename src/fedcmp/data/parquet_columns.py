@@ -1,17 +1,16 @@
-"""Which files and which of their columns hold the pairs of a parquet collection (`parquet`)."""
+"""Which columns of a parquet file hold what (`parquet`)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from fedcmp.data.tars import expand_shards
+from fedcmp.data.record_fields import CAPTIONS, OTHER_CAPTIONS, TURNS
 from fedcmp.errors import UserError
 
-PICTURES = ("image", "jpg", "jpeg", "png", "webp", "img")
-CAPTIONS = ("caption", "text")
+IMAGES = ("image", "images", "jpg", "jpeg", "png", "webp", "img", "avif", "jp2", "gif", "bmp", "tif", "tiff", "picture")
+TEXTS = (*CAPTIONS, *TURNS, *OTHER_CAPTIONS)
 KEYS = ("id", "key", "__key__")
 
 
@@ -20,14 +19,14 @@ class Columns:
     """Where a file has what; "" for what it has not.
 
     Attributes:
-        picture: the column of bytes, "image.bytes" inside a struct.
-        caption: of text.
+        image: the column of bytes, "image.bytes" inside a struct; one of lists by its own name.
+        caption: of text, of lists of them, or of conversations.
         key: of text or whole numbers.
         group: of text or whole numbers.
-        status: of a download by img2dataset; "success" where there is a picture.
+        status: of a download by img2dataset; "success" where there is an image.
     """
 
-    picture: str
+    image: str
     caption: str
     key: str
     group: str
@@ -35,7 +34,7 @@ class Columns:
 
     @property
     def texts(self) -> list[str]:
-        """All but the picture."""
+        """All but the image."""
         return [name for name in (self.caption, self.key, self.group, self.status) if name]
 
 
@@ -47,7 +46,7 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
         schema: its columns.
 
     Raises:
-        UserError: no picture or no caption column, or one of another type; names the file and the column.
+        UserError: no image or no caption column, or one of another type; names the file and the column.
     """
     there = f"found {', '.join(schema.names) or 'no columns'}"
 
@@ -56,25 +55,30 @@ def find_columns(path: Path, schema: pa.Schema) -> Columns:
             (name for name in wanted if schema.get_field_index(name) >= 0), ""
         )  # -1 also where it is there twice
 
-    picture, caption, key, group = first(PICTURES), first(CAPTIONS), first(KEYS), first(("group",))
-    if not picture:
-        raise UserError(f"{path}: no picture column: expected {', '.join(PICTURES[:-1])} or {PICTURES[-1]}, {there}")
+    image, caption, key, group = first(IMAGES), first(TEXTS), first(KEYS), first(("group",))
+    if not image:
+        raise UserError(f"{path}: no image column: expected {', '.join(IMAGES[:-1])} or {IMAGES[-1]}, {there}")
     if not caption:
-        raise UserError(f"{path}: no caption column: expected {' or '.join(CAPTIONS)}, {there}")
-    leaf, held = picture, schema.field(picture).type
+        raise UserError(f"{path}: no caption column: expected {', '.join(TEXTS[:-1])} or {TEXTS[-1]}, {there}")
+    leaf, held = image, schema.field(image).type
+    listed = _is_list(held)
+    if listed:
+        held = held.value_type
     if pa.types.is_struct(held) and held.get_field_index("bytes") >= 0:
-        leaf, held = f"{picture}.bytes", held.field("bytes").type
+        leaf, held = f"{image}.bytes", held.field("bytes").type
     if not (pa.types.is_binary(held) or pa.types.is_large_binary(held) or pa.types.is_binary_view(held)):
         raise UserError(
-            f"{path}: column {leaf} is {held}: expected the pictures themselves, as binary or struct<bytes, path>"
+            f"{path}: column {leaf} is {held}: expected the images themselves, as binary or struct<bytes, path>"
         )
-    if not _is_text(schema.field(caption).type):
-        raise UserError(f"{path}: column {caption} is {schema.field(caption).type}: expected text")
+    if not _holds_captions(schema.field(caption).type):
+        raise UserError(
+            f"{path}: column {caption} is {schema.field(caption).type}: expected text, a list of it, or turns"
+        )
     for name in (key, group):
         if name and not (_is_text(schema.field(name).type) or pa.types.is_integer(schema.field(name).type)):
             raise UserError(f"{path}: column {name} is {schema.field(name).type}: expected text or whole numbers")
-    downloaded = bool(first(("error_message",))) and first(("status",)) and _is_text(schema.field("status").type)
-    return Columns(leaf, caption, key, group, "status" if downloaded else "")
+    downloaded = bool(first(("error_message", "url"))) and first(("status",)) and _is_text(schema.field("status").type)
+    return Columns(image if listed else leaf, caption, key, group, "status" if downloaded else "")
 
 
 def _is_text(kind: Any) -> bool:
@@ -83,37 +87,11 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def file_labels(files: Sequence[Path]) -> list[str]:
-    """Return the files' names without suffix, later ones of the same name numbered: "train", "train~2"."""
-    labels: dict[str, None] = {}
-    for path in files:
-        label, occurrence = path.stem, 1
-        while label in labels:
-            occurrence += 1
-            label = f"{path.stem}~{occurrence}"
-        labels[label] = None
-    return list(labels)
+def _is_list(kind: Any) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
-def expand_parquet(paths: Sequence[Path]) -> list[Path]:
-    """Turn names with braces and wildcards, and folders, into a list of files.
-
-    Args:
-        paths: files, folders (their *.parquet, or those below where a folder has none itself), "train-*.parquet".
-
-    Returns:
-        The files, in the given order; those of a folder or a wildcard by name.
-
-    Raises:
-        UserError: a name stands for no file.
-    """
-    files: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found = sorted(path.glob("*.parquet")) or sorted(path.rglob("*.parquet"))
-            if not found:
-                raise UserError(f"{path}: no parquet files in this folder: check the path")
-            files += found
-        else:
-            files += expand_shards([path])
-    return files
+def _holds_captions(kind: Any) -> bool:
+    """Whether a column's type is text, or a list of texts or of structs (turns, or captions with their raw text)."""
+    inner = kind.value_type if _is_list(kind) else kind
+    return _is_text(inner) or (_is_list(kind) and bool(pa.types.is_struct(inner)))

@@ -55,6 +55,15 @@ class TokenTable:
         """(N,) tokens of each caption."""
         return np.diff(self.starts)
 
+    def cut(self, end: int) -> NDArray[np.bool_]:
+        """Return (N,) which captions were cut: those without the end-of-sequence token `end`."""
+        last: NDArray[np.bool_] = self.flat[self.starts[1:] - 1] != end
+        return last
+
+    def take(self, rows: Sequence[int]) -> "TokenTable":
+        """Return a table of some rows, in their order."""
+        return TokenTable.of([self[row] for row in rows])
+
     def __getitem__(self, index: int) -> list[int]:
         tokens: list[int] = self.flat[self.starts[index] : self.starts[index + 1]].tolist()
         return tokens

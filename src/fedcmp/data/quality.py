@@ -1,12 +1,13 @@
 """What becomes of bad pairs: each is counted, named and skipped, up to a stated share; past it the run stops.
 
-A pair is bad if its record, its caption or its picture cannot be used. The reason is one of a few fixed words, so that
+A pair is bad if its record, its caption or its image cannot be used. The reason is one of a few fixed words, so that
 they can be counted:
 
-    record    malformed record, several images, path outside the folder, no caption, empty caption, not UTF-8
+    record    malformed record, no image, several images, path outside the folder, no caption, empty caption, not UTF-8
     tar       no image, no caption, several images, several captions, torn shard
     embedding not finite
-    picture   missing, empty file, not a file, unreadable, not an image, truncated, damaged, too large, unsupported mode
+    image     missing, empty file, not a file, unreadable, not an image, truncated, damaged, too large, too large after
+              resizing, unsupported mode, git-lfs pointer, changed
 """
 
 import json
@@ -21,6 +22,11 @@ from fedcmp.errors import UserError
 
 logger = logging.getLogger("fedcmp.data")
 
+_HINTS = {
+    "missing": "check the images folder",
+    "git-lfs pointer": "fetch the images (`git lfs pull`)",
+    "changed": "do not change the images while they are used",
+}
 NAMED_A_REASON = 10  # later pairs with the same reason go to the log file and to the debug level only
 
 
@@ -137,7 +143,10 @@ class BadPairs:
     def _verdict(self) -> str:
         first = "; ".join(f"{bad.place} ({bad.reason})" for bad in self.rejected[:3])
         log = f"; all so far are named in {self.log_path}" if self.log_path else ""
-        hint = "check the images folder" if self.counts["missing"] * 2 > len(self) else "mend or remove them"
+        hint = "fix or remove them"
+        for reason, better in _HINTS.items():
+            if self.counts[reason] * 2 > len(self):
+                hint = better
         return (
             f"{self.name}: at least {len(self)} of {self.total} pairs are bad, more than {self._setting} = "
             f"{self.max_bad_fraction:g} allows: {self.summary()}; first: {first}{log}; {hint}, or raise "

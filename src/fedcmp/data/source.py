@@ -1,6 +1,6 @@
 """Where pairs come from: the interface that every reader of images and captions fulfils."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from fedcmp.data.quality import Rejected
 
 @dataclass(frozen=True)
 class Pair:
-    """One image-caption pair without its picture.
+    """One image-caption pair without its image.
 
     Attributes:
         key: names the pair within its source, unique and the same on every copy of the data.
@@ -38,10 +38,20 @@ class PairSource(Protocol):
         """The records that were refused when the source was opened; they have no index, and count as bad pairs."""
         ...
 
+    @property
+    def unused(self) -> Mapping[str, int]:
+        """How many further pairs were read and are not used by rule, by reason; they are no losses (`accounts`)."""
+        ...
+
+    @property
+    def ignored(self) -> Mapping[str, int]:
+        """What stands beside the pairs and is not read, by reason: later turns, files of a test split."""
+        ...
+
     def __len__(self) -> int: ...
 
     def pair(self, index: int) -> Pair:
-        """Read one pair's key, caption and group: some tens of microseconds, no picture is touched.
+        """Read one pair's key, caption and group: some tens of microseconds, no image is touched.
 
         Raises:
             BadPair: the annotation file has changed since it was opened.
@@ -49,15 +59,19 @@ class PairSource(Protocol):
         ...
 
     def read_image(self, index: int) -> bytes:
-        """Read one picture's file, undecoded.
+        """Read one image's file, undecoded.
 
         Raises:
-            BadPair: the file is missing, unreadable, not a file, or too large.
+            BadPair: the file is missing, unreadable, not a file, too large, or another than when it was fingerprinted.
         """
         ...
 
-    def fingerprint(self) -> str:
-        """Return a sha256 over what identifies the pairs, the same for every copy of the data at any path."""
+    def fingerprint(self, progress: Callable[[int, int], object] | None = None) -> str:
+        """Return a sha256 over captions, keys and all bytes of the images, the same for every copy of the data.
+
+        The first call reads the images, or knows them from an earlier time (`contents`); `progress` is then called
+        with how many are known, and of how many.
+        """
         ...
 
     def locate(self, index: int) -> str:

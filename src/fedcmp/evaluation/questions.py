@@ -14,7 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedcmp.data.accounts import reasons
+from fedcmp.data.captions import clean_label, writable
+from fedcmp.data.file_lists import check_is_here
 from fedcmp.data.prepared import PreparedPairs
+from fedcmp.data.quality import logger
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
@@ -54,22 +58,32 @@ def read_questions(
     """
     by_answer: dict[str, dict[str, list[tuple[int, str]]]] = defaultdict(lambda: defaultdict(list))
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_bytes()
+        check_is_here(path, content[:64])
+        lines = content.decode("utf-8-sig").split("\n")  # not splitlines: a text may hold other line breaks
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+    left_out: Counter[str] = Counter()
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             record = json.loads(line)
-            key, question, answer = str(record["id"]), str(record["question"]), str(record["answer"])
+            key = clean_label(str(record["id"]))
+            question, answer = (writable(str(record[name])) for name in ("question", "answer"))
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(
                 f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
             ) from error
-        if key in keys and answer.strip():
-            by_answer[str(record.get("kind", "question"))][answer].append((keys[key], question))
+        if key not in keys or not answer.strip():
+            left_out["without an answer" if key in keys else "about images that are not held out"] += 1
+            continue
+        by_answer[clean_label(str(record.get("kind", "question")))][answer].append((keys[key], question))
     if not by_answer:
         example = next(iter(keys), "none")
         raise UserError(f'{path}: no question is about a held-out pair; their ids look like "{example}"')
+    if left_out:
+        logger.warning("%s: questions that are not asked: %s", path, reasons(left_out))
     items: list[QuestionItem] = []
     for kind, answers in by_answer.items():
         each = max(1, min(per_kind // len(answers), min(map(len, answers.values()))))

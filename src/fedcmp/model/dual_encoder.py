@@ -25,6 +25,7 @@ from transformers import AutoImageProcessor, AutoModel, AutoTokenizer, PreTraine
 from fedcmp.errors import UserError, shortage
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, first_line, load, load_model, resolve
 from fedcmp.model.prompts import check_embeddings
+from fedcmp.model.scaling import check_scaled
 from fedcmp.model.vision import KEY, VisionEncoder
 
 _PADDED_TO_THE_END = ("siglip", "siglip2")
@@ -115,6 +116,8 @@ class DualEncoder:
         """Prepare RGB images of any size for the image half, each on its own; threads may call this at once."""
         if self.encoder is not None:
             return {"pixel_values": self.encoder.pixel_values(images)}
+        for image in images:
+            check_scaled(self.processor, *image.size)
         return dict(self.processor(images=list(images), return_tensors="pt"))
 
     @torch.no_grad()
@@ -136,6 +139,13 @@ class DualEncoder:
         if self._small_letters is not None:
             captions = [self._small_letters.normalize_str(caption) for caption in captions]
         return _unit(self.model.get_text_features(**self._tokens(list(captions))))
+
+    def count_cut(self, captions: Sequence[str]) -> int:
+        """Return how many of these captions have more tokens than the text half reads."""
+        if not captions:
+            return 0
+        rows = self.tokenizer(list(captions), truncation=False, verbose=False)["input_ids"]
+        return sum(len(row) + (not self._to_the_end and not self._closes_itself) > self.longest for row in rows)
 
     def fingerprint(self) -> str:
         """Return sha256 of the weights of both halves, their arithmetic, the preprocessing and the tokenizer."""

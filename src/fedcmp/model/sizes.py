@@ -31,6 +31,7 @@ class VisionSize:
         width: V.
         inner: width of its MLP's inner layer.
         heads: of its attention.
+        side: of the square images that it takes, in pixels.
     """
 
     loaded: int
@@ -39,6 +40,7 @@ class VisionSize:
     width: int
     inner: int
     heads: int
+    side: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,8 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
     model = _on_meta(AutoModel, own if config.model_type == "llava" else config, VISION_KEY, name)
     tower: nn.Module = getattr(model, "vision_model", model)
     try:
-        grid = int(_side(name, own) // own.patch_size) ** 2
+        side = int(_side(name, own))
+        grid = (side // own.patch_size) ** 2
         width, inner, heads = int(own.hidden_size), int(_inner(own)), int(own.num_attention_heads)
         count = int(own.num_hidden_layers)
     except (AttributeError, TypeError) as error:
@@ -108,7 +111,7 @@ def vision_size(name: str, *, layer: int | list[int] = -2, strategy: str = "auto
         elif tensor.endswith("register_tokens"):  # (1, how many, V)
             before += parameter.shape[1]
     patches = grid + before if strategy == "full" else grid
-    return VisionSize(loaded, _parameters(tower), patches, width * len(wanted), inner, heads)
+    return VisionSize(loaded, _parameters(tower), patches, width * len(wanted), inner, heads, side)
 
 
 def language_size(name: str) -> LanguageSize:

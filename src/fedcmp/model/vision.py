@@ -19,6 +19,7 @@ from fedcmp.model.frozen_linear import use_frozen_linears
 from fedcmp.model.llava_folder import is_llava, load_vision_half
 from fedcmp.model.locations import device_of, dtype_of, fingerprint, load, load_model, resolve
 from fedcmp.model.processing import check_features, check_layers, processed
+from fedcmp.model.scaling import check_scaled
 
 Strategy = Literal["auto", "default", "full"]
 KEY = "model.vision"
@@ -126,7 +127,11 @@ class VisionEncoder:
         """Turn an RGB image of any size into one of equal pixel values, of the encoder's own size if it can be.
 
         Resizing takes most of the time, and may go on in several threads.
+
+        Raises:
+            TooLargeAfterResizing: it would become too large on the way.
         """
+        check_scaled(self.processor, *image.size)
         return image if self._fast is None else self._fast.resized(image)
 
     def pixel_values(self, images: Sequence[Image.Image]) -> Tensor:

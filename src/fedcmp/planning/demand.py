@@ -5,12 +5,15 @@ The sums are those of needs.py, put together for a recipe; preflight.py holds th
 
 from dataclasses import dataclass, field
 
+import torch
+
 from fedcmp.config import Recipe
 from fedcmp.config.methods import NOT_FEDERATED, Chosen
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.model.sizes import LanguageSize, VisionSize
 from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import needs
+from fedcmp.preparation.sources import picture_threads
 from fedcmp.wire.payload import forms
 
 POOLED = [method for method in NOT_FEDERATED if method != "local"]
@@ -28,6 +31,7 @@ class Sizes:
         clients: K.
         unknown: why something is None.
         collections: pairs of each feature store, the held-out one's among them.
+        accounts: where the pairs of each collection go, in a line.
     """
 
     vision: VisionSize | None
@@ -37,6 +41,7 @@ class Sizes:
     clients: int
     unknown: list[str] = field(default_factory=list)
     collections: tuple[int, ...] = ()
+    accounts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +155,8 @@ def _memory(
     pairs = (sizes.pairs or 0) + sizes.judged
     frozen = weights + (vision.tower * item if in_passing else 0)
     batch = max(_training_batch(recipe, vision, language, ranks.size), _judged_batch(recipe, vision, language))
+    threads = picture_threads(torch.device("cuda" if on_gpu else "cpu"))
+    scaled = 0 if recipe.data.format == "world" else needs.scaled_images_bytes(vision.side, threads=threads)
     if in_passing:
         batch += needs.encoding_bytes(vision, images=needs.ENCODED, item=item)
     projector = trainable_shapes(recipe.model.projector, vision.width, language.width)
@@ -160,12 +167,12 @@ def _memory(
     work = batch + learners
     # weights are loaded through the host's memory; a dual encoder's text half is dropped again
     loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
-    held = loading if on_gpu else frozen + work
+    held = (loading if on_gpu else frozen + work) + (scaled if in_passing else 0)
     server = sum(needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis") for rule in rules)
     apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
     server += apart * needs.APART_COPIES * needs.all_bytes(projector)
     main = needs.PROCESS + needs.MAIN_PAIR * pairs
-    encoding = vision.loaded * item
+    encoding = vision.loaded * item + scaled
     if not on_gpu:
         encoding += needs.encoding_bytes(vision, images=needs.ENCODED, item=item)
     others = ranks.here - 1  # ranks beside this one; they help to encode

@@ -13,7 +13,9 @@ from typing import TypeVar
 from safetensors import SafetensorError, safe_open
 
 from fedcmp.config import Recipe
+from fedcmp.data.accounts import account_of
 from fedcmp.data.feature_forms import store_bytes
+from fedcmp.data.store import FORMAT
 from fedcmp.errors import UserError
 from fedcmp.model.float8 import is_native
 from fedcmp.model.locations import device_of, resolve
@@ -161,7 +163,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _sile
             return None
 
     clients = len(recipe.data.clients) or recipe.scenario.clients
-    pairs, judged, collections = recipe.data.num_pairs, 0, list[int]()
+    pairs, judged, collections, accounts = recipe.data.num_pairs, 0, list[int](), list[str]()
     if recipe.data.format == "world":
         judged = held_out_scenes(recipe)
         collections = [pairs or 0, judged]
@@ -176,6 +178,8 @@ def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _sile
                 progress("opening the pairs", 0, 1)
                 opened = training_collections(recipe, progress)
                 collections = [len(collection.source) for collection in opened]
+                if not insist:  # a run that begins says it itself
+                    accounts = [account_of(collection.source).line() for collection in opened]
                 pairs = sum(collections)
         except UserError as error:
             if insist:
@@ -184,7 +188,7 @@ def sizes_of(recipe: Recipe, *, insist: bool = False, progress: Progress = _sile
                 unknown.append(f"the number of pairs: {error}")
     vision = known(lambda: vision_size(model.vision, layer=model.vision_layer, strategy=model.vision_strategy))
     language = known(lambda: language_size(model.language))
-    return Sizes(vision, language, pairs, judged, clients, unknown, tuple(collections))
+    return Sizes(vision, language, pairs, judged, clients, unknown, tuple(collections), tuple(accounts))
 
 
 def _stored(recipe: Recipe, sizes: Sizes) -> int:
@@ -197,7 +201,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
     if vision is None or not recipe.data.feature_store:
         return 0
     form = recipe.data.feature_dtype
-    expected = {"patches": vision.patches, "width": vision.width, "dtype": form}
+    expected = {"format": FORMAT, "patches": vision.patches, "width": vision.width, "dtype": form}
     whole, begun = Counter[int](), 0
     for folder in (cache_folder(recipe) / "features").glob("*"):
         try:
@@ -255,7 +259,7 @@ def _lines(recipe: Recipe, sizes: Sizes, demand: Demand, machine: Machine, ranks
     if demand.wire:
         told = ", ".join(f"{method} {show(count)}" for method, count in demand.wire.items())
         lines.append(f"sent in a round, all clients, both ways: {told}")
-    return lines + [f"not estimated: {reason}" for reason in sizes.unknown]
+    return [*lines, *sizes.accounts, *(f"not estimated: {reason}" for reason in sizes.unknown)]
 
 
 def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> list[str]:

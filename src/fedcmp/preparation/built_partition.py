@@ -70,11 +70,11 @@ class BuiltPartition:
         return replace(self, parts=parts)
 
 
-def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:
-    """Open a built scenario and hold it against recipe and source, before anything costly is done with them.
+def open_built(recipe: Recipe) -> BuiltScenario:
+    """Open a built scenario and hold it against the recipe, before any image is read.
 
     Raises:
-        UserError: no scenario; other rounds than the recipe's; a source whose content changed since.
+        UserError: no scenario, or other rounds than the recipe's.
     """
     folder = recipe.scenario.manifest
     assert folder is not None  # the recipe's own check
@@ -85,13 +85,23 @@ def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:
             f"{folder}: was cut into {max(rounds)} rounds, but federation.rounds = {recipe.federation.rounds}: set it "
             f"to {max(rounds)}, or build the scenario again with --rounds {recipe.federation.rounds}"
         )
+    return built
+
+
+def check_built(recipe: Recipe, source: PairSource) -> BuiltScenario:
+    """Open a built scenario and hold it against recipe and source, before anything costly is done with them.
+
+    Raises:
+        UserError: no scenario; other rounds than the recipe's; a source whose content changed since.
+    """
+    built, folder = open_built(recipe), recipe.scenario.manifest
     known = built.embeddings.get("source", {})
     if known.get("fingerprint") in (None, source.fingerprint()):
         return built
     if known.get("total") == len(source):
         raise UserError(
-            f"{source.name}: changed since {folder} was built: as many pairs, but other captions or pictures; embed it "
-            "and build the scenario again, or give the pairs that it was built from"
+            f"{source.name}: changed since {folder} was built: as many pairs, but other captions or images (or it was "
+            "built by an earlier version); embed it and build the scenario again, or give the pairs it was built from"
         )
     told = f"{source.name} holds {len(source)} pairs, the scenario was built from {known.get('total')}"
     logger.warning("%s: %s: pairs are looked up by their ids only", folder, told)

@@ -42,7 +42,8 @@ class Prepared:
         manifest: who holds which of the training pairs.
         ids: how questions may name the held-out pairs -> their position.
         vision_width: width of the frozen features.
-        data_lines: one "data" record a client for metrics.jsonl.
+        data_lines: one "data" record per client for metrics.jsonl.
+        pairs_lines: one "pairs" record per collection for metrics.jsonl.
     """
 
     train: PreparedPairs
@@ -52,6 +53,7 @@ class Prepared:
     ids: dict[str, int]
     vision_width: int
     data_lines: list[dict[str, Any]]
+    pairs_lines: list[dict[str, Any]]
 
 
 def chain(features: list[FeatureSource], sizes: list[int]) -> FeatureSource:
@@ -155,7 +157,9 @@ def load_prepared(recipe: Recipe, folder: Path, *, encoder: VisionEncoder | None
     manifest = Manifest.read(folder / "manifest.json")
     names = setup["evaluation"]["names"]
     ids = question_ids([key for key, _ in names], [owner for _, owner in names])
-    return Prepared(train, judged, questions, manifest, ids, int(setup["vision_width"]), setup["data"])
+    return Prepared(
+        train, judged, questions, manifest, ids, int(setup["vision_width"]), setup["data"], setup.get("pairs", [])
+    )
 
 
 def _opened(

@@ -4,13 +4,12 @@ A partition by meaning is kept in the cache, for a study partitions the same pai
 
     embeddings/NAME.safetensors                                  image, text (N, E)
     embeddings/NAME-KIND-CLIENTS-SEED-revision-R.safetensors     labels (N,), trace (steps,): cross only
-    NAME = encoder, pairs and which of them are usable, 16 hexadecimal digits each, and CAPTION_REVISION
+    NAME = dual encoder, pairs and which of them are usable, 16 hexadecimal digits each, and CAPTION_REVISION
 
 Shapes: N usable pairs by position, E embedding width, K clients.
 """
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from fedcmp.config import Recipe
+from fedcmp.data.accounts import Account, account_of
 from fedcmp.data.batches import one_pass_order
 from fedcmp.data.features import FeatureSource, decoded
 from fedcmp.data.quality import BadPair
@@ -32,6 +32,7 @@ from fedcmp.model.vision import VisionEncoder
 from fedcmp.preparation.built_partition import built_partition
 from fedcmp.preparation.sources import Collection, Progress, cache_folder
 from fedcmp.scenarios.clustering.clusters import cross_clusters
+from fedcmp.scenarios.embeddings.long_captions import log_long_captions, sample_of
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.wire.files import read_message, write_message
@@ -52,12 +53,12 @@ class Usable:
         self.groups: list[str | None] = []
         self.keys: list[str] = []
         self.owner: list[int] = []
-        self.bad: list[Counter[str]] = []
+        self.accounts: list[Account] = []
         start = 0
         for number, (collection, feature) in enumerate(zip(collections, features, strict=True)):
             source = collection.source
             known = feature.bad if isinstance(feature, FeatureStore) else []
-            self.bad.append(Counter(problem.reason for problem in [*source.rejected, *known]))
+            self.accounts.append(account_of(source, known))
             usable = feature.indices.tolist() if isinstance(feature, FeatureStore) else range(len(source))
             for index in usable:
                 pair = source.pair(index)
@@ -122,11 +123,12 @@ def clusters(
 ) -> Clusters:
     """Return the partition of one collection by image, text, joint or cross, from the cache if it is there."""
     kind, count, seed = recipe.scenario.kind, recipe.scenario.clients, recipe.run.seed
-    name = f"{_name(collection, read.rows, encoder)}-{kind}-{count}-{seed}-revision-{PARTITION_REVISION}"
+    dual = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
+    name = f"{_name(collection, read.rows, dual)}-{kind}-{count}-{seed}-revision-{PARTITION_REVISION}"
     path = _folder(recipe) / f"{name}.safetensors"
     kept = _kept(path)
     if kept is None:
-        embedded = embeddings(recipe, [collection], read, encoder, progress)
+        embedded = embeddings(recipe, [collection], read, encoder, progress, dual=dual)
         parts = [embedded[part] for part in MEANINGS[kind]]
         if kind == "cross":
             found = cross_clusters(parts[0], parts[1], count, seed=seed)
@@ -141,7 +143,13 @@ def clusters(
 
 
 def embeddings(
-    recipe: Recipe, collections: list[Collection], read: Usable, encoder: VisionEncoder, progress: Progress
+    recipe: Recipe,
+    collections: list[Collection],
+    read: Usable,
+    encoder: VisionEncoder,
+    progress: Progress,
+    *,
+    dual: DualEncoder | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """Picture and caption embeddings of all usable pairs: image and text, (N, E) unit vectors each.
 
@@ -149,23 +157,27 @@ def embeddings(
         recipe: names the encoder and the cache.
         collections: that `read` was made of.
         read: the usable pairs.
-        encoder: the picture half of the dual encoder.
+        encoder: the image half of the dual encoder.
         progress: called while pairs are embedded.
+        dual: the dual encoder, where it is loaded already.
 
     Raises:
-        UserError: the encoder has no text half; a picture cannot be read.
+        UserError: the encoder has no text half; an image cannot be read.
     """
+    dual = dual or DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
     rows, owner = np.array(read.rows, np.int64), np.array(read.owner, np.int64)
     parts, start = [], 0
     for number, collection in enumerate(collections):
         positions = np.flatnonzero(owner == number)
         mine = (rows[positions] - start).tolist()
         captions = [read.captions[position] for position in positions.tolist()]
-        path = _folder(recipe) / f"{_name(collection, mine, encoder)}.safetensors"
+        path = _folder(recipe) / f"{_name(collection, mine, dual)}.safetensors"
         with FileLock(path.with_name(f".{path.name}.lock")):  # two runs may begin at once
             kept = _kept(path)
             if kept is None:
-                kept = _embedded(recipe, collection, mine, captions, encoder, progress)
+                looked_at = [captions[at] for at in sample_of(len(captions))]
+                log_long_captions(dual, looked_at, collection.source.name)
+                kept = _embedded(recipe, collection, mine, captions, encoder, dual, progress)
                 _keep(path, kept)
         parts.append(kept)
         start += len(collection.source)
@@ -178,9 +190,9 @@ def _folder(recipe: Recipe) -> Path:
     return folder
 
 
-def _name(collection: Collection, rows: list[int], encoder: VisionEncoder) -> str:
+def _name(collection: Collection, rows: list[int], dual: DualEncoder) -> str:
     usable = hashlib.sha256(np.array(rows, np.int64).tobytes()).hexdigest()
-    keys = (encoder.fingerprint(), collection.source.fingerprint(), usable)
+    keys = (dual.fingerprint(), collection.source.fingerprint(), usable)
     return "-".join([*(key[:16] for key in keys), str(CAPTION_REVISION)])
 
 
@@ -203,19 +215,20 @@ def _embedded(
     rows: list[int],
     captions: list[str],
     encoder: VisionEncoder,
+    dual: DualEncoder,
     progress: Progress,
 ) -> dict[str, NDArray[np.float32]]:
     """Embeddings of the pairs at `rows` of one collection, computed."""
-    dual = DualEncoder(recipe.model.vision, encoder, device=recipe.model.device)
     images, texts = [], []
     for start in range(0, len(rows), _EMBED_BATCH):
         batch = rows[start : start + _EMBED_BATCH]
         pictures = []
-        for row, picture in decoded(collection.source, batch, max_pixels=recipe.data.max_pixels, threads=1):
+        pictures_of = decoded(collection.source, batch, max_pixels=recipe.data.max_pixels, resize=encoder.resized)
+        for row, picture in pictures_of:
             if isinstance(picture, BadPair):
                 raise UserError(
-                    f"{collection.source.locate(row)}: {picture}; scenarios that cluster pictures need every one: "
-                    "keep data.feature_store = true, which leaves bad pictures out beforehand"
+                    f"{collection.source.locate(row)}: {picture}; scenarios that cluster images need every one: "
+                    "keep data.feature_store = true, which leaves bad images out beforehand"
                 )
             pictures.append(picture)
         images.append(dual.images(pictures))

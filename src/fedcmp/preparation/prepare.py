@@ -8,7 +8,7 @@ setup.json                  rows, groups, questions, sizes
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypedDict
 from transformers import PreTrainedTokenizerFast
 
 from fedcmp.config import Recipe
+from fedcmp.data.accounts import NOT_IN_SCENARIO, SET_ASIDE, account_of, log_accounts
 from fedcmp.data.captions import check_vocabulary, tokenize_captions
 from fedcmp.data.pairs import PairSource
 from fedcmp.data.prepared import TokenTable
@@ -25,7 +26,8 @@ from fedcmp.errors import UserError, counted
 from fedcmp.evaluation.questions import QuestionItem, question_ids, read_questions
 from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat, check_length
-from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built
+from fedcmp.preparation.accounting import pairs_lines
+from fedcmp.preparation.built_partition import BuiltPartition, built_partition, check_built, open_built
 from fedcmp.preparation.loading import (
     Prepared,
     chain,
@@ -50,12 +52,14 @@ from fedcmp.preparation.sources import (
     HELD_OUT,
     Collection,
     Progress,
+    check_refused,
     evaluation_collection,
     frozen_features,
+    read_contents,
     source_fingerprint,
     training_collections,
 )
-from fedcmp.scenarios.manifest import Manifest
+from fedcmp.scenarios.manifest import Indices, Manifest
 from fedcmp.scenarios.partition import swap_captions
 
 _VOCABULARY_SAMPLE = 5000
@@ -94,9 +98,14 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         check_comparable(recipe, encoder)
         try_language(recipe, progress)
     collections = training_collections(recipe, progress)
+    log_accounts([account_of(collection.source) for collection in collections])
+    check_refused(recipe, collections)
+    if recipe.scenario.kind == "manifest":
+        open_built(recipe)
+    _check_vocabulary(recipe, text.tokenizer, collections)
+    read_contents(collections, progress)
     if recipe.scenario.kind == "manifest":
         check_built(recipe, collections[0].source)  # before features of hours are computed
-    _check_vocabulary(recipe, text.tokenizer, collections)
     features = [
         frozen_features(recipe, c, encoder, progress, **_helped(helpers, number))
         for number, c in enumerate(collections)
@@ -143,7 +152,10 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     manifest = Manifest(names, holdings, swapped, built.parts if built else None)
     _check_parts(recipe, manifest)
     tokens = _tokens(recipe, text, read.captions)
-    judged_tokens = _tokens(recipe, text, [judged_read.captions[p] for p in positions])
+    if held_out is None:
+        judged_tokens = tokens.take(positions)
+    else:
+        judged_tokens = _tokens(recipe, text, [judged_read.captions[p] for p in positions])
     questions: list[QuestionItem] = []
     if question_file is not None and recipe.evaluation.questions_per_kind:
         ids = question_ids([key for key, _ in judged_names], [owner for _, owner in judged_names])
@@ -160,6 +172,14 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         "evaluation": {"rows": judged_rows, "groups": judged_groups, "names": judged_names},
         "questions": [asdict(question) for question in questions],
         "data": _data_lines(recipe, manifest, read, groups, built.missing if built else None),
+        "pairs": pairs_lines(
+            list(zip([*collections, *([held_out] if held_out else [])], every_feature, strict=True)),
+            _owners(manifest.holdings, read),
+            [len(collections)] * len(positions) if held_out else [read.owner[p] for p in positions],
+            judged=recipe.evaluation.captions,
+            rest=NOT_IN_SCENARIO if built else SET_ASIDE,
+            cut=_cut_captions(read, tokens, judged_tokens if held_out else None, text.end),
+        ),
     }
     if _write(folder, setup, manifest, tokens, judged_tokens):
         chosen = choose(judged_groups[: recipe.evaluation.captions], recipe.evaluation.samples)
@@ -195,6 +215,20 @@ def _tokens(recipe: Recipe, text: TextFormat, captions: list[str]) -> TokenTable
     return TokenTable.of(tokenize_captions(text.tokenizer, captions, max_tokens=longest, eos_token_id=text.end))
 
 
+def _owners(holdings: Sequence[Indices], read: Usable) -> list[int]:
+    """The collection of every pair that is trained on."""
+    return [read.owner[position] for mine in holdings for position in mine.tolist()]
+
+
+def _cut_captions(read: Usable, tokens: TokenTable, judged: TokenTable | None, end: int) -> Counter[int]:
+    """How many captions of each collection were cut; the held-out one, if there is one, comes last."""
+    owners = [read.owner[position] for position in tokens.cut(end).nonzero()[0].tolist()]
+    found = Counter(owners)
+    if judged is not None:
+        found[len(read.accounts)] = int(judged.cut(end).sum())
+    return found
+
+
 def _check_parts(recipe: Recipe, manifest: Manifest) -> None:
     rounds = recipe.federation.rounds
     for name, mine in zip(manifest.names, manifest.holdings, strict=True):
@@ -210,7 +244,7 @@ def _data_lines(
 ) -> list[dict[str, Any]]:
     lines = []
     for number, (name, mine) in enumerate(zip(manifest.names, manifest.holdings, strict=True)):
-        bad = read.bad[number] if recipe.data.clients else read.bad[0] if number == 0 else {}
+        bad = read.accounts[number if recipe.data.clients else 0].refused if recipe.data.clients or not number else {}
         counts = Counter(groups[position] for position in mine.tolist())
         lines.append(
             {

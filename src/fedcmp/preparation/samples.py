@@ -21,12 +21,11 @@ def choose(groups: list[str], count: int) -> list[int]:
     by_group: dict[str, list[int]] = {}
     for position, group in enumerate(groups):
         by_group.setdefault(group, []).append(position)
-    chosen: list[int] = []
-    for turn in range(count):
-        for group in sorted(by_group):
-            if turn < len(by_group[group]) and len(chosen) < count:
-                chosen.append(by_group[group][turn])
-    return chosen
+    turns = max(map(len, by_group.values()), default=0)
+    in_turn = [
+        by_group[group][turn] for turn in range(turns) for group in sorted(by_group) if turn < len(by_group[group])
+    ]
+    return in_turn[:count]
 
 
 def keep_pictures(

@@ -4,16 +4,17 @@ import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from fedcmp.config import Recipe
+from fedcmp.data.contents import CONTENTS, user_cache_folder
 from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import FeatureSource, OnTheFlyFeatures
 from fedcmp.data.pairs import PairSource, first_pairs, open_pairs
@@ -21,11 +22,28 @@ from fedcmp.data.quality import BadPairs
 from fedcmp.data.store import ensure_feature_store
 from fedcmp.distributed import ALONE, Group, ranks_here
 from fedcmp.model.vision import VisionEncoder
-from fedcmp.world.export import Split, export_world
-from fedcmp.world.scene import WORLD_REVISION
+from fedcmp.preparation.world_pairs import Progress, world_pairs
+
+__all__ = [
+    "HELD_OUT",
+    "ChainedFeatures",
+    "Collection",
+    "Progress",
+    "StoredAs",
+    "cache_folder",
+    "check_refused",
+    "evaluation_collection",
+    "frozen_features",
+    "held_out_scenes",
+    "picture_threads",
+    "read_contents",
+    "source_fingerprint",
+    "store_options",
+    "training_collections",
+    "user_cache_folder",
+]
 
 HELD_OUT = -1  # the number of the collection that is evaluated only
-Progress = Callable[[str, int, int], None]
 _PICTURE_THREADS = 8  # for one GPU
 
 
@@ -34,13 +52,6 @@ def cache_folder(recipe: Recipe) -> Path:
     if recipe.run.cache is not None:
         return recipe.run.cache.expanduser()
     return user_cache_folder()
-
-
-def user_cache_folder() -> Path:
-    """Where things are kept that belong to no recipe: $FEDCMP_CACHE or the user's cache folder."""
-    if os.environ.get("FEDCMP_CACHE"):
-        return Path(os.environ["FEDCMP_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "fedcmp"
 
 
 @dataclass(frozen=True)
@@ -60,16 +71,17 @@ class Collection:
 
 def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]:
     """The training pairs: one collection, or one a client where clients bring their own."""
-    data = recipe.data
+    data, contents = recipe.data, cache_folder(recipe) / CONTENTS
     if data.format == "world":
-        return [_world(recipe, "train", data.num_pairs or 0, progress)]
+        source, questions = world_pairs(cache_folder(recipe), "train", data.num_pairs or 0, progress)
+        return [Collection("train", source, questions)]
     if data.clients:
         return [
-            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}"))
+            Collection(c.name, open_pairs(data.format, c.pairs, c.images, owner=f"client {c.name}", contents=contents))
             for c in data.clients
         ]
     assert data.pairs is not None  # the recipe's own check
-    source = open_pairs(data.format, data.pairs, data.images)
+    source = open_pairs(data.format, data.pairs, data.images, contents=contents)
     return [Collection("pairs", first_pairs(source, data.num_pairs))]
 
 
@@ -77,7 +89,8 @@ def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | No
     """The embedded world's held-out scenes; one's own data are held out from the training collections instead."""
     if recipe.data.format != "world":
         return None
-    return _world(recipe, recipe.evaluation.split, held_out_scenes(recipe), progress)
+    split = recipe.evaluation.split
+    return Collection(split, *world_pairs(cache_folder(recipe), split, held_out_scenes(recipe), progress))
 
 
 def held_out_scenes(recipe: Recipe) -> int:
@@ -88,15 +101,23 @@ def held_out_scenes(recipe: Recipe) -> int:
     return max(recipe.evaluation.captions, 24 * recipe.evaluation.questions_per_kind)
 
 
-def _world(recipe: Recipe, split: Split, count: int, progress: Progress) -> Collection:
-    folder = cache_folder(recipe) / "world" / f"{split}-{count}-revision-{WORLD_REVISION}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # two runs may begin at once
-        if not (folder / "pairs.json").exists():
-            export_world(
-                folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
-            )
-    return Collection(split, open_pairs("llava", folder / "pairs.json", folder / "images"), folder / "questions.jsonl")
+def check_refused(recipe: Recipe, collections: list[Collection]) -> None:
+    """Stop where too many records were refused on opening, before any image is read.
+
+    Raises:
+        UserError: names counts, places and data.max_bad_fraction.
+    """
+    for collection in collections:
+        source = collection.source
+        total = len(source) + len(source.rejected)
+        BadPairs(source.name, total=total, max_bad_fraction=recipe.data.max_bad_fraction).recall(source.rejected)
+
+
+def read_contents(collections: list[Collection], progress: Progress) -> None:
+    """Read all images once, or know them again: the names of all that is cached depend on them."""
+    for collection in collections:
+        what = f"reading the images of {collection.name}"
+        collection.source.fingerprint(partial(progress, what))
 
 
 def frozen_features(

@@ -1,7 +1,7 @@
 """The tables below the first one: by question kind, by group, who holds what, what differs between the recipes."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from fedcmp.report.comparison import BLIND, Comparison
@@ -131,6 +131,40 @@ def _holding_cells(holding: ClientData, groups: Sequence[str]) -> list[Cell]:
     reasons = ", ".join(f"{reason} {count:.0f}" for reason, count in holding.bad_pairs.items() if count)
     cells.append(Cell(write_number(bad, 0), bad, f"({reasons})" if reasons else "") if bad else Cell("–", 0.0))
     return cells
+
+
+def pairs_table(comparison: Comparison) -> Table | None:
+    """Where every pair went that was read: used, refused, or not used by rule."""
+    found = [run.pairs_read for method in comparison.methods for run in method.counted if run.pairs_read]
+    collections = max(found, key=len, default=())
+    if not collections:
+        return None
+    columns = (
+        *(Column("Source", numeric=False), Column("Read"), Column("To train on"), Column("Held out")),
+        *(Column("Refused"), Column("Not used"), Column("Captions cut"), Column("Not read beside them")),
+    )
+    rows = []
+    for one in collections:
+        judged = f"({write_number(one.judged, 0)} of them judged)" if one.judged < one.held_out else ""
+        cells = [Cell(one.name), _count(one.read), _count(one.train), _count(one.held_out, judged)]
+        cells += [_by_reason(one.refused), _by_reason(one.unused), _count(one.captions_cut), _by_reason(one.ignored)]
+        rows.append(Row(tuple(cells)))
+    notes = [
+        "Read = to train on + held out + refused + not used: refused pairs are losses, a rule leaves out the others."
+    ]
+    cut = sum(one.captions_cut for one in collections)
+    if cut:
+        notes.append(f"Captions that were longer than data.max_caption_tokens, and cut there: {write_number(cut, 0)}.")
+    return Table(columns, tuple(rows), "Where the pairs went", tuple(notes)).without_empty_columns()
+
+
+def _count(number: int, detail: str = "") -> Cell:
+    return Cell(write_number(number, 0) if number else "–", float(number), detail)
+
+
+def _by_reason(counts: Mapping[str, int]) -> Cell:
+    told = ", ".join(f"{reason} {write_number(count, 0)}" for reason, count in counts.items() if count)
+    return _count(sum(counts.values()), f"({told})" if told else "")
 
 
 def differences_table(comparison: Comparison) -> Table | None:

@@ -7,7 +7,7 @@ from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.clientcurves import client_panels, weight_panels
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.curves import curve_panels, loss_panel
-from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table, pairs_table
 from fedcmp.report.diagnostics import diagnostics
 from fedcmp.report.methods import labelled_runs
 from fedcmp.report.remarks import facts, pointers, warnings
@@ -27,6 +27,7 @@ _SECTIONS = {
     "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "samples": ("Captions that the models write", "Captions"),
     "data": ("Who holds what", "Data"),
+    "pairs": ("Where the pairs went", "Pairs"),
     "diagnostics": ("The aggregator's own numbers", "Aggregator"),
     "recipe": ("Recipe and versions", "Recipe"),
 }
@@ -53,6 +54,7 @@ def render_page(comparison: Comparison, *, title: str, refresh: int = 0) -> str:
         "benchmarks": benchmarks_table(comparison),
         "samples": sample_cards(comparison),
         "data": holdings_table(comparison),
+        "pairs": pairs_table(comparison),
         "diagnostics": diagnostics(comparison),
         "recipe": _recipe(comparison),
     }

@@ -7,7 +7,7 @@ from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.report.benchmarks import benchmarks_table
 from fedcmp.report.comparison import Comparison
-from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table
+from fedcmp.report.details import differences_table, groups_table, holdings_table, kinds_table, pairs_table
 from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.markdown import render_document
 from fedcmp.report.page import render_page
@@ -53,9 +53,8 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
         title: the heading, plain text.
     """
     comparison = Comparison.of(runs)
-    made = (
-        make(comparison) for make in (benchmarks_table, kinds_table, groups_table, holdings_table, differences_table)
-    )
+    makers = (benchmarks_table, kinds_table, groups_table, holdings_table, pairs_table, differences_table)
+    made = (make(comparison) for make in makers)
     further = [(table.caption, table) for table in made if table is not None]
     return render_document(
         title=title,

@@ -27,6 +27,7 @@ from fedcmp.runs.records import (
     Evaluation,
     Finished,
     OpeningRound,
+    PairsRead,
     RunRecord,
     Sample,
     ServerRound,
@@ -56,6 +57,7 @@ class Run:
     client_rounds: tuple[ClientRound, ...] = ()
     server_rounds: tuple[ServerRound, ...] = ()
     holdings: tuple[ClientData, ...] = ()
+    pairs_read: tuple[PairsRead, ...] = ()
     samples: tuple[Sample, ...] = ()
     held_out: HeldOut | None = None
     finished: bool = False
@@ -317,6 +319,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
     clients: dict[tuple[int, int], ClientRound] = {}
     servers: dict[int, ServerRound] = {}
     held: dict[int, ClientData] = {}
+    pairs: dict[str, PairsRead] = {}
     openings: dict[int, OpeningRound] = {}
     finished: Finished | None = None
     for line in records:
@@ -329,6 +332,8 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
                 servers[line.round] = line
             case OpeningRound():
                 openings[line.round] = line
+            case PairsRead():
+                pairs[line.name] = line
             case ClientData():
                 held[line.client] = line
             case Finished():
@@ -338,6 +343,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
         "client_rounds": tuple(clients[key] for key in sorted(clients)),
         "server_rounds": tuple(servers[key] for key in sorted(servers)),
         "holdings": tuple(held[key] for key in sorted(held)),
+        "pairs_read": tuple(pairs.values()),
         "opening_bytes": sum(line.bytes_sent or 0 for line in openings.values()),
         "finished": finished is not None,
         "finished_seconds": finished.seconds if finished else None,

@@ -3,6 +3,7 @@
 Written, in this order (field names are the keys on disk):
 
     RunRecord      "run"         first line: the method, whether it is federated, what was planned, versions
+    PairsRead      "pairs"       per collection, before the first round: where each of its pairs went
     ClientData     "data"        per client, before the first round: what it holds
     Evaluation     "evaluation"  round 0: model "blind", then "initial"
     OpeningRound   "opening"     once, if the rule opens with a round that only measures
@@ -171,6 +172,26 @@ class RunRecord(Record):
         return record.model_copy(
             update={"federated": federated if isinstance(federated, bool) else is_federated(record.method)}
         )
+
+
+class PairsRead(Record):
+    """Where the pairs of one collection went: read = train + held_out + refused + unused.
+
+    `refused` pairs could not be used (losses), `unused` ones a rule leaves out, both by reason; `ignored` counts what
+    stands beside the pairs and is not read. Of the held-out pairs, `judged` are measured on. `captions_cut` of the used
+    pairs have captions longer than data.max_caption_tokens.
+    """
+
+    kind: Literal["pairs"] = "pairs"
+    name: Text
+    read: Count
+    train: Count
+    held_out: Count
+    judged: Count
+    refused: Counts
+    unused: Counts
+    ignored: Counts
+    captions_cut: Count
 
 
 class ClientData(Record):
@@ -342,9 +363,10 @@ class Sample(Record):
         return record if record.key else record.model_copy(update={"key": record.image})
 
 
-AnyRecord = RunRecord | ClientData | ClientRound | OpeningRound | ServerRound | Evaluation | Finished
+AnyRecord = RunRecord | PairsRead | ClientData | ClientRound | OpeningRound | ServerRound | Evaluation | Finished
 KINDS: dict[str, type[AnyRecord]] = {
     "run": RunRecord,
+    "pairs": PairsRead,
     "data": ClientData,
     "client": ClientRound,
     "opening": OpeningRound,

@@ -130,9 +130,10 @@ def build_scenario(
     count = len(embeddings)
     if count < options.clients:
         raise UserError(f"--clients {options.clients}: the embeddings hold only {count} pairs; use fewer clients")
-    ids = embeddings.ids()
     say(f"checking {count:,} pairs")
+    ids = embeddings.ids()
     _check_rows(embeddings, ids)
+    embeddings.verify()
     found: Clusters | None = None
     if options.division in ("clusters", "dirichlet"):
         found = _clusters(embeddings, options, threads=threads, device=device, say=say)

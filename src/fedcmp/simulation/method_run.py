@@ -12,7 +12,7 @@ from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import Prepared
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.records import ClientData, RunRecord, timestamp
+from fedcmp.runs.records import ClientData, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
 from fedcmp.simulation.pool import Pool
@@ -68,6 +68,7 @@ def method_run(
         folder,
         first_records=[
             _run_record(method, recipe, names, rate, initial),
+            *(PairsRead(**line) for line in data.pairs_lines),
             *(ClientData(**line) for line in data.data_lines),
         ],
         events=events,

@@ -74,11 +74,14 @@ def test_features_that_are_missing_or_damaged_are_told_or_computed_again(tmp_pat
     prepare_suites("validation", Encoder(), text, tmp_path, names=["mmvp-world"])
     (path,) = (tmp_path / "suites").iterdir()
     whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="damaged"):
-        open_suites("validation", "a", text, tmp_path, names=["mmvp-world"])
-    prepare_suites("validation", Encoder(), text, tmp_path, names=["mmvp-world"])
-    assert torch.equal(load(path.read_bytes())["features"], load(whole)["features"])
+    flipped = bytearray(whole)
+    flipped[-1] ^= 1
+    for torn in (whole[: len(whole) // 2], bytes(flipped)):
+        path.write_bytes(torn)
+        with pytest.raises(UserError, match="damaged"):
+            open_suites("validation", "a", text, tmp_path, names=["mmvp-world"])
+        prepare_suites("validation", Encoder(), text, tmp_path, names=["mmvp-world"])
+        assert torch.equal(load(path.read_bytes())["features"], load(whole)["features"])
 
 
 def test_items_are_token_ids(tmp_path, text):

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedcmp.data.quality import Rejected
 from fedcmp.errors import UserError
+from fedcmp.scenarios.building import BuildOptions, build_scenario
 from fedcmp.scenarios.embeddings.folder import (
     BAD_PAIRS,
     INDEX,
@@ -20,7 +21,8 @@ from fedcmp.scenarios.embeddings.folder import (
     write_embedding_shard,
     write_index,
 )
-from tests.scenarios.mixtures import unit
+from tests.scenarios.folders import embedding_folder
+from tests.scenarios.mixtures import groups_of, unit
 
 MODEL = {"name": "a model", "fingerprint": "f" * 64}
 SOURCE = {"name": "pairs.json", "fingerprint": "0" * 64, "format": "llava", "pairs": ["/pairs.json"], "images": None}
@@ -155,6 +157,39 @@ def test_an_id_that_occurs_twice_is_named(tmp_path):
     write(tmp_path, [2, 2], names=["a", "b", "c", "b"])
     with pytest.raises(UserError, match="the id 'b' occurs twice"):
         EmbeddingFolder(tmp_path).ids()
+
+
+@pytest.mark.parametrize("tensor", ["ids", "image", "text"])
+def test_a_flipped_bit_is_found_before_a_scenario_is_built(tmp_path, tensor):
+    images, texts, _ = groups_of(2, per=10, seed=0)
+    found = embedding_folder(tmp_path / "EMB", images, texts, shard=8)
+    found.verify()
+    path = tmp_path / "EMB" / "shard-00001.safetensors"
+    data = bytearray(path.read_bytes())
+    length = int.from_bytes(data[:8], "little")
+    data[8 + length + json.loads(data[8 : 8 + length])[tensor]["data_offsets"][1] - 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"shard-00001\.safetensors: holds other bytes than were written: remove it"):
+        build_scenario(EmbeddingFolder(tmp_path / "EMB"), BuildOptions(clients=2, rounds=2))
+
+
+@pytest.mark.parametrize("rows", [2**70, 2**40, -1])
+def test_rows_that_are_only_claimed_are_refused(tmp_path, rows):
+    images, texts, _ = groups_of(2, per=10, seed=0)
+    embedding_folder(tmp_path / "EMB", images, texts)
+    path, index = tmp_path / "EMB" / "shard-00000.safetensors", tmp_path / "EMB" / INDEX
+    data = path.read_bytes()
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    for part in ("image", "text"):
+        header[part]["shape"][0] = rows
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + data[8 + length :])
+    content = json.loads(index.read_text())
+    content["shards"][0]["rows"] = rows
+    index.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"has another size than its shape|is cut off"):
+        EmbeddingFolder(tmp_path / "EMB")
 
 
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "\u2028", "a\x85b", "", "\ud800"])

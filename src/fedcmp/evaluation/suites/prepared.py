@@ -1,7 +1,7 @@
 """Suites ready to be scored: items as token ids, pictures as frozen features that are computed once and kept.
 
-    FOLDER/suites/mm-vet-test-KEY.safetensors     "features" (n, P, V); KEY: sha256 of the encoder's fingerprint, the
-                                                  suite's frozen hash and the features' type
+    FOLDER/suites/mm-vet-test-KEY.safetensors     "features" (n, P, V x bytes), with a checksum; KEY: sha256 of the
+                                                  encoder's fingerprint, the suite's frozen hash and the features' type
 
 Shapes: n pictures of a suite, P patches, V vision width.
 """
@@ -17,10 +17,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
+from fedcmp.data.checked import read_checked, write_checked
 from fedcmp.data.feature_forms import FeatureDtype
 from fedcmp.data.features import ImageEncoder, encode_pictures, torch_dtype
 from fedcmp.errors import UserError
@@ -28,7 +27,6 @@ from fedcmp.evaluation.questions import continuation
 from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.evaluation.suites.items import Item
 from fedcmp.evaluation.suites.table import SUITES, build_suite
-from fedcmp.files import write_whole
 from fedcmp.model.text_format import TextFormat
 
 Progress = Callable[[str, int, int], None]
@@ -132,26 +130,25 @@ def _suites(
         suite, images = build_suite(name, split)
         key = hashlib.sha256(f"{fingerprint} {FROZEN[name, split]} {feature_dtype}".encode()).hexdigest()
         path = folder / "suites" / f"{name}-{split}-{key[:16]}.safetensors"
-        features = _kept(path, len(images))
+        features = _kept(path, len(images), torch_dtype(feature_dtype))
         if features is None:
             if encoder is None:
                 raise UserError(f"{path}: no features of suite {name} here, or damaged ones: prepare the suites first")
             features = _encode(encoder, images, torch_dtype(feature_dtype))
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(path, save({"features": features}))
+            write_checked(path, {"features": features.contiguous().view(torch.uint8).numpy()})
         prepared[name] = _prepared(name, suite.items, text, features)
         if progress is not None:
             progress("preparing suites", done + 1, len(wanted))
     return Suites(split, prepared, text.tokenizer)
 
 
-def _kept(path: Path, count: int) -> Tensor | None:
+def _kept(path: Path, count: int, dtype: torch.dtype) -> Tensor | None:
     """Features that were written before; None where they are missing or damaged."""
-    try:
-        features = load(path.read_bytes())["features"]
-    except (OSError, SafetensorError, KeyError):
+    kept = read_checked(path)
+    if kept is None or "features" not in kept or len(kept["features"]) != count:
         return None
-    return features if len(features) == count else None
+    return torch.from_numpy(kept["features"].copy()).view(dtype)
 
 
 def _encode(encoder: ImageEncoder, images: NDArray[np.uint8], dtype: torch.dtype) -> Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from fedcmp.data.contents import CONTENTS, user_cache_folder
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import open_pairs
 from fedcmp.data.quality import BadPair
@@ -31,7 +32,8 @@ def open_source(described: Mapping[str, Any]) -> tuple[PairSource | None, str]:
     try:
         images = described.get("images")
         pairs = [Path(path) for path in described["pairs"]]
-        source = open_pairs(described["format"], pairs, None if images is None else Path(images))
+        contents = user_cache_folder() / CONTENTS
+        source = open_pairs(described["format"], pairs, None if images is None else Path(images), contents=contents)
     except UserError as error:
         return None, str(error)
     except (KeyError, TypeError):

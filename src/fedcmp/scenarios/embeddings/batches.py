@@ -18,6 +18,7 @@ from torch import Tensor
 from fedcmp.data.images import decode_image
 from fedcmp.data.quality import BadPair
 from fedcmp.model.dual_encoder import DualEncoder
+from fedcmp.model.scaling import TooLargeAfterResizing
 from fedcmp.scenarios.embeddings.folder import Halves
 from fedcmp.wire.frames import Frame, Header, Tensors
 
@@ -88,6 +89,8 @@ class Embedder:
             return self._model.prepare([decode_image(read(), max_pixels=self._max_pixels)])
         except BadPair as bad:
             return bad
+        except TooLargeAfterResizing as error:
+            return BadPair("too large after resizing", str(error))
 
     def _vectors(self, batch: Batch, pictures: Sequence[dict[str, Tensor] | BadPair]) -> Vectors:
         bad = {number: picture for number, picture in enumerate(pictures) if isinstance(picture, BadPair)}

@@ -22,6 +22,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from fedcmp.data.accounts import account_of, log_accounts
 from fedcmp.data.building import turn_to_build
 from fedcmp.data.features import rejected_pair
 from fedcmp.data.images import DEFAULT_MAX_PIXELS
@@ -42,6 +43,7 @@ from fedcmp.scenarios.embeddings.folder import (
     write_index,
 )
 from fedcmp.scenarios.embeddings.inputs import EmbeddingInputs, begun_shard_size
+from fedcmp.scenarios.embeddings.long_captions import log_long_captions, sample_of
 from fedcmp.scenarios.embeddings.pair_files import PairFiles
 from fedcmp.scenarios.embeddings.workers import EmbeddingWorkers
 
@@ -102,9 +104,12 @@ def embed_collection(
     on_cpu = where.type == "cpu"
     precision = dtype if dtype != "auto" else "float32" if on_cpu else "float16"
     source = pairs.open()
+    log_accounts([account_of(source)])
     with _one_thread(on_cpu):
         here = str(where) if workers in (None, 1) else "cpu"
         encoder = DualEncoder(model, dtype=precision, device=here, key=MODEL_OPTION)
+        looked_at = [source.pair(index).caption for index in sample_of(len(source))]
+        log_long_captions(encoder, looked_at, source.name)
         inputs = EmbeddingInputs(
             model={"name": model, "fingerprint": encoder.fingerprint(), "dtype": precision},
             source=pairs.describe(source),

@@ -228,12 +228,31 @@ class EmbeddingFolder:
         for shard in self.shards:
             if shard.rows:
                 with safe_open(self.folder / shard.file, framework="np") as file:
-                    found += file.get_tensor("ids").tobytes().decode().split("\n")
-        if len(set(found)) < len(found):
+                    found += file.get_tensor("ids").tobytes().decode("utf-8", "replace").split("\n")
+        if len(set(found)) < len(found) or len(found) != len(self):
+            self.verify()
             seen: set[str] = set()
-            twice = next(name for name in found if name in seen or seen.add(name))  # type: ignore[func-returns-value]
+            twice = next((name for name in found if name in seen or seen.add(name)), "")  # type: ignore[func-returns-value]
             raise UserError(f"{self.folder}: the id {twice!r} occurs twice: rename one of the two and embed again")
         return found
+
+    def verify(self) -> None:
+        """Read all shards and hold them against their checksums.
+
+        Raises:
+            UserError: names the shard whose bytes are not those that were written.
+        """
+        for shard in self.shards:
+            path = self.folder / shard.file
+            try:
+                with safe_open(path, framework="np") as file:
+                    found = _checksum(file.get_tensor("ids"), {part: file.get_tensor(part) for part in PARTS})
+            except (OSError, SafetensorError):
+                found = ""
+            if found != shard.sha256:
+                raise UserError(
+                    f"{path}: holds other bytes than were written: remove it and run `fedcmp scenario embed` again"
+                )
 
     def rows(self, part: Part, start: int, stop: int) -> Halves:
         """Read (stop - start, E) consecutive rows of one part.
@@ -276,7 +295,10 @@ class EmbeddingFolder:
                         f"{path}: {part} is {entry['dtype']} {entry['shape']}, but {INDEX} says F16 "
                         f"{[shard.rows, self.width]}: shards of two embeddings are mixed; embed into a new folder"
                     )
-                self._offsets[number, part] = 8 + length + entry["data_offsets"][0]
+                begin, end = entry["data_offsets"]
+                if begin < 0 or end - begin != 2 * shard.rows * self.width:
+                    raise ValueError(f"{part} has another size than its shape")
+                self._offsets[number, part] = 8 + length + begin
             if 8 + length + max(header[name]["data_offsets"][1] for name in ("ids", *PARTS)) > size:
                 raise UserError(f"{path}: is cut off: remove it and run `fedcmp scenario embed` again")
             if json.loads(header["__metadata__"]["fedcmp"])["sha256"] != shard.sha256:

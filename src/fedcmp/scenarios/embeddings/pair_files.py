@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fedcmp.data.accounts import account_of
+from fedcmp.data.contents import CONTENTS, user_cache_folder
 from fedcmp.data.pairs import PairFormat, PairSource, open_pairs
 from fedcmp.errors import UserError
 
@@ -36,13 +38,16 @@ class PairFiles:
         Raises:
             UserError: see `data.pairs.open_pairs`.
         """
-        return open_pairs(self.format, self.pairs, self.images)
+        return open_pairs(self.format, self.pairs, self.images, contents=user_cache_folder() / CONTENTS)
 
     def describe(self, source: PairSource) -> dict[str, Any]:
-        """What the index of embeddings says of the opened pairs: name, fingerprint, and how to open them again."""
+        """Return what the index of embeddings says of the opened pairs: name, account, and how to open them again."""
+        account = account_of(source)
         return {
             "name": source.name,
             "fingerprint": source.fingerprint(),
+            "unused": dict(account.unused),
+            "ignored": dict(account.ignored),
             "format": self.format,
             "pairs": [str(path) for path in self.pairs],
             "images": None if self.images is None else str(self.images),
@@ -78,10 +83,11 @@ def find_pairs(
 
 def _format_of(path: Path) -> PairFormat:
     if path.is_dir():
-        if next(path.glob("*.tar"), None):
-            return "webdataset"
-        if next(path.rglob("*.parquet"), None):
-            return "parquet"
+        for ending in (".tar", ".parquet"):
+            if next(path.rglob(f"*{ending}"), None):
+                return _ENDINGS[ending]
+        if next(path.rglob("metadata.jsonl"), None):
+            return "llava"
         raise UserError(f"{path}: holds neither tars nor parquet files: name the JSON file, or give --format")
     if path.suffix.lower() not in _ENDINGS:
         raise UserError(f"{path}: its format cannot be told by its name: give --format llava, webdataset or parquet")
