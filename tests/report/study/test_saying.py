@@ -1,6 +1,9 @@
 import pytest
 
 from fedcmp.report.study import Results, load_study
+from fedcmp.report.study.claims import claims
+from fedcmp.report.study.heat import heat_map
+from fedcmp.report.study.resulttables import result_tables
 from fedcmp.report.study.saying import details, headline, verdict, winner_sentences
 
 from .fakes import write_study
@@ -79,3 +82,20 @@ def test_lone_and_missing_methods(tmp_path):
     assert told([winner_sentences(pooled.comparisons[0])]) == ["Image clusters: no federated figure yet."]
     empty = write_study(tmp_path / "c", change=lambda content: None, scenarios=("image",))
     assert told(verdict(Results.of(load_study(empty))))[0].startswith("Nothing has been evaluated yet.")
+
+
+@pytest.mark.parametrize(("pairs", "won"), [(7, False), (45, False), (100, True)])
+def test_few_held_out_pairs_decide_nothing_however_many_seeds_agree(tmp_path, pairs, won):
+    folder = write_study(
+        tmp_path,
+        methods=("shared-basis", "fedavg"),
+        scenarios=("image",),
+        change=lambda content: {**content, "held_out": pairs},
+    )
+    found = Results.of(load_study(folder))
+    said = told([headline(found)])[0]
+    few = f"Too few held-out pairs to name a winner: {pairs}, and at least 100 are needed."
+    assert (said == few) is not won
+    assert any(row.cells[1].bold for row in heat_map(found).rows) is won
+    assert any(row.best for one in result_tables(found) for row in one.table.rows) is won
+    assert any(judged.met for judged in claims(found.comparisons[0])) is won

@@ -61,7 +61,7 @@ def claim(one: Comparison, metric: Metric) -> Claim | None:
         if entry is ours or theirs is None:
             continue
         gap = found[entry.method.name]
-        beaten = mine.finite and (not theirs.finite or (gap is not None and gap.beyond_two_errors))
+        beaten = mine.finite and not one.too_few and (not theirs.finite or (gap is not None and gap.beyond_two_errors))
         finite = gap is not None and math.isfinite(gap.mean)
         margin = gap.margin if gap is not None and finite else math.inf if beaten else -math.inf
         rivals.append((margin, entry, theirs, gap, beaten))

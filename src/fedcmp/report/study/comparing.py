@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedcmp.report.comparison import FEWEST
 from fedcmp.report.methods import CAPTION_LOSS, ordered
 from fedcmp.report.study.metrics import MEAN_RANK, SUITES
 from fedcmp.report.study.reading import Study
@@ -65,6 +66,12 @@ class Comparison:
     judged: Mapping[str, Judgement]
     blind: Blind | None
     absent: tuple[StudyMethod, ...] = ()
+
+    @property
+    def too_few(self) -> int | None:
+        """Return the fewest held-out pairs of a run where they are too few to name a winner, else None."""
+        least = min((run.held_out for entry in self.entries for run in entry.runs if run.held_out), default=FEWEST)
+        return least if least < FEWEST else None
 
     @property
     def suites(self) -> list[str]:
