@@ -81,8 +81,8 @@ def headline(results: Results) -> list[Phrase]:
     shown = [one for one in results.comparisons if one.winner is not None]
     few = [one.too_few for one in shown if one.too_few]
     if few:
-        said = f": {min(few)}, and at least {FEWEST} are needed."
-        return [Phrase("Too few held-out pairs to name a winner", True), Phrase(said)]
+        needed = f": {min(few)}, and at least {FEWEST} are needed."
+        return [Phrase("Too few held-out pairs to name a winner", True), Phrase(needed)]
     won = Counter(one.winner.method.title for one in shown if one.winner is not None)
     if not won:
         return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
