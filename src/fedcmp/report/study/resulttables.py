@@ -98,7 +98,7 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
     entries = sorted(one.entries, key=lambda entry: order.index(entry.method.name)) if order else list(one.entries)
     rows = []
     for entry in entries:
-        best = entry is one.winner and not one.too_few
+        best = entry is one.winner and not one.undecided
         cells = [name_cell(palette, entry.method.name, entry.method.title, bold=best)]
         cells += [_arm_cell(entry.method.arms.get(arms, {}).get(part)) for part in parts]
         cells += [_cell(one, entry, metric, marks[metric.key]) for metric in metrics]
@@ -142,7 +142,7 @@ def _arm_cell(arm: Arm | None) -> Cell:
 def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
     """The best and the second federated value as they are written, so that equal ones share the mark; "" for none."""
     judged = one.judged.get(metric.key)
-    if one.too_few or (judged is not None and not judged.informative):
+    if one.undecided or (judged is not None and not judged.informative):
         return "", ""
     found = [one.estimate(entry, metric.key) for entry in one.entries]
     best, second, *_ = [*best_written(metric, (estimate.mean for estimate in found if estimate)), "", ""]

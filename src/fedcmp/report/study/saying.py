@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 
 from fedcmp.errors import counted
-from fedcmp.report.comparison import FEWEST
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study.claims import Claim, claims
 from fedcmp.report.study.comparing import OURS, Comparison
@@ -40,11 +39,8 @@ def winner_sentences(one: Comparison) -> list[Phrase]:
     test = f"n = {gap.count}" + (
         f", p {'' if p is not None and p < 0.001 else '= '}{write_p(p)}" if p is not None else ""
     )
-    if one.too_few:
-        return [
-            *said,
-            Phrase(f", {spread} below {name}, on too few held-out pairs to conclude anything ({one.too_few})."),
-        ]
+    if one.undecided:
+        return [*said, Phrase(f", {spread} below {name}, but {one.undecided}.")]
     if gap.beyond_two_errors:
         return [*said, Phrase(f", {spread} below {name} ({test}).")]
     return [*said, Phrase(f", not told apart from {name} (difference {spread}, {test}).")]
@@ -79,10 +75,10 @@ def _fewest(found: Sequence[Claim]) -> int:
 def headline(results: Results) -> list[Phrase]:
     """Say in one sentence which method is lowest in how many scenarios, and how often beyond the noise."""
     shown = [one for one in results.comparisons if one.winner is not None]
-    few = [one.too_few for one in shown if one.too_few]
-    if few:
-        needed = f": {min(few)}, and at least {FEWEST} are needed."
-        return [Phrase("Too few held-out pairs to name a winner", True), Phrase(needed)]
+    reasons = [one.undecided for one in shown]
+    if shown and all(reasons):
+        what, _, why = reasons[0].partition(":")
+        return [Phrase(what[:1].upper() + what[1:], True), Phrase(f":{why}.")]
     won = Counter(one.winner.method.title for one in shown if one.winner is not None)
     if not won:
         return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
