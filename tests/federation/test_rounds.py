@@ -50,7 +50,7 @@ def outcome(folder):
     last = folder.last()
     tensors = {f"{who}/{name}": t for who, own in last.projectors.items() for name, t in own.items()} | last.server
     state = {key: value for key, value in last.state.items() if key != "metrics_bytes"}
-    lines = [{key: value for key, value in line.items() if key != "seconds"} for line in folder.lines()]
+    lines = [{key: value for key, value in line.items() if key not in ("seconds", "ended")} for line in folder.lines()]
     return {name: (str(t.dtype), t.tolist()) for name, t in tensors.items()}, state, lines
 
 

@@ -47,7 +47,8 @@ def test_what_is_no_list_of_captions_is_none(tmp_path, content):
 
 
 def test_lists_that_do_not_belong_together_are_left_out(tmp_path):
-    content = {"round": 1, "split": "test", "tokens": [4, 5], "losses": {"global": [1.0], "blind": [1.0, 2.0], "x": 3}}
+    losses = {"global": [1.0], "blind": [1.0, 2.0], "x": 3, "far": [1.0, 10**400]}
+    content = {"round": 1, "split": "test", "tokens": [4, 5], "losses": losses}
     (tmp_path / HELD_OUT).write_text(json.dumps(content))
     assert HeldOut.read(tmp_path).losses == {"blind": (1.0, 2.0)}
 

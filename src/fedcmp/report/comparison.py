@@ -28,7 +28,7 @@ from fedcmp.runs.reading import Run
 
 BLIND, INITIAL = "blind", "initial"
 FEWEST = 100  # held-out pairs: with fewer, a handful of captions decides
-_LEARNED = 0.02  # of the blind LLM's loss: a model must be this much below it
+LEARNED = 0.02  # of the blind LLM's loss: a model must be this much below it
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _learned(comparison: Comparison, best: MethodEntry) -> bool:
     loss, blind = comparison.loss(best), comparison.reference_loss(BLIND)
     if loss is None or blind is None:
         return True
-    if blind - loss <= _LEARNED * blind:
+    if blind - loss <= LEARNED * blind:
         return False
     known = list(runs_by_seed(best).values())
     if len(known) > 1:

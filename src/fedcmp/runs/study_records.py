@@ -169,7 +169,8 @@ class StudyFigures(Record):
 class StudyRun(Record):
     """One method in one scenario at one seed.
 
-    `hash` is that of all that determines the result; `failed` says why there is none.
+    `hash` is that of all that determines the result; `failed` says why there is none. `captions` counts training pairs,
+    `held_out` those behind the losses.
     """
 
     format: Form = FORMAT
@@ -181,6 +182,7 @@ class StudyRun(Record):
     failed: Annotated[str, Lenient(lambda value: " ".join(str(value).split()) if value else "")] = ""
     federated: Annotated[bool, Lenient(lambda value: value is not False)] = True
     captions: Whole = None
+    held_out: Whole = None
     clients: Whole = None
     rounds: Whole = None
     versions: Texts = Field({})

@@ -122,6 +122,7 @@ def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record
     return {
         "federated": is_federated(method),
         "captions": recipe.data.num_pairs,
+        "held_out": by_round[last][0].captions,
         "clients": recipe.scenario.clients,
         "rounds": recipe.federation.rounds,
         "versions": versions(),

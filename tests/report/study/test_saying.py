@@ -1,9 +1,12 @@
 import pytest
 
 from fedcmp.report.study import Results, load_study
+from fedcmp.report.study.claims import claims
+from fedcmp.report.study.heat import heat_map
+from fedcmp.report.study.resulttables import result_tables
 from fedcmp.report.study.saying import details, headline, verdict, winner_sentences
 
-from .fakes import write_study
+from .fakes import blind_content, write_json, write_study
 from .test_claims import study_of
 
 
@@ -79,3 +82,27 @@ def test_lone_and_missing_methods(tmp_path):
     assert told([winner_sentences(pooled.comparisons[0])]) == ["Image clusters: no federated figure yet."]
     empty = write_study(tmp_path / "c", change=lambda content: None, scenarios=("image",))
     assert told(verdict(Results.of(load_study(empty))))[0].startswith("Nothing has been evaluated yet.")
+
+
+FEW = "Too few held-out pairs to name a winner: {}, and at least 100 are needed."
+NOTHING = "Nothing learned yet: the lowest caption loss is 0.395 nats per token, without images 0.400."
+
+
+@pytest.mark.parametrize(
+    ("pairs", "blind", "told_instead"),
+    [(7, 0.9, FEW.format(7)), (45, 0.9, FEW.format(45)), (100, 0.4, NOTHING), (100, 0.9, ""), (None, 0.9, "")],
+)
+def test_few_pairs_and_nothing_learned_decide_nothing_however_many_seeds_agree(tmp_path, pairs, blind, told_instead):
+    folder = write_study(
+        tmp_path,
+        methods=("shared-basis", "fedavg"),
+        scenarios=("image",),
+        change=lambda content: {**content, "held_out": pairs},
+    )
+    write_json(folder / "references" / "blind.json", blind_content() | {"caption_loss": blind})
+    found, won = Results.of(load_study(folder)), not told_instead
+    said = told([headline(found)])[0]
+    assert said == told_instead if told_instead else "has the lowest caption loss" in said
+    assert any(row.cells[1].bold for row in heat_map(found).rows) is won
+    assert any(row.best for one in result_tables(found) for row in one.table.rows) is won
+    assert any(judged.met for judged in claims(found.comparisons[0])) is won

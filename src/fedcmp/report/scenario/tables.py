@@ -187,7 +187,7 @@ def made_table(shown: Shown) -> Table:
     if any(isinstance(value, float) for value in objective):
         cells = (Cell(write_number(v, 4) if isinstance(v, float) else "–") for v in objective)
         rows.insert(0, Row((Cell("objective, mean similarity to the centroid"), *cells)))
-    heads = (Column("", numeric=False), *(Column(one.name, numeric=False) for one in shown.scenarios))
+    heads = (Column("Option", numeric=False), *(Column(one.name, numeric=False) for one in shown.scenarios))
     return Table(heads, tuple(rows), "How the scenarios were cut")
 
 

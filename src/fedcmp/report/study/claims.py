@@ -3,6 +3,7 @@
 A condition (caption loss, worst-family loss, mean rank; lower is better in all three) is met when our mean over the
 common seeds is lower than every other federated method's by more than two standard errors of the paired difference. One
 seed never meets it, as it has no error. A rival that diverged counts as beaten, ours diverged as not met.
+Where no method can win (comparing.py, undecided) no condition is met.
 """
 
 import math
@@ -61,7 +62,9 @@ def claim(one: Comparison, metric: Metric) -> Claim | None:
         if entry is ours or theirs is None:
             continue
         gap = found[entry.method.name]
-        beaten = mine.finite and (not theirs.finite or (gap is not None and gap.beyond_two_errors))
+        beaten = (
+            mine.finite and not one.undecided and (not theirs.finite or (gap is not None and gap.beyond_two_errors))
+        )
         finite = gap is not None and math.isfinite(gap.mean)
         margin = gap.margin if gap is not None and finite else math.inf if beaten else -math.inf
         rivals.append((margin, entry, theirs, gap, beaten))

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from fedcmp.report.comparison import FEWEST, LEARNED
 from fedcmp.report.methods import CAPTION_LOSS, ordered
 from fedcmp.report.study.metrics import MEAN_RANK, SUITES
 from fedcmp.report.study.reading import Study
@@ -65,6 +66,19 @@ class Comparison:
     judged: Mapping[str, Judgement]
     blind: Blind | None
     absent: tuple[StudyMethod, ...] = ()
+
+    @cached_property
+    def undecided(self) -> str:
+        """Say why no method can win here, however clear its lead; "" where one can."""
+        least = min((run.held_out for entry in self.entries for run in entry.runs if run.held_out), default=FEWEST)
+        if least < FEWEST:
+            return f"too few held-out pairs to name a winner: {least}, and at least {FEWEST} are needed"
+        blind = self.blind.values.get(CAPTION_LOSS.key) if self.blind is not None else None
+        loss = self.winner.estimate(CAPTION_LOSS.key) if self.winner is not None else None
+        if blind is None or loss is None or loss.mean < (1 - LEARNED) * blind:
+            return ""
+        told = f"{CAPTION_LOSS.write(loss.mean)} nats per token, without images {CAPTION_LOSS.write(blind)}"
+        return f"nothing learned yet: the lowest caption loss is {told}"
 
     @property
     def suites(self) -> list[str]:

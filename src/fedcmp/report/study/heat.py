@@ -42,8 +42,11 @@ def heat_map(results: Results) -> Table | None:
 
 
 def beats_all(one: Comparison) -> bool:
-    """Tell whether the scenario's best is lower than every other federated method by more than two standard errors."""
-    if one.winner is None:
+    """Tell whether the scenario's best is lower than every other federated method by more than two standard errors.
+
+    Few held-out pairs, and models that have learned nothing, prove nothing, however many seeds agree.
+    """
+    if one.winner is None or one.undecided:
         return False
     found = one.differences(one.winner, CAPTION_LOSS.key)
     measured = [(entry, one.estimate(entry, CAPTION_LOSS.key)) for entry in one.entries if entry is not one.winner]

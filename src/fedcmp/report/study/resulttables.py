@@ -98,12 +98,13 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
     entries = sorted(one.entries, key=lambda entry: order.index(entry.method.name)) if order else list(one.entries)
     rows = []
     for entry in entries:
-        cells = [name_cell(palette, entry.method.name, entry.method.title, bold=entry is one.winner)]
+        best = entry is one.winner and not one.undecided
+        cells = [name_cell(palette, entry.method.name, entry.method.title, bold=best)]
         cells += [_arm_cell(entry.method.arms.get(arms, {}).get(part)) for part in parts]
         cells += [_cell(one, entry, metric, marks[metric.key]) for metric in metrics]
         p = one.p_values.get(entry.method.name)
         cells += [_seeds(entry), Cell("best") if entry is one.winner else Cell(write_p(p), p)]
-        rows.append(Row(tuple(cells), best=entry is one.winner, owner=entry.method.title))
+        rows.append(Row(tuple(cells), best=best, owner=entry.method.title))
     if not arms:
         rows += _reference_rows(one, palette, metrics)
     what = f"arms of {_ABLATION_TITLES.get(arms, arms)}" if arms else "methods"
@@ -141,7 +142,7 @@ def _arm_cell(arm: Arm | None) -> Cell:
 def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
     """The best and the second federated value as they are written, so that equal ones share the mark; "" for none."""
     judged = one.judged.get(metric.key)
-    if judged is not None and not judged.informative:
+    if one.undecided or (judged is not None and not judged.informative):
         return "", ""
     found = [one.estimate(entry, metric.key) for entry in one.entries]
     best, second, *_ = [*best_written(metric, (estimate.mean for estimate in found if estimate)), "", ""]

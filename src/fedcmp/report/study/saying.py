@@ -39,6 +39,8 @@ def winner_sentences(one: Comparison) -> list[Phrase]:
     test = f"n = {gap.count}" + (
         f", p {'' if p is not None and p < 0.001 else '= '}{write_p(p)}" if p is not None else ""
     )
+    if one.undecided:
+        return [*said, Phrase(f", {spread} below {name}, but {one.undecided}.")]
     if gap.beyond_two_errors:
         return [*said, Phrase(f", {spread} below {name} ({test}).")]
     return [*said, Phrase(f", not told apart from {name} (difference {spread}, {test}).")]
@@ -73,6 +75,10 @@ def _fewest(found: Sequence[Claim]) -> int:
 def headline(results: Results) -> list[Phrase]:
     """Say in one sentence which method is lowest in how many scenarios, and how often beyond the noise."""
     shown = [one for one in results.comparisons if one.winner is not None]
+    reasons = [one.undecided for one in shown]
+    if shown and all(reasons):
+        what, _, why = reasons[0].partition(":")
+        return [Phrase(what[:1].upper() + what[1:], True), Phrase(f":{why}.")]
     won = Counter(one.winner.method.title for one in shown if one.winner is not None)
     if not won:
         return [Phrase("Nothing has been evaluated yet.", True), Phrase(" The first figures come with a run.")]
@@ -84,9 +90,9 @@ def headline(results: Results) -> list[Phrase]:
     said = [Phrase(best, True), Phrase(" has the lowest caption loss of all federated methods in ")]
     said.append(Phrase(f"{count} of {counted(len(shown), 'scenario')}", True))
     beyond = "every one" if clear == count > 1 else str(clear) if clear else "none"
-    few = f"in {beyond} of them" if count > 1 else "" if clear else "not"
+    where = f"in {beyond} of them" if count > 1 else "" if clear else "not"
     said.append(
-        Phrase(f", {few} by more than two standard errors of the difference to every other.".replace(",  ", ", "))
+        Phrase(f", {where} by more than two standard errors of the difference to every other.".replace(",  ", ", "))
     )
     return said
 
