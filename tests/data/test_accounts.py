@@ -86,7 +86,7 @@ def test_images_that_turn_out_bad_are_refused_too() -> None:
 
 def test_only_what_left_something_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
     log_accounts([Account("whole", 3), Account("a", 3, ignored={".npy members": 2, "later turns": 1000})])
-    assert caplog.messages == ["a: 3 pairs read, 3 usable; not read beside them: 1,000 later turns, 2 .npy members"]
+    assert caplog.messages == ["a: 3 pairs read, 3 usable; not read beside them: later turns (1,000), .npy members (2)"]
 
 
 def test_very_many_reasons_are_told_together() -> None:

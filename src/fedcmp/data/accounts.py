@@ -48,8 +48,8 @@ class Account:
         """Return the account in one line for people."""
         told = [f"{self.name}: {self.read:,} pairs read, {self.usable:,} usable"]
         told += [f"{sum(some.values()):,} {how} ({reasons(some)})" for how, some in self._left_out() if some]
-        beside = f"; not read beside them: {reasons(self.ignored)}" if self.ignored else ""
-        return ", ".join(told) + beside
+        beside = ", ".join(f"{what} ({count:,})" for what, count in _most(self.ignored).items())
+        return ", ".join(told) + (f"; not read beside them: {beside}" if beside else "")
 
     def _left_out(self) -> tuple[tuple[str, Mapping[str, int]], ...]:
         return ("refused", self.refused), ("not used", self.unused)

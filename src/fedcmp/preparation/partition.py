@@ -61,7 +61,10 @@ class Usable:
             self.accounts.append(account_of(source, known))
             usable = feature.indices.tolist() if isinstance(feature, FeatureStore) else range(len(source))
             for index in usable:
-                pair = source.pair(index)
+                try:
+                    pair = source.pair(index)
+                except BadPair as bad:
+                    raise UserError(f"{source.locate(index)}: {bad}: start again, and leave the files alone") from None
                 self.rows.append(start + index)
                 self.captions.append(pair.caption)
                 self.groups.append(pair.group)

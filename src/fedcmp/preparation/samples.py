@@ -11,6 +11,8 @@ from typing import Any
 from fedcmp.checksums import sealed
 from fedcmp.data.images import decode_image
 from fedcmp.data.pairs import PairSource
+from fedcmp.data.quality import BadPair
+from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 
 _LARGEST_SIDE = 512
@@ -39,11 +41,17 @@ def keep_pictures(
         places: where each of them lies: its source and its index there.
         groups: the group of each of them.
         max_pixels: see data/images.py.
+
+    Raises:
+        UserError: one of them cannot be read any more.
     """
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
     for number, (position, (source, index), group) in enumerate(zip(positions, places, groups, strict=True)):
-        picture = decode_image(source.read_image(index), max_pixels=max_pixels)
+        try:
+            picture = decode_image(source.read_image(index), max_pixels=max_pixels)
+        except BadPair as bad:
+            raise UserError(f"{source.locate(index)}: {bad}: start again, and leave the files alone") from None
         picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
         name = f"samples/{number}.png"
         picture.save(folder / name)
