@@ -227,7 +227,7 @@ def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) ->
 
 
 def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
-    """Three checkpoints per method (two stay while the next is written), a round's replies, and what is prepared."""
+    """Three checkpoints a method (two are kept while the next is written), and what is prepared."""
     total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
     for method in recipe.run.methods:
         rule = None if method in NOT_FEDERATED else recipe.chosen(method)
