@@ -29,7 +29,9 @@ def test_a_table_of_the_real_models_is_quoted_as_it_is():
     assert TOOL["quoted"](text, KNOWN) == "<!-- quote as it is: study: Sizes -->\n\n| c |\n\n<!-- end of quote -->"
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/results.md", "docs/scenarios.md", "docs/performance.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/results.md", "docs/scenarios.md", "docs/performance.md", "docs/reliability.md"]
+)
 def test_the_documents_quote_what_is_published(document):
     root = Path(__file__).parents[2]
     known = {}

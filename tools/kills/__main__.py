@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 from fedcmp import __version__
+from fedcmp.errors import counted
 from tools.kills.damage import DIFFERENT, FAILED, REFUSED, SAME, Swept, sweep
 from tools.kills.killing import Killed, kill_runs
 
@@ -83,8 +84,8 @@ def swept_lines(swept: dict[str, list[Swept]], *, flips: int) -> list[str]:
     lines = ["## Damaged files", ""]
     for name, verbs in swept.items():
         lines += [
-            f"Of a run that is {name}, every file is removed, emptied, cut in half, and has one bit flipped, {flips} "
-            "times:",
+            f"Of a run that is {name}, every file is removed, emptied, cut in half, and has one bit flipped "
+            f"({counted(flips, 'time')}):",
             "",
             "| Command | Cases | Refused in one line | The same result | Another result | Traceback |",
             "| --- | ---: | ---: | ---: | ---: | ---: |",

@@ -102,7 +102,8 @@ def outcome(run: Path) -> dict[str, str]:
         found[f"{name}: state"] = _hash({key: value for key, value in state.items() if key not in _OF_FILES})
         for path in [*last.glob("*.safetensors"), *method.glob(f"clients/*/{last.name}.safetensors")]:
             found[f"{name}: {path.relative_to(method)}"] = hashlib.sha256(path.read_bytes()).hexdigest()
-        found[f"{name}: samples"] = hashlib.sha256((method / "samples.json").read_bytes()).hexdigest()
+        for path in method.glob("samples.json"):
+            found[f"{name}: samples"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 

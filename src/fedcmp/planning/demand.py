@@ -245,7 +245,20 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
             apart=rule is None,
         )
         total += 3 * one + _client_folders(recipe, method, rule, sizes, projector)
+        total += _kept_replies(recipe, method, rule, sizes, projector)
     return total
+
+
+def _kept_replies(
+    recipe: Recipe, method: str, rule: Chosen | None, sizes: Sizes, projector: dict[str, needs.Shape]
+) -> int:
+    """Bytes of one reply per client, which are kept while a round is open; where an opening round comes first, two."""
+    if rule is None:
+        return (sizes.clients if method == "local" else 1) * needs.all_bytes(projector)
+    sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
+    taking_part = max(1, round(recipe.federation.participation * sizes.clients))
+    exchanges = 2 if rule.create_aggregator().opening else 1
+    return exchanges * taking_part * needs.wire(rule, projector, sent).up
 
 
 def _wire(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> dict[str, int]:
