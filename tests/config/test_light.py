@@ -76,5 +76,5 @@ def test_a_studys_mistake_is_found_as_early(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_suites_are_named_as_the_benchmarks_that_they_stand_for():
+def test_suites_are_named_after_the_benchmarks_that_they_stand_for():
     assert table.SUITES == SUITES
