@@ -72,8 +72,8 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
         beside_up += one
     if chosen.objective == "canonical":
         beside_up += [*_canonical(projector), *_grams(projector)]
-    if chosen.aggregator == "shared-basis":
-        beside_down += _grams(projector)
+    if chosen.aggregator == "shared-basis":  # a basis and its stretch, one number
+        beside_down += [shape for gram in _grams(projector) for shape in (gram, ())]
     if chosen.objective == "scaffold":
         beside_up += one
     if chosen.aggregator == "scaffold":
