@@ -2,14 +2,14 @@
 
 import pytest
 
-from fedcmp.cli import main
+from fedcmp.cli import train
 from fedcmp.shipped import shipped_recipe
 from tests.cli.test_cli import invoke
 
 
 def test_the_demo_trains_the_shipped_recipe(monkeypatch):
     given = []
-    monkeypatch.setattr(main, "train_command", lambda recipe, **options: given.append((recipe, options)))
+    monkeypatch.setattr(train, "train_command", lambda recipe, **options: given.append((recipe, options)))
     assert invoke("demo", "--overwrite", "-o", "federation.rounds=2").exit_code == 0
     ((recipe, options),) = given
     assert recipe == shipped_recipe("demo").path

@@ -76,5 +76,14 @@ def test_a_studys_mistake_is_found_as_early(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-def test_suites_are_named_as_the_benchmarks_that_they_stand_for():
+def test_suites_are_named_after_the_benchmarks_that_they_stand_for():
     assert table.SUITES == SUITES
+
+
+def test_a_plan_knows_the_projectors_in_a_process_of_its_own(tmp_path):
+    """Nothing else has registered them there."""
+    (tmp_path / "recipe.toml").write_text(MINIMAL)
+    command = [sys.executable, "-m", "fedcmp", "train", "recipe.toml", "--plan"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("memory: at most ")

@@ -53,7 +53,7 @@ LINEAR = {"linear_1.weight": (4, 3), "linear_1.bias": (4,)}  # 16 numbers
         ("fedcmp", {}, 64, 64),
         ("fisher", {}, 64, 128),  # a second moment of every parameter
         ("scaffold", {}, 128, 128),  # control variates
-        ("shared-basis", {}, 64 + 64, 64 + 64 + 64),  # basis 4 x 4; second moments 4 x 4 and Gram 4 x 4
+        ("shared-basis", {}, 64 + 64 + 4, 64 + 64 + 64),  # basis 4 x 4, stretch; second moments and Gram 4 x 4
     ],
 )
 def test_bytes_of_a_clients_round(method, options, down, up):
@@ -64,9 +64,9 @@ def test_bytes_of_a_clients_round(method, options, down, up):
 @pytest.mark.parametrize(
     ("payload", "broadcast", "down", "up"),
     [
-        ("bfloat16", None, 32 + 64, 32 + 32 + 32),
-        ("int8", None, 32 + 64, (12 + 4) + (4 + 4) + 32 + 32),  # a scale for the matrix, one for the bias
-        ("int8", "int8", (12 + 4) + (4 + 4) + 64, (12 + 4) + (4 + 4) + 32 + 32),
+        ("bfloat16", None, 32 + 64 + 4, 32 + 32 + 32),
+        ("int8", None, 32 + 64 + 4, (12 + 4) + (4 + 4) + 32 + 32),  # a scale for the matrix, one for the bias
+        ("int8", "int8", (12 + 4) + (4 + 4) + 64 + 4, (12 + 4) + (4 + 4) + 32 + 32),
     ],
 )
 def test_bytes_of_a_round_in_a_narrower_form(payload, broadcast, down, up):

@@ -40,7 +40,7 @@ def changed(content, place, value):
         ),
         ("scenario/iid/methods", {"best": 1, "of": "text"}, r"scenario\.iid\.methods\.of: no scenario is named 'text'"),
         ("scenario/image/recipe", {"scenario": {"kind": "picture"}}, "base with scenario.image.recipe: scenario.kind"),
-        ("study/suites", ["popes"], "study.suites: no suite is named 'popes'; did you mean pope"),
+        ("study/suites", ["pope-wrld"], "study.suites: no suite is named 'pope-wrld'; did you mean pope-world"),
         ("study/wrokers", 3, "study.wrokers: unknown key; did you mean workers"),
         ("method/fedavg/learning_rates", [], r"method\.fedavg\.learning_rates: give the rates to try"),
         ("method/arm-no-momentum/like", "mine", "must be a method of this study that is tuned itself"),

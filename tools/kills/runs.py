@@ -38,7 +38,7 @@ questions_per_kind = 2
 samples = 2
 sample_tokens = 6
 """
-_TIMES = "seconds"
+_TIMES = ("seconds", "started", "ended")
 _OF_FILES = ("metrics_bytes", "metrics_sha256", "checksum")  # of state.json: they depend on times
 
 
@@ -96,7 +96,7 @@ def outcome(run: Path) -> dict[str, str]:
     for metrics in sorted(run.rglob("metrics.jsonl")):
         method, name = metrics.parent, metrics.parent.relative_to(run).as_posix()
         lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-        found[f"{name}: records"] = _hash([{k: v for k, v in line.items() if k != _TIMES} for line in lines])
+        found[f"{name}: records"] = _hash([{k: v for k, v in line.items() if k not in _TIMES} for line in lines])
         *_, last = checkpoint_folders(method)
         state = json.loads((last / "state.json").read_text())
         found[f"{name}: state"] = _hash({key: value for key, value in state.items() if key not in _OF_FILES})

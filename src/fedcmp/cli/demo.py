@@ -10,13 +10,15 @@ from fedcmp.shipped import shipped_recipe
 def demo_command(
     option: Annotated[
         list[str] | None,
-        typer.Option(
-            "-o", "--option", help="Replace a recipe value: section.key=value. Repeatable.", show_default=False
-        ),
+        typer.Option("-o", "--option", help="Override a recipe key: section.key=value.", show_default=False),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted demo.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Remove an earlier demo first.")] = False,
-    plan: Annotated[bool, typer.Option("--plan", help="Print what it will need, and run nothing.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier demo once the data are prepared.")
+    ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Estimate memory, disk space and network traffic, then stop.")
+    ] = False,
 ) -> None:
     """Run the demo: five clients and five methods on the embedded world, in two minutes; writes runs/demo here.
 

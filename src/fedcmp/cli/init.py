@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedcmp.cli.output import begin, note, result
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 
@@ -37,13 +38,12 @@ def init_command(
     path = folder / "recipe.toml" if out is None else out
     if path.exists() or path.is_symlink():
         raise UserError(f"{path}: is there already and is not overwritten; remove it, or give --out another name")
+    begin(f"{folder}: looking for pairs")
     from fedcmp.config.own_data import own_recipe
 
-    written = own_recipe(
-        folder, path, vision=vision, language=language, say=lambda line: typer.echo(f"{line} ...", err=True)
-    )
+    written = own_recipe(folder, path, vision=vision, language=language, say=begin)
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, written.text.encode())
     for remark in written.remarks:
-        typer.echo(remark, err=True)
-    typer.echo(f"recipe: {path}")
+        note(remark)
+    result(f"recipe: {path}")

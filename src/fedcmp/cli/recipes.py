@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fedcmp.cli.output import result
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.shipped import shipped_recipe, shipped_recipes
@@ -25,7 +26,7 @@ def recipes_command(
         if out is not None:
             raise UserError("--out: name the recipe to copy, for example `fedcmp recipes demo --out demo.toml`")
         for recipe in shipped_recipes().values():
-            typer.echo(f"{recipe.name:<16}{recipe.verb:<8}{recipe.summary}")
+            result(f"{recipe.name:<16}{recipe.verb:<8}{recipe.summary}")
         return
     recipe = shipped_recipe(name)
     if out is None:
@@ -36,4 +37,4 @@ def recipes_command(
         raise UserError(f"{path}: is there already; give --out another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, recipe.path.read_bytes())
-    typer.echo(f"recipe: {path}")
+    result(f"recipe: {path}")

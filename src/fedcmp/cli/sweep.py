@@ -7,7 +7,7 @@ import typer
 
 from fedcmp.cli.options import Override, RecipeFile
 from fedcmp.cli.output import begin, note, result
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, counted
 
 if TYPE_CHECKING:
     from fedcmp.config import Recipe
@@ -17,12 +17,13 @@ def sweep_command(
     recipe: RecipeFile,
     option: Override = None,
     out: Annotated[
-        Path | None, typer.Option(help="Recipe to write, in the same folder. Default: RECIPE-swept.toml.")
+        Path | None,
+        typer.Option(help="Recipe to write, in the same folder. Default: RECIPE-swept.toml.", show_default=False),
     ] = None,
     factors: Annotated[
-        str, typer.Option(help="Factors on each method's default rate, separated by commas. More cost more runs.")
+        str, typer.Option(help="Comma-separated factors on each method's default rate; more factors take more runs.")
     ] = "0.25,0.5,1,2,4",
-    plan: Annotated[bool, typer.Option("--plan", help="Print the budget and run nothing.")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Print how much will be trained, then stop.")] = False,
 ) -> None:
     """Find a learning rate for every method on validation pairs, and write the recipe with them.
 
@@ -32,7 +33,7 @@ def sweep_command(
     Example: fedcmp sweep recipe.toml, then fedcmp train recipe-swept.toml
     """
     from fedcmp.config import from_folder, parse_recipe, read_toml
-    from fedcmp.study.sweep import Sweep, chosen, with_rates
+    from fedcmp.config.places import check_places
 
     target = out or recipe.with_name(f"{recipe.stem}-swept.toml")
     if target.resolve().parent != recipe.resolve().parent:
@@ -40,7 +41,13 @@ def sweep_command(
     if target.exists():
         raise UserError(f"{target}: exists already; remove it, or name another with --out")
     content = read_toml(recipe, option or [])
-    sweep = Sweep(from_folder(parse_recipe(content, str(recipe)), recipe.resolve().parent), _factors(factors))
+    loaded = from_folder(parse_recipe(content, str(recipe)), recipe.resolve().parent)
+    check_places(loaded, str(recipe))
+    tried = _factors(factors)
+    begin(f"{recipe}: planning a sweep of {counted(len(loaded.run.methods), 'method')}")
+    from fedcmp.study.sweep import Sweep, chosen, with_rates
+
+    sweep = Sweep(loaded, tried)
     note(sweep.budget())
     if plan:
         return

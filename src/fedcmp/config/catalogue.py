@@ -6,6 +6,7 @@ the registries are loaded already they are asked themselves, so rules that a pro
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module, resources
@@ -21,12 +22,12 @@ class Entry:
     Attributes:
         summary: one line for people who choose.
         paper: where it comes from.
-        options: names of its options.
+        options: name of each option -> its default.
     """
 
     summary: str
     paper: str
-    options: tuple[str, ...]
+    options: Mapping[str, object]
 
 
 def aggregators() -> dict[str, Entry]:
@@ -69,7 +70,7 @@ def as_registered() -> str:
 
 
 def _listed(part: str) -> dict[str, Entry]:
-    return {name: Entry(row["summary"], row["paper"], tuple(row["options"])) for name, row in _content()[part].items()}
+    return {name: Entry(row["summary"], row["paper"], row["options"]) for name, row in _content()[part].items()}
 
 
 @cache
@@ -79,4 +80,4 @@ def _content() -> dict[str, Any]:
 
 
 def _entry(row: Any) -> Entry:
-    return Entry(row.summary, row.paper, tuple(row.options()))
+    return Entry(row.summary, row.paper, dict(row.options()))

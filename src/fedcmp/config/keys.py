@@ -7,8 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fedcmp import aggregation
-from fedcmp.client.objectives import describe_objective
+from fedcmp.config.catalogue import aggregators, objectives
 from fedcmp.config.methods import NOT_FEDERATED, choose, describe_method
 from fedcmp.errors import UserError
 
@@ -70,8 +69,8 @@ def method_options(name: str) -> dict[str, dict[str, object]]:
         return {}
     chosen = choose(name)
     found = {
-        "options": aggregation.describe(chosen.aggregator).options(),
-        "objective_options": describe_objective(chosen.objective).options(),
+        "options": aggregators()[chosen.aggregator].options,
+        "objective_options": objectives()[chosen.objective].options,
     }
     return {table: dict(options) for table, options in found.items() if options}
 

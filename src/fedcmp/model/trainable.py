@@ -7,6 +7,7 @@ The rounds, the wire, checkpoints and server rules know nothing but the names an
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -74,21 +75,27 @@ def register_trainable(name: str, kind: Kind) -> None:
     _KINDS[name] = kind
 
 
+def _known() -> dict[str, Kind]:
+    """Return the table, with our own kinds in it whoever asks first."""
+    import_module("fedcmp.model.projector")
+    return _KINDS
+
+
 def trainable_kinds() -> list[str]:
     """Return the names of all kinds."""
-    return list(_KINDS)
+    return list(_known())
 
 
 def create_trainable(kind: str, vision_width: int, text_width: int, *, initialisation: str, seed: int) -> Trainable:
     """Make one with fresh weights; the same seed gives every client the same."""
-    return _KINDS[kind].create(vision_width, text_width, initialisation=initialisation, seed=seed)
+    return _known()[kind].create(vision_width, text_width, initialisation=initialisation, seed=seed)
 
 
 def trainable_shapes(kind: str, vision_width: int, text_width: int) -> Shapes:
     """Return the names and shapes of a kind's tensors."""
-    return _KINDS[kind].shapes(vision_width, text_width)
+    return _known()[kind].shapes(vision_width, text_width)
 
 
 def trainable_widths(kind: str, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
     """Return the vision and text width that trained tensors were made for."""
-    return _KINDS[kind].widths(tensors)
+    return _known()[kind].widths(tensors)

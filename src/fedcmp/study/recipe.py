@@ -21,7 +21,7 @@ from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
 from fedcmp.references import is_federated
 
 MOST_TRIALS = 12
-SUITES = tuple(BENCHMARKS)  # our suites are their counterparts, of the same names; the suites themselves load torch
+SUITES = tuple(f"{name}-world" for name in BENCHMARKS)  # our counterparts; the suites themselves load torch
 
 
 class _Section(BaseModel):
