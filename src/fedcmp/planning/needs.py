@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from fedcmp.config.methods import Chosen
+from fedcmp.model.scaling import PIXEL_BYTES, most_pixels
 from fedcmp.model.sizes import LanguageSize, VisionSize
 from fedcmp.wire.payload import Forms, forms, payload_bytes
 
@@ -72,8 +73,8 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
         beside_up += one
     if chosen.objective == "canonical":
         beside_up += [*_canonical(projector), *_grams(projector)]
-    if chosen.aggregator == "shared-basis":  # a basis and its stretch, one number
-        beside_down += [shape for gram in _grams(projector) for shape in (gram, ())]
+    if chosen.aggregator == "shared-basis":
+        beside_down += [*_grams(projector), *(() for _ in _grams(projector))]  # the basis and a number per layer
     if chosen.objective == "scaffold":
         beside_up += one
     if chosen.aggregator == "scaffold":
@@ -144,6 +145,11 @@ def encoding_bytes(vision: VisionSize, *, images: int, item: int) -> int:
     tokens = vision.patches + 1
     block = tokens * (8 * vision.width + 2 * vision.inner) * item
     return images * (block + tensor_bytes((vision.patches, 2 * vision.width)))
+
+
+def scaled_images_bytes(side: int, *, threads: int) -> int:
+    """What a user's own images take at the most while they are scaled to the encoder's side, a few at a time."""
+    return threads * PIXEL_BYTES * most_pixels(side)
 
 
 def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
