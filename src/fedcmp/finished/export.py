@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
-    """Write a run's last projector with its frozen parts, as a LLaVA folder with a model card.
+    """A run's last projector with its frozen parts, as a LLaVA folder with a model card.
 
     Where both frozen parts are from one LLaVA folder, and its config.json holds for the trained model, only the shard
     that holds the projector is written anew.
@@ -48,7 +48,7 @@ def export_run(folder: Path, out: Path, *, client: int | None = None) -> Path:
 
 
 def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
-    """Write a run's last projector alone, in a file of its own; no frozen part is read.
+    """A run's last projector alone, in a file of its own; no frozen part is read.
 
     Args:
         folder: one method's run.

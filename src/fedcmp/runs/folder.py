@@ -129,7 +129,7 @@ class RunFolder:
         self._write_state(last, self._state(last))
 
     def resume(self) -> Checkpoint | None:
-        """Return the last complete checkpoint and cut metrics.jsonl back to it; None, and to nothing, where there is none.
+        """Return the last complete checkpoint, or None, and cut metrics.jsonl back to it, or to nothing.
 
         Raises:
             UserError: a checkpoint whose files cannot be read, or that knows of other records than there are.
