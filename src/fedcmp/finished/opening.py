@@ -1,4 +1,4 @@
-"""A finished run is opened: its recipe, with what may be set otherwise after training."""
+"""Open a finished run: its recipe, with what may be set otherwise after training."""
 
 import tomllib
 from pathlib import Path
@@ -19,7 +19,7 @@ CHANGEABLE = (
 
 
 def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
-    """The recipe that a run was begun with.
+    """Return the recipe that a run was begun with.
 
     Raises:
         UserError: the folder is not there, is no run, holds several, or an override would change what was trained.

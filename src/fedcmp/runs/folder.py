@@ -67,14 +67,14 @@ class RunFolder:
         self._hashed_bytes = 0
 
     def begin(self, recipe_text: str) -> None:
-        """A fresh run: the recipe, and an empty metrics file."""
+        """Begin a fresh run: write the recipe, and an empty metrics file."""
         self.path.mkdir(parents=True, exist_ok=True)
         write_whole(self.path / "recipe.toml", sealed_toml(recipe_text).encode())
         self._cut(0)
 
     @property
     def begun(self) -> bool:
-        """Whether `begin` was done."""
+        """Return whether `begin` was done."""
         return self.metrics.exists()
 
     def log(self, records: Sequence[Record]) -> None:
@@ -120,7 +120,7 @@ class RunFolder:
         self._write_state(last, self._state(last))
 
     def resume(self) -> Checkpoint | None:
-        """The last complete checkpoint, metrics.jsonl cut back to it; None, and nothing in it, where there is none.
+        """Return the last complete checkpoint, or None, and cut metrics.jsonl back to it, or to nothing.
 
         Raises:
             UserError: a checkpoint whose files cannot be read, or that knows of other records than there are.
@@ -135,7 +135,7 @@ class RunFolder:
         return checkpoint
 
     def last(self) -> Checkpoint:
-        """The last complete checkpoint, nothing changed.
+        """Return the last complete checkpoint; nothing is changed.
 
         Raises:
             UserError: there is none, or the run came to its end and its last round's is not there.
@@ -153,7 +153,7 @@ class RunFolder:
         return checkpoint
 
     def read(self, folder: Path) -> Checkpoint:
-        """One checkpoint.
+        """Return one checkpoint.
 
         Raises:
             UserError: names the file that is missing or damaged.
@@ -180,7 +180,7 @@ class RunFolder:
         return Checkpoint(state["round"], projectors, server, plain)
 
     def lines(self) -> list[dict[str, Any]]:
-        """All complete records of metrics.jsonl, as plain objects.
+        """Return all complete records of metrics.jsonl, as plain objects.
 
         Raises:
             UserError: a line that is complete is no record.
@@ -189,7 +189,7 @@ class RunFolder:
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end, and its last round's checkpoint is there.
+        """Return whether the run came to its end, and its last round's checkpoint is there.
 
         Raises:
             UserError: the records are damaged, or that checkpoint is.

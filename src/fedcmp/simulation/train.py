@@ -32,7 +32,7 @@ from fedcmp.workers.processes import WorkerProcesses
 
 
 def method_folders(recipe: Recipe) -> dict[str, RunFolder]:
-    """Where each method's run is kept."""
+    """Return where each method's run is kept."""
     folder = recipe.run.place
     if len(recipe.run.methods) == 1:
         return {recipe.run.methods[0]: RunFolder(folder)}
