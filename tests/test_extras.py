@@ -7,7 +7,10 @@ from fedcmp.cli.main import app
 from fedcmp.data.pairs import open_pairs
 from fedcmp.errors import UserError
 from fedcmp.extras import require
+from fedcmp.shipped import shipped_recipe
 from fedcmp.world.export import export_world
+
+STUDY = str(shipped_recipe("study").path)
 
 
 def test_an_installed_library_passes():
@@ -28,8 +31,8 @@ def test_a_missing_one_names_the_extra(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("missing", "extra", "arguments"),
     [
-        ("openTSNE", "study", ["study", "none.toml"]),
-        ("sklearn", "study", ["study", "none.toml"]),
+        ("openTSNE", "study", ["study", STUDY, "--plan"]),
+        ("sklearn", "study", ["study", STUDY, "--plan"]),
         ("openTSNE", "study", ["scenario", "show", "none"]),
         ("pyarrow", "parquet", ["world", "benchmarks", "none"]),
         ("pyarrow", "parquet", ["evaluate", ".", "--suite", "llava7"]),

@@ -27,6 +27,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 def test_an_unfinished_run_says_so(short_run, tmp_path):
     shutil.copytree(short_run.folder / "fedavg", tmp_path / "fedavg")
+    shutil.rmtree(tmp_path / "fedavg" / "checkpoints")
     metrics = tmp_path / "fedavg" / "metrics.jsonl"
     metrics.write_text("".join(line for line in metrics.open() if '"finished"' not in line))
     run = fedcmp.load(tmp_path / "fedavg")

@@ -58,10 +58,23 @@ objective = "canonical"
 options = {{ opening = false }}
 """
 SHARED_BASIS = "shared-basis"
+# two rules as they were in version 0.1, whose results are published: the golden files are of that code
+FIRST = {
+    "first-shared-basis": """[method.first-shared-basis]
+aggregator = "shared-basis"
+objective = "canonical"
+options = { normalise = false }
+objective_options = { stretch = false }
+""",
+    "first-fisher": """[method.first-fisher]
+aggregator = "fisher"
+options = { parameter_normalise = false }
+""",
+}
 
 # name of the group -> (methods, [run] lines, [federation] lines, further tables)
 GROUPS: dict[str, tuple[list[str], str, str, str]] = {
-    "all": (available_methods(), "", "", ""),
+    "all": ([*available_methods(), *FIRST], "", "", "".join(FIRST.values())),
     "int8": ([SHARED_BASIS, "fedavg", "moon", "scaffold"], "", INT8, ""),
     "half": ([SHARED_BASIS, "moon", "scaffold"], "", HALF, ""),
     "half-int8": (["moon"], "", HALF + INT8, ""),

@@ -221,7 +221,7 @@ class Scenario(Section):
     max_missing_fraction: Fraction = Field(
         0.5, description="maximum share of the manifest's ids that may be missing among the pairs"
     )
-    rate_factors: dict[str, Annotated[float, Field(gt=0, le=1e6)]] = Field(
+    rate_factors: dict[str, Annotated[float, Field(gt=0, le=1e30)]] = Field(
         {}, description="client number -> factor on its learning rate, to imitate a client that diverges"
     )
 
