@@ -7,8 +7,8 @@ Every run is `fedcmp train` in a folder of its own. Worlds:
     tryout   README's own: two organisations, 600 and 300 pairs of the embedded world as LLaVA files
     tenth    the demo's recipe on a tenth of its pairs
     stamps   real images: Debian's package tuxpaint-stamps-default, three clients by its folders, captions from its
-             texts (PNG only, unless the SVG were rendered next to their texts); with the embedded parts, and with a random
-             CLIP and a random Llama that has the LLM's tokenizer (needs --llm)
+             texts (PNG only, unless the SVG were rendered next to their texts); with the embedded parts, and with a
+             random CLIP and a random Llama that has the LLM's tokenizer (needs --llm)
     llm      a real LLM over the embedded world: 1,000 captions of at most 16 tokens, batches of 4
 Printed: caption loss of both on held-out pairs, mean and standard deviation over the seeds, and the paired difference
 with its standard error. Goal: in no world is `shared-basis` behind by more than two standard errors.
@@ -174,8 +174,8 @@ def main() -> None:
     lines = [
         "## No learning rate given",
         "",
-        f"Held-out caption loss (nats per token), mean ± standard deviation over {count} seeds; the difference is paired",
-        "by seed, ± its standard error. Toy world where the embedded world or its models are named.",
+        f"Held-out caption loss (nats per token), mean ± standard deviation over {count} seeds; the difference is",
+        "paired by seed, ± its standard error. Toy world where the embedded world or its models are named.",
         "",
         "| data | rate worked out | fedavg | shared-basis | difference | not behind by two standard errors |",
         "| --- | ---: | ---: | ---: | ---: | --- |",

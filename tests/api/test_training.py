@@ -39,7 +39,7 @@ def test_overrides_replace_keys_and_leave_the_rest_of_a_section():
     assert SHORT["federation"] == {"rounds": 1}  # the caller's dict is as it was
     recipe = _loaded("demo", {"method.fedavg": {"options": {}}, "method": {"shared-basis": {"learning_rate": 0.1}}})
     assert recipe.method["shared-basis"].learning_rate == 0.1
-    assert recipe.method["fedcmp"].learning_rate == 0.001
+    assert recipe.method["fedavg"].learning_rate is None
 
 
 @pytest.mark.parametrize(
