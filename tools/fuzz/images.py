@@ -22,7 +22,9 @@ class Images:
 
     def __init__(self, work: Path) -> None:
         del work
-        self._whole = tuple(image for format in FORMATS for mode in _MODES.get(format, ("RGB",)) for image in _of(format, mode))
+        self._whole = tuple(
+            image for format in FORMATS for mode in _MODES.get(format, ("RGB",)) for image in _of(format, mode)
+        )
 
     def make(self, draw: random.Random) -> bytes:
         """Return an image with damaged bytes."""

@@ -56,7 +56,18 @@ _WHOLE: tuple[Message, ...] = (
     PartState("work", 2, [[0.5], []], [3, 0], {"w": _A}, {"m": _A}, {"g": _B}, {"gram": {"w": _A}}, {}),
 )
 _HEADERS = ("version", "message", "round", "client", "figures", "loss", "seconds", "objective_options", "header")
-_TENSORS = ("", "state", "state/", "/x", "update/a@scales", "extra/a", "extra//b", "public/a/b", "memory/\ud800/b", "x" * 300)
+_TENSORS = (
+    "",
+    "state",
+    "state/",
+    "/x",
+    "update/a@scales",
+    "extra/a",
+    "extra//b",
+    "public/a/b",
+    "memory/\ud800/b",
+    "x" * 300,
+)
 
 
 class Messages:
@@ -122,7 +133,15 @@ def damaged_tensors(draw: random.Random, tensors: Mapping[str, Tensor]) -> dict[
             case 1:
                 del out[name]
             case 2:
-                out[name] = draw.choice((tensor[None], tensor.reshape(-1), tensor[:0], tensor.sum(), tensor.mT.contiguous() if tensor.dim() > 1 else tensor))
+                out[name] = draw.choice(
+                    (
+                        tensor[None],
+                        tensor.reshape(-1),
+                        tensor[:0],
+                        tensor.sum(),
+                        tensor.mT.contiguous() if tensor.dim() > 1 else tensor,
+                    )
+                )
             case 3:
                 types = (torch.float64, torch.float16, torch.bfloat16, torch.int8, torch.int64, torch.bool, torch.uint8)
                 out[name] = tensor.to(draw.choice(types))
@@ -130,7 +149,9 @@ def damaged_tensors(draw: random.Random, tensors: Mapping[str, Tensor]) -> dict[
                 extremes = (float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e19, 1e30, 1e-45, 0.0)
                 if tensor.is_floating_point() and tensor.numel():
                     changed = tensor.clone()
-                    changed.view(-1)[draw.randrange(changed.numel()) if draw.random() < 0.5 else slice(None)] = draw.choice(extremes)
+                    changed.view(-1)[draw.randrange(changed.numel()) if draw.random() < 0.5 else slice(None)] = (
+                        draw.choice(extremes)
+                    )
                     out[name] = changed
             case _:
                 out[name] = tensor * draw.choice((1e6, 1e20, -1, 0)) if tensor.is_floating_point() else tensor + 1

@@ -25,7 +25,17 @@ HOSTILE: tuple[Any, ...] = (
     *(None, True, False, 0, 1, -1, 0.5, -0.0, 1e-320, 1e308, 2**31, 2**63, -(2**63) - 1, 2**64, 2**70),
     *(float("nan"), float("inf"), float("-inf"), 10**25, [], {}, [[]], {"": {}}, [None], ["a", 1, None]),
     *("", " ", "\0", "a\0b", "\n", "a\nb", "\x1b[31mred\x1b[0m", "\u202eleft", "\u200b", "\ud800", "\udc80\ud83d"),
-    *("<image>", "</s>", "<script>alert(1)</script>", "../../etc/passwd", "/etc/passwd", "/dev/zero", "~", ".", "C:\\a"),
+    *(
+        "<image>",
+        "</s>",
+        "<script>alert(1)</script>",
+        "../../etc/passwd",
+        "/etc/passwd",
+        "/dev/zero",
+        "~",
+        ".",
+        "C:\\a",
+    ),
     *("nan", "1e999", "true", "{0..999999999}", "*", "[", "{", "%s%n", "x" * 300, "é" * 5000, "https://a/b.png"),
     *({"path": "a.png", "bytes": None}, [{"from": "gpt", "value": 3}], [{"role": "assistant", "content": [{}]}]),
     *(Raw("9" * 5000), Raw("1e400"), Raw("-" + "9" * 400), Raw("[" * _DEEP), Raw("[" * 900 + "]" * 900)),
@@ -166,5 +176,3 @@ def _toml_value(value: Tree) -> str:
     if isinstance(value, float):
         return repr(value)  # nan and inf are TOML's words too
     return '""' if value is None else json.dumps(value)
-
-

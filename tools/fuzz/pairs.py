@@ -186,7 +186,17 @@ def _damaged_header(draw: random.Random, data: bytes, start: int) -> bytes:
     """Damage one field of a member's header, and make its checksum right again."""
     header = bytearray(data[start : start + 512])
     at, size = draw.choice(((0, 100), (124, 12), (124, 12), (156, 1), (157, 100), (345, 155), (100, 8)))
-    hostile = (b"77777777777\0", b"\xff" * 12, b"\x80" + b"\xff" * 11, b"-0000000001\0", b"\0" * 12, b"L", b"S", b"x", b"g")
+    hostile = (
+        b"77777777777\0",
+        b"\xff" * 12,
+        b"\x80" + b"\xff" * 11,
+        b"-0000000001\0",
+        b"\0" * 12,
+        b"L",
+        b"S",
+        b"x",
+        b"g",
+    )
     new = draw.choice((*hostile, draw.randbytes(size)))[:size]
     header[at : at + len(new)] = new
     header[148:156] = b" " * 8

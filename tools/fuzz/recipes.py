@@ -6,9 +6,10 @@ from typing import Any
 
 from fedcmp.config import Recipe, dump_recipe, load_recipe, read_dumped, read_toml
 from fedcmp.config.keys import recipe_keys
+from fedcmp.errors import UserError
 from fedcmp.shipped import shipped_recipes
 from tools.fuzz.mutations import HOSTILE, Raw, damaged_bytes, damaged_tree, toml_text
-from tools.fuzz.running import Fault
+from tools.fuzz.running import Fault, not_one_line
 
 _OVERRIDE = b"\n#o "  # in front of a value of the command line, in an input's bytes
 _OWN = {
@@ -58,12 +59,18 @@ class Recipes:
         """Read it as a run does; one that is accepted is what a run's own copy of it says."""
         content, *overrides = data.split(_OVERRIDE)
         self._path.write_bytes(content)
-        recipe = load_recipe(self._path, [text.decode("utf-8", "surrogateescape") for text in overrides])
+        typed = [text.decode("utf-8", "surrogateescape") for text in overrides]
+        recipe = load_recipe(self._path, typed)
         copied = self._path.with_name("copy.toml")
         copied.write_text(dump_recipe(recipe, versions={"fedcmp": "1"}), encoding="utf-8")
         again = read_dumped(copied)
         if again != recipe:
             raise Fault(f"its copy says something else: {again!r}, not {recipe!r}")
+        try:
+            load_recipe(self._path, typed, present=True)
+        except UserError as error:
+            if problem := not_one_line(str(error)):
+                raise Fault(problem) from error
         return True
 
 

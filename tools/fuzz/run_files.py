@@ -59,7 +59,9 @@ class RunFiles:
             return _named(name, damaged_bytes(draw, data))
         if name.endswith(".jsonl"):
             lines = damaged_tree(draw, [json.loads(line) for line in data.splitlines()], _NAMES)
-            return _named(name, "".join(json_text(line, draw) + "\n" for line in lines).encode("utf-8", "surrogatepass"))
+            return _named(
+                name, "".join(json_text(line, draw) + "\n" for line in lines).encode("utf-8", "surrogatepass")
+            )
         tree = damaged_tree(draw, json.loads(data), _NAMES)
         text = json_text(_sealed_again(tree) if draw.random() < 0.8 else tree, draw)
         return _named(name, text.encode("utf-8", "surrogatepass"))
@@ -142,7 +144,9 @@ def _written(run: Path) -> dict[str, bytes]:
         folder.save(Checkpoint(number, {"global": tensors}, {"memory": torch.ones(2)}, {"method": "fedavg"}))
     folder.finish(Finished(seconds=3.0, ended=""))
     ClientFolder(run / _CLIENT).save(ClientState(_ROUNDS, residual={"b": torch.ones(2)}), continued=_ROUNDS - 1)
-    sample = Sample(position=0, key="a", group="g", reference="a red house", image="samples/0.png", captions={"blind": "a"})
+    sample = Sample(
+        position=0, key="a", group="g", reference="a red house", image="samples/0.png", captions={"blind": "a"}
+    )
     (run / "samples.json").write_text(json.dumps([sealed(sample.line())]))
     (run / "prepared").mkdir()
     (run / "prepared" / "manifest.json").write_text(json.dumps({"clients": []}))

@@ -25,7 +25,7 @@ from fedcmp.errors import UserError
 SECONDS = 10.0  # for one input
 MEMORY = 3 * 2**30  # bytes by which one input may raise the most that was ever used
 _ROOM = 8 * 2**30  # addresses beyond those in use before: keeps a fault from ending the machine
-_LONGEST = 3000  # characters of a line
+_LONGEST = 2500  # characters of a line
 
 
 class Kind(Protocol):
@@ -43,7 +43,7 @@ class Kind(Protocol):
         ...
 
 
-class Fault(AssertionError):
+class Fault(AssertionError):  # noqa: N818 - says what happened
     """What was accepted does not hold together."""
 
 

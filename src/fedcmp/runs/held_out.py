@@ -66,7 +66,7 @@ class HeldOut:
             content = table(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON ({error}); remove it, the report does without") from error
         counts = [whole(entry) for entry in _list(content.get("tokens"))]
         tokens = tuple(count for count in counts if count is not None and count > 0)
