@@ -58,7 +58,7 @@ def main() -> None:
     figures = []
     for name in given.kind or KINDS:
         figures.append(fuzz(name, seed=given.seed, numbers=numbers, keep=given.keep, say=say))
-        say(row(figures[-1]))
+        say(row(figures[-1], seed=given.seed))
     where = f"fedcmp {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
     text = "\n".join(["# fuzz", "", f"`make fuzz`, seed {given.seed}, {where}.", "", *lines(figures, seed=given.seed)])
     print(text)
@@ -89,9 +89,9 @@ def fuzz(
         logging.disable(before)
 
 
-def row(one: Figures) -> str:
+def row(one: Figures, *, seed: int) -> str:
     """Return the figures of one kind as a row of the table."""
-    numbers = f"{one.inputs:,} | {one.accepted:,} | {one.refused:,} | {len(one.faults)} | {one.seconds:.0f}"
+    numbers = f"{one.inputs:,} | {one.accepted:,} | {one.refused:,} | {len(one.faults)} | {one.seconds:.0f} | {seed}"
     return f"| {READERS[one.kind]} | {numbers} |"
 
 
@@ -105,11 +105,9 @@ def lines(figures: Sequence[Figures], *, seed: int) -> list[str]:
         f"pair by pair with a reason. A fault is anything else, more than {SECONDS:g} s, or more than "
         f"{MEMORY / 2**30:g} GiB.",
         "",
-        "| Input | Inputs | Accepted | Refused | Faults | Seconds |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        *map(row, figures),
-        "",
-        f"Seed {seed}.",
+        "| Input | Inputs | Accepted | Refused | Faults | Seconds | Seed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        *(row(one, seed=seed) for one in figures),
         "",
     ]
 

@@ -137,7 +137,7 @@ def damaged_tensors(draw: random.Random, tensors: Mapping[str, Tensor]) -> dict[
                     (
                         tensor[None],
                         tensor.reshape(-1),
-                        tensor[:0],
+                        tensor.reshape(-1)[:0],
                         tensor.sum(),
                         tensor.mT.contiguous() if tensor.dim() > 1 else tensor,
                     )
@@ -154,5 +154,9 @@ def damaged_tensors(draw: random.Random, tensors: Mapping[str, Tensor]) -> dict[
                     )
                     out[name] = changed
             case _:
-                out[name] = tensor * draw.choice((1e6, 1e20, -1, 0)) if tensor.is_floating_point() else tensor + 1
+                out[name] = (
+                    tensor * draw.choice((1e6, 1e20, -1, 0))
+                    if tensor.is_floating_point()
+                    else tensor.to(torch.int64) + 1
+                )
     return {name: tensor.clone().contiguous() for name, tensor in out.items()}

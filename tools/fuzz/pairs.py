@@ -43,7 +43,7 @@ def conversation(number: int) -> dict[str, object]:
     return {"id": f"{number:03}", "image": f"{number}.png", "conversations": turns}
 
 
-def read_all(source: OpenedPairs, folder: Path) -> bool:
+def read_all(source: OpenedPairs) -> bool:
     """Do with a source what a run does; return whether every pair of it can be used.
 
     Raises:
@@ -74,7 +74,7 @@ def read_all(source: OpenedPairs, folder: Path) -> bool:
         if problem := not_one_line(UserError(f"{rejected.place}: {describe(rejected)}").args[0]):
             raise Fault(problem)
     source.fingerprint()
-    return not bad and not any(folder.glob("**/*.unfinished"))
+    return not bad
 
 
 class _Pairs:
@@ -92,7 +92,7 @@ class _Pairs:
         """Write the file, open it, read everything."""
         path = self.folder / self.file
         path.write_bytes(data)
-        return read_all(open_pairs(self.format, path), self.folder)
+        return read_all(open_pairs(self.format, path))
 
 
 class Records(_Pairs):
@@ -122,17 +122,16 @@ def _record(draw: random.Random, number: int) -> dict[str, object]:
     image, caption = f"{number}.png", f"a red house, number {number}"
     parts = [{"type": "image", "image": image}, {"type": "text", "text": "Describe it."}]
     answer = [{"type": "text", "text": caption}]
-    return draw.choice(
-        (
-            conversation(number),
-            {"image": image, "caption": caption, "group": "houses"},
-            {"file_name": image, "captions": [caption, "a house"]},
-            {"id": number, "images": [image], "text": caption},
-            {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]},
-            {"image": {"path": image}, "sentences": [{"raw": caption}]},
-            {"images": [{"path": image}], "texts": [{"user": "<image>", "assistant": caption}]},
-        )
+    records: tuple[dict[str, object], ...] = (
+        conversation(number),
+        {"image": image, "caption": caption, "group": "houses"},
+        {"file_name": image, "captions": [caption, "a house"]},
+        {"id": number, "images": [image], "text": caption},
+        {"messages": [{"role": "user", "content": parts}, {"role": "assistant", "content": answer}]},
+        {"image": {"path": image}, "sentences": [{"raw": caption}]},
+        {"images": [{"path": image}], "texts": [{"user": "<image>", "assistant": caption}]},
     )
+    return draw.choice(records)
 
 
 class Tars(_Pairs):

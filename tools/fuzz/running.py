@@ -106,13 +106,14 @@ def run_kind(
 def _fed(kind: Kind, data: bytes, figures: Figures) -> str:
     """Count one input; what happened where it is a fault."""
     before = _most_memory()
+    refusals: tuple[type[Exception], ...] = (UserError, BadPair, *kind.refusals)
     try:
         with _bounded_time():
             accepted = kind.feed(data)
         problem = ""
     except Fault:
         return traceback.format_exc()
-    except (UserError, BadPair, *kind.refusals) as error:
+    except refusals as error:
         accepted, problem = False, not_one_line(str(error))
     except TooLong:
         return f"took longer than {SECONDS:g} s"

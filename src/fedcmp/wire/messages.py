@@ -211,7 +211,7 @@ class Reply:
             num_examples=head.num_examples,
             alignment_error=head.alignment_error,
             measure_only=head.measure_only,
-            figures=dict(head.figures),
+            figures={str(name): value for name, value in head.figures.items()},
             seconds=head.seconds,
             kept=head.kept,
             **plain,
