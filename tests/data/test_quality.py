@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedcmp.data.images import BadImage
-from fedcmp.data.quality import NAMED_A_REASON, BadPairs, Rejected
+from fedcmp.data.quality import NAMED_A_REASON, BadPair, BadPairs, Rejected
 from fedcmp.errors import UserError
 
 

@@ -247,7 +247,7 @@ def _vouched(run: Path) -> tuple[int, int, str] | None:
         try:
             state = unsealed(json.loads((folder / "state.json").read_text(encoding="utf-8")))
             return int(state["round"]), int(state["metrics_bytes"]), str(state.get("metrics_sha256", ""))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
     return None
 
