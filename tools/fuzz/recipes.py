@@ -8,9 +8,11 @@ from fedcmp.config import Recipe, dump_recipe, load_recipe, read_dumped, read_to
 from fedcmp.config.keys import recipe_keys
 from fedcmp.errors import UserError
 from fedcmp.shipped import shipped_recipes
+from fedcmp.study.recipe import load_study
 from tools.fuzz.mutations import HOSTILE, Raw, damaged_bytes, damaged_tree, toml_text
 from tools.fuzz.running import Fault, not_one_line
 
+_STUDY = b"# a study's\n"  # begins an input that is a study's recipe
 _OVERRIDE = b"\n#o "  # in front of a value of the command line, in an input's bytes
 _OWN = {
     "run": {"name": "own", "methods": ["local", "fedavg"], "seed": 1},
@@ -32,20 +34,22 @@ class Recipes:
 
     def __init__(self, work: Path) -> None:
         self._path = work / "recipe.toml"
-        shipped = [recipe.path for recipe in shipped_recipes().values() if recipe.verb == "train"]
-        self._whole = [_OWN, *map(read_toml, shipped)]
+        shipped = shipped_recipes().values()
+        self._whole = [_OWN, *(read_toml(recipe.path) for recipe in shipped if recipe.verb == "train")]
+        self._studies = [read_toml(recipe.path) for recipe in shipped if recipe.verb == "study"]
         self._keys = [key.place for key in recipe_keys(Recipe)]
         self._names = tuple({part for place in self._keys for part in place.split(".")})
 
     def make(self, draw: random.Random) -> bytes:
         """Return a recipe with damaged values, keys or bytes."""
-        tables = draw.choice(self._whole)
+        is_study = draw.random() < 0.15
+        tables = draw.choice(self._studies if is_study else self._whole)
         if draw.random() < 0.8:
             tables = damaged_tree(draw, tables, self._names)
         if draw.random() < 0.5:
             key = draw.choice(self._keys).split(".")
             tables = _with(tables, key, draw.choice(HOSTILE))
-        data = toml_text(tables, draw).encode("utf-8", "surrogatepass")
+        data = (_STUDY if is_study else b"") + toml_text(tables, draw).encode("utf-8", "surrogatepass")
         if draw.random() < 0.25:
             data = damaged_bytes(draw, data)
         for _ in range(draw.choice((0, 0, 0, 1, 3))):
@@ -60,6 +64,9 @@ class Recipes:
         content, *overrides = data.split(_OVERRIDE)
         self._path.write_bytes(content)
         typed = [text.decode("utf-8", "surrogateescape") for text in overrides]
+        if content.startswith(_STUDY):
+            load_study(self._path, typed)
+            return True
         recipe = load_recipe(self._path, typed)
         copied = self._path.with_name("copy.toml")
         copied.write_text(dump_recipe(recipe, versions={"fedcmp": "1"}), encoding="utf-8")

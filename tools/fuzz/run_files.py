@@ -25,6 +25,7 @@ from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.held_out import HeldOut
 from fedcmp.runs.reading import load_runs
 from fedcmp.runs.records import AnyRecord, Finished, Sample, read_line
+from fedcmp.scenarios.manifest import Manifest
 from fedcmp.shipped import shipped_recipe
 from fedcmp.wire.messages import ClientState
 from tools.fuzz.mutations import damaged_bytes, damaged_tree, json_text
@@ -100,6 +101,7 @@ class RunFiles:
             run.lines,
             lambda: ClientFolder(self._run / _CLIENT).load(_ROUNDS),
             lambda: read_setup(self._run / "prepared"),
+            lambda: Manifest.read(self._run / "manifest.json").hash(),
             run.resume,
         ]
 
@@ -149,7 +151,10 @@ def _written(run: Path) -> dict[str, bytes]:
     )
     (run / "samples.json").write_text(json.dumps([sealed(sample.line())]))
     (run / "prepared").mkdir()
-    (run / "prepared" / "manifest.json").write_text(json.dumps({"clients": []}))
+    held = [torch.arange(3).numpy(), torch.arange(3, 6).numpy()]
+    (run / "manifest.json").write_text(json.dumps(Manifest(["a", "b"], held, {1: 4}, [[held[0]], [held[1]]]).content()))
+    (run / "benchmarks").mkdir()
+    (run / "benchmarks" / "pope.json").write_text(json.dumps(_BENCHMARK))
     write_setup(run / "prepared", {"pairs": 10, "groups": ["a", "b"], "sizes": [3, 4]})
     return {path.relative_to(run).as_posix(): path.read_bytes() for path in sorted(run.rglob("*")) if path.is_file()}
 
@@ -160,6 +165,8 @@ def _line(line: dict[str, Any]) -> AnyRecord:
     return record
 
 
+_BENCHMARK = {"benchmark": "pope", "score": 80.5, "asked": 10, "items": 20, "limit": None, "round": 3, "empty": 1}
+_BENCHMARK |= {"judge": {"model": "a", "prompt_sha256": "b" * 64}, "lmms_eval": "0.3", "prompts": None, "toy": True}
 _MEASURED = {"kind": "evaluation", "split": "test", "caption_loss": 0.5, "group_losses": {"a": 0.4, "b": 0.6}}
 _MEASURED |= {"question_accuracy": 0.5, "question_accuracy_by_kind": {"count": 0.5}, "questions_by_kind": {"count": 9}}
 _MEASURED |= {"captions": 3, "seconds": 0.1, "client": None}
