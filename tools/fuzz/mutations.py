@@ -101,13 +101,14 @@ def damaged_tree(draw: random.Random, tree: Tree, names: tuple[str, ...] = ()) -
         places = list(_places(tree))
         if not places:
             return tree
-        holder, key = draw.choice(places)
+        shallow = [place for place in places if place[2] < 2]
+        holder, key, _ = draw.choice(shallow if draw.random() < 0.3 else places)
         value = holder[key]
         match draw.randrange(8):
             case 0 | 1 | 2:
                 holder[key] = copy.deepcopy(draw.choice(HOSTILE))
             case 3:
-                from_holder, from_key = draw.choice(places)
+                from_holder, from_key, _ = draw.choice(places)
                 holder[key] = copy.deepcopy(from_holder[from_key])
             case 4:
                 del holder[key]
@@ -129,13 +130,13 @@ def _damaged_text(draw: random.Random, text: str) -> str:
     return text[:at] + draw.choice(("\0", "\n", "\x1b[1m", "\ud800", "/", "..", ".", " ", "\u202e", "#2")) + text[at:]
 
 
-def _places(tree: Tree) -> Iterator[tuple[Any, Any]]:
-    """Every place in nested values: what holds it, and its key there."""
+def _places(tree: Tree, depth: int = 0) -> Iterator[tuple[Any, Any, int]]:
+    """Every place in nested values: what holds it, its key there, and how deep it is."""
     entries: list[Any] = list(tree) if isinstance(tree, dict) else list(range(len(tree)))
     for key in entries:
-        yield tree, key
+        yield tree, key, depth
         if isinstance(tree[key], dict | list):
-            yield from _places(tree[key])
+            yield from _places(tree[key], depth + 1)
 
 
 def json_text(value: Tree, draw: random.Random) -> str:
