@@ -3,7 +3,7 @@ import logging
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.terminal import log_to_stderr, shown, shown_lines
+from fedcmp.terminal import log_to_stderr, shortened, shown, shown_lines
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,16 @@ def test_lines_stay_lines():
 
 def test_an_error_is_one_line_whatever_is_in_it():
     assert str(UserError("a\nb\x1b[31m.png: no such file")) == "a\\nb\\x1b[31m.png: no such file"
+
+
+def test_of_a_very_long_line_both_ends_stay():
+    told = str(UserError(f"a.toml: {'é' * 9000}: must be shorter"))
+    assert len(told) <= 2000
+    assert told.startswith("a.toml: é")
+    assert " ... " in told
+    assert told.endswith("é: must be shorter")
+    assert shortened(told) == told
+    assert shortened("x" * 2000) == "x" * 2000
 
 
 def test_the_log_is_safe_too(capsys, monkeypatch):

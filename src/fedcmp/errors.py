@@ -4,7 +4,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from fedcmp.terminal import shown
+from fedcmp.terminal import shortened, shown
 
 _DISK = {
     errno.ENOSPC: "the disk is full",
@@ -24,11 +24,11 @@ class UserError(Exception):
     """Something the user can fix: a recipe key, a file, a folder, an option.
 
     The message is one line: the place, what is wrong there, and how to fix it. Whatever a file name or an id brings
-    into it is spelled out (terminal.py).
+    into it is spelled out, and of a very long line the middle is left out (terminal.py).
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(shown(message))
+        super().__init__(shortened(shown(message)))
 
 
 class MethodFailed(UserError):  # noqa: N818 - says what happened

@@ -9,6 +9,7 @@ import sys
 import unicodedata
 
 _JOINERS = "\u200c\u200d"  # invisible, and needed to write some scripts and emoji
+_LEFT_OUT = " ... "
 _HARMLESS = ("Zs", "Co", "Cn")  # spaces, private letters, letters newer than this Python
 
 
@@ -25,6 +26,14 @@ def shown(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if _is_plain(letter) else _spelled(letter) for letter in text)
+
+
+def shortened(text: str, most: int = 2000) -> str:
+    """Return a text of at most so many characters: of a longer one the middle is left out."""
+    if len(text) <= most:
+        return text
+    kept = (most - len(_LEFT_OUT)) // 2
+    return text[:kept] + _LEFT_OUT + text[-kept:]
 
 
 def shown_lines(text: str) -> str:

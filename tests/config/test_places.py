@@ -69,3 +69,20 @@ def test_a_file_in_the_way_of_a_folder_is_named(present, tmp_path, key):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=rf"run\.{key} = .*file/inside.*file is a file; name another folder"):
         present(MINIMAL + f'[run]\n{key} = "{tmp_path}/file/inside"\n')
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LLAVA.replace("a.json", "é" * 300),
+        LLAVA.replace('"images"', f'"{"x" * 300}"'),
+        CLIENT.replace('"c"', f'"{"x" * 300}"'),
+        f'{MINIMAL}[model]\nvision = "{"x" * 300}"\n',
+        f'{MINIMAL}[run]\nfolder = "{"x" * 300}"\n',
+        f'{LLAVA}[evaluation]\nquestions = "{"x" * 300}"\n',
+    ],
+    ids=["pairs", "images", "client", "model", "runs", "questions"],
+)
+def test_a_name_that_no_disk_takes_is_one_line(present, text):
+    with pytest.raises(UserError, match=r"recipe\.toml: .*too long"):
+        present(text)

@@ -302,3 +302,18 @@ def test_a_recipe_may_name_parquet_files(tmp_path: Path) -> None:
     assert [collection.source.pair(index).key for index in range(len(collection.source))] == ["a/0", "a/1", "a/2"]
     with pytest.raises(UserError, match=r"data\.format = 'csv': must be 'world', 'llava', 'webdataset' or 'parquet'"):
         parse_recipe(json.loads('{"data": {"format": "csv"}}'), "recipe.toml")
+
+
+def test_a_row_group_that_claims_less_than_no_rows_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is in a damaged file; the sum over all groups may be what pyarrow reads."""
+    path = write(tmp_path / "a.parquet", hugging_face(6))
+    describe = parquet.PARQUET.describe
+
+    def claims(*arguments: Any) -> Any:
+        schema, groups = describe(*arguments)
+        groups[1]["rows"] = -3
+        return schema, groups
+
+    monkeypatch.setattr(parquet.PARQUET, "describe", claims)
+    with pytest.raises(UserError, match=r"a\.parquet: cannot be read as parquet \(row group 1 claims -3 rows\)"):
+        open_pairs("parquet", path)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fedcmp.data.images import BadImage
-from fedcmp.data.quality import NAMED_A_REASON, BadPairs, Rejected
+from fedcmp.data.quality import NAMED_A_REASON, BadPair, BadPairs, Rejected
 from fedcmp.errors import UserError
 
 
@@ -90,3 +90,11 @@ def test_a_bad_picture_crosses_processes() -> None:
     # what is pickled here is our own object, as a worker process of a DataLoader raises it
     copy = pickle.loads(pickle.dumps(BadImage("truncated", "here")))
     assert (type(copy), copy.reason, copy.detail, str(copy)) == (BadImage, "truncated", "here", "truncated: here")
+
+
+def test_a_detail_is_shortened_where_a_record_makes_it_very_long() -> None:
+    bad = BadPair("missing", "images/" + "é" * 9000 + ".png")
+    assert len(bad.detail) <= 1000
+    assert bad.detail.startswith("images/é")
+    assert bad.detail.endswith("é.png")
+    assert pickle.loads(pickle.dumps(bad)).detail == bad.detail

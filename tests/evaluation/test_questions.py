@@ -58,9 +58,10 @@ def test_a_pointer_is_no_file_of_questions(tmp_path):
         read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
 
 
-def test_a_line_that_is_no_question_is_named(tmp_path):
+@pytest.mark.parametrize("line", ["not json", "[1, 2]", "3", "[" * 20_000])
+def test_a_line_that_is_no_question_is_named(tmp_path, line):
     path = tmp_path / "q.jsonl"
-    path.write_text(json.dumps(record("a", "yes")) + "\nnot json\n")
+    path.write_text(json.dumps(record("a", "yes")) + f"\n{line}\n")
     with pytest.raises(UserError, match="line 2"):
         read_questions(path, {"a": 0}, world_tokenizer(), per_kind=10)
     with pytest.raises(UserError, match="cannot be read"):

@@ -5,6 +5,7 @@ import shutil
 import pytest
 import torch
 
+from fedcmp.checksums import sealed
 from fedcmp.errors import UserError
 from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.reading import checkpoint_folders, read_records
@@ -243,3 +244,35 @@ def test_a_run_of_a_version_without_checksums_is_read_with_one_line(tmp_path, ca
     assert run.finished
     (said,) = caplog.messages
     assert said.endswith("round-0003: written by fedcmp 0.2.0 or before, without checksums: damage is not noticed")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"projectors": [["global"]]},
+        {"projectors": [{"global": 1}]},
+        {"projectors": "global"},
+        {"files": "projector.safetensors"},
+        {"files": [1]},
+        {"round": float("inf")},
+        {"round": "1"},
+        {"metrics_bytes": -1},
+        {"metrics_bytes": 1e300},
+        {"kept": 3},
+        {"kept": {"first": 1}},
+        {"kept": {"0": "1"}},
+    ],
+    ids=str,
+)
+def test_a_state_with_values_of_other_types_is_one_line(tmp_path, changed):
+    """Its checksum is right: another program wrote it."""
+    run = RunFolder(tmp_path)
+    run.begin("")
+    run.log([server_round(1)])
+    run.save(checkpoint(1))
+    path = run.checkpoints / "round-0001" / "state.json"
+    path.write_text(json.dumps(sealed(json.loads(path.read_text()) | changed)))
+    for read in (run.resume, run.last):
+        with pytest.raises(UserError, match=r"round-0001: damaged checkpoint|holds less than round|are not those"):
+            read()
+    assert run.metrics.stat().st_size > 0

@@ -53,7 +53,7 @@ def test_lists_that_do_not_belong_together_are_left_out(tmp_path):
     assert HeldOut.read(tmp_path).losses == {"blind": (1.0, 2.0)}
 
 
-@pytest.mark.parametrize("damage", [b'{"round": 1, "tok', b"\xff\xfe", b""])
+@pytest.mark.parametrize("damage", [b'{"round": 1, "tok', b"\xff\xfe", b"", b"[" * 20_000])
 def test_a_damaged_file_is_one_line_to_a_reader_and_is_replaced_by_a_writer(tmp_path, damage):
     (tmp_path / HELD_OUT).write_bytes(damage)
     with pytest.raises(UserError, match=r"held_out\.json: not JSON .*the report does without"):

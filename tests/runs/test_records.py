@@ -21,6 +21,7 @@ from fedcmp.runs.records import (
     number,
     numbers,
     read_line,
+    text,
     whole,
 )
 
@@ -200,3 +201,26 @@ def test_reading_needs_no_torch():
         "assert not {'torch', 'transformers', 'numpy'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+HALF = "a\ud83d"
+
+
+def strings(value):
+    if isinstance(value, dict):
+        return [found for key, inner in value.items() for found in [*strings(key), *strings(inner)]]
+    if isinstance(value, list | tuple):
+        return [found for inner in value for found in strings(inner)]
+    return [value] if isinstance(value, str) else []
+
+
+@pytest.mark.parametrize("kind", [*KINDS.values(), Sample], ids=lambda kind: kind.__name__)
+def test_half_a_character_is_a_question_mark_for_it_could_not_be_written(kind):
+    suite = {HALF: {"suite": HALF, "score": 0.5}}
+    stray = {"suites": suite}
+    for given in (HALF, {HALF: 1}, {HALF: HALF}, [HALF]):
+        record = kind.from_line({name: stray.get(name, given) for name in kind.model_fields})
+        for found in strings(record.model_dump()):
+            found.encode()
+    assert text(HALF) == "a?"
+    assert text("aé😀") == "aé😀"

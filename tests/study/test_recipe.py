@@ -40,6 +40,8 @@ def changed(content, place, value):
         ),
         ("scenario/iid/methods", {"best": 1, "of": "text"}, r"scenario\.iid\.methods\.of: no scenario is named 'text'"),
         ("scenario/image/recipe", {"scenario": {"kind": "picture"}}, "base with scenario.image.recipe: scenario.kind"),
+        ("scenario/image/recipe", {"run": 3}, r"recipe: run = 3: must be a table"),
+        ("scenario/image/recipe", {"run": ["seed"]}, r"recipe: run = \['seed'\]: must be a table"),
         ("study/suites", ["pope-wrld"], "study.suites: no suite is named 'pope-wrld'; did you mean pope-world"),
         ("study/wrokers", 3, "study.wrokers: unknown key; did you mean workers"),
         ("method/fedavg/learning_rates", [], r"method\.fedavg\.learning_rates: give the rates to try"),

@@ -145,6 +145,20 @@ def test_no_object_and_no_tensor_are_refused():
         Assignment.from_tensors(header, {"state/w": [1.0]})
 
 
+@pytest.mark.parametrize("figures", [{"round": 7.0}, {"refused": 0.5}, {"losses": 1.0}, {"loss": "0.5"}, {"": 1.0}])
+def test_a_client_reports_the_figures_that_are_known(figures):
+    header, tensors = MESSAGES[1].to_tensors()
+    with pytest.raises(MessageError, match="figures"):
+        Reply.from_tensors(header | {"figures": figures}, tensors)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_seconds_are_a_time(seconds):
+    header, tensors = MESSAGES[1].to_tensors()
+    with pytest.raises(MessageError, match="seconds"):
+        Reply.from_tensors(header | {"seconds": seconds}, tensors)
+
+
 @pytest.mark.parametrize("label", ["", "a/b"])
 def test_labels_cannot_be_mistaken(label):
     with pytest.raises(MessageError, match="label"):

@@ -35,9 +35,13 @@ def load_recipe(path: Path, overrides: list[str] | None = None, *, present: bool
         UserError: no such file, no TOML, an unknown key, a wrong type, an impossible combination: names the key.
     """
     content = read_toml(path, overrides)
-    recipe = from_folder(_checked(content, str(path), names_only=True), path.resolve().parent)
-    if present:
-        check_places(recipe, str(path))
+    recipe = _checked(content, str(path), names_only=True)
+    try:
+        recipe = from_folder(recipe, path.resolve().parent)
+        if present:
+            check_places(recipe, str(path))
+    except OSError as error:  # a name that is too long, a folder that may not be looked into
+        raise UserError(f"{path}: names {error.filename}: {error.strerror}; check the path") from error
     try:
         recipe.check_option_values()
     except ValueError as error:

@@ -31,7 +31,7 @@ def read_checked(path: Path) -> Arrays | None:
         arrays: Arrays = load(content)
         header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
         return arrays if header["__metadata__"]["sha256"] == checksum(arrays) else None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

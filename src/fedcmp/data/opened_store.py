@@ -225,7 +225,7 @@ def _opened(folder: Path, key: str, verify: Callable[[Path], bool]) -> FeatureSt
         raise UserError(f"{path}: there is no complete feature store here: build it first") from None
     except TornShard as torn:
         problem = str(torn)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         problem = f"{path}: damaged ({error})"
     raise UserError(f"{problem}: delete the folder, then it is computed anew")
 
@@ -234,5 +234,5 @@ def _known(place: Path) -> Known:
     try:
         known = json.loads((place / _VERIFIED).read_text(encoding="utf-8"))
         return known if isinstance(known, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}

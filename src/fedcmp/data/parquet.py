@@ -154,6 +154,8 @@ class ParquetPairs:
             absent: dict[int, set[int]] = {}
             first_row = 0
             for group, described in enumerate(groups):
+                if described["rows"] < 0:
+                    raise ParquetError("unreadable", f"row group {group} claims {described['rows']} rows")
                 size, nulls = _image_leaf(described["leaves"], columns.image)
                 if size > MAX_GROUP_BYTES:
                     raise UserError(

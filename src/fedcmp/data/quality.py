@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import NamedTuple, Self, TextIO
 
 from fedcmp.errors import UserError
+from fedcmp.terminal import shortened
 
 logger = logging.getLogger("fedcmp.data")
 
@@ -27,6 +28,7 @@ _HINTS = {
     "git-lfs pointer": "fetch the images (`git lfs pull`)",
     "changed": "do not change the images while they are used",
 }
+_LONGEST_DETAIL = 1000  # characters
 NAMED_A_REASON = 10  # later pairs with the same reason go to the log file and to the debug level only
 
 
@@ -35,10 +37,11 @@ class BadPair(Exception):  # noqa: N818 - names the pair's state; it is caught a
 
     Attributes:
         reason: one of the fixed words in the module's list.
-        detail: what exactly, for the log; may be empty.
+        detail: what exactly, for the log; may be empty, and is shortened where it is very long.
     """
 
     def __init__(self, reason: str, detail: str = ""):
+        detail = shortened(detail, _LONGEST_DETAIL)
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason, self.detail = reason, detail
 

@@ -147,7 +147,7 @@ def read_shard(path: Path, *, key: str, verify: bool) -> MappedShard:
             raise TornShard("belongs to another store")
     except FileNotFoundError:
         raise TornShard("is missing") from None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TornShard(f"is cut off or damaged ({error})") from None
     rows: NDArray[np.int64] = index.numpy()
     if checks.shape != rows.shape or checks.dtype != torch.int64:

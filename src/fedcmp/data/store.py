@@ -193,7 +193,7 @@ def _recorded_shard_size(target: Path) -> int | None:
     """The shard size of a torn store, so that its whole shards can be kept."""
     try:
         return int(json.loads((target / "index.json").read_text(encoding="utf-8"))["shard_size"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

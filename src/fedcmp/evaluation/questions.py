@@ -71,7 +71,7 @@ def read_questions(
             record = json.loads(line)
             key = clean_label(str(record["id"]))
             question, answer = (writable(str(record[name])) for name in ("question", "answer"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(
                 f'{path} line {number}: not a question; write {{"id", "kind", "question", "answer"}}'
             ) from error

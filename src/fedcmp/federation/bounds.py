@@ -33,7 +33,7 @@ def check_bounds(update: ClientUpdate, before: Mapping[str, Tensor]) -> float:
     changes = {
         name: tensor - before[name].to(tensor)
         for name, tensor in update.state.items()
-        if name in before and tensor.shape == before[name].shape
+        if name in before and tensor.shape == before[name].shape and tensor.is_floating_point()
     }
     named = [*changes.items(), *((f"second moment of {name}", t) for name, t in (update.second_moment or {}).items())]
     named += [(f"{label} of {name}", t) for label, own in (update.extra or {}).items() for name, t in own.items()]

@@ -19,6 +19,8 @@ def client_line(reply: Reply, name: str) -> Line:
         "client_name": name,
         "num_examples": reply.num_examples,
         "alignment_error": reply.alignment_error,
+        "update_norm": None,
+        "learning_rate": None,
         **reply.figures,
         "bytes_up": 0,
         "bytes_down": 0,

@@ -128,7 +128,7 @@ def shards_by_tensor(folder: Path, key: str) -> dict[str, Path]:
         try:
             listed: dict[str, str] = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
             return {name: folder / file for name, file in listed.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{index}: is not a readable index of shards ({error}); get the file again") from error
     found: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")):

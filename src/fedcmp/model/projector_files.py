@@ -137,7 +137,7 @@ def _from_folder(folder: Path, key: str) -> StoredProjector:
                 tensors[name] = file.get_tensor(name)
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         config = None
     return _stored(folder, tensors, config.get(_ACTIVATION) if isinstance(config, dict) else None, key)
 

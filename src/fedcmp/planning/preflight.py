@@ -206,7 +206,7 @@ def _stored(recipe: Recipe, sizes: Sizes) -> int:
     for folder in (cache_folder(recipe) / "features").glob("*"):
         try:
             index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a build that was interrupted, and will be continued
+        except (OSError, ValueError, RecursionError):  # a build that was interrupted, and will be continued
             begun += sum(_rows(shard, recipe, vision) for shard in folder.glob("shard-*.safetensors"))
             continue
         if expected.items() <= index.items():

@@ -56,7 +56,7 @@ def _whole(cache: Path, folder: Path) -> PairSource | None:
         sealed = json.loads((folder / "sealed.json").read_text(encoding="utf-8"))
         source = _opened(cache, folder)
         return source if _seal(source, folder) == sealed else None
-    except (OSError, ValueError, UserError):
+    except (OSError, ValueError, UserError, RecursionError):
         return None
 
 

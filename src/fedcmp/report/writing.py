@@ -15,6 +15,7 @@ from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run, load_runs
+from fedcmp.runs.records import text
 
 
 def write_report(folder: Path, out: Path | None = None, *, refresh: int = 0) -> Path:
@@ -35,7 +36,7 @@ def write_report(folder: Path, out: Path | None = None, *, refresh: int = 0) -> 
     runs = load_runs(folder)
     out = folder / "report" if out is None else Path(out)
     comparison = Comparison.of(runs)
-    title = runs[0].name if len(runs) == 1 else folder.resolve().name
+    title = runs[0].name if len(runs) == 1 else text(folder.resolve().name)
     files = {
         "tables.md": render_markdown(runs, title=title).encode("utf-8"),
         **png_files(comparison),

@@ -97,6 +97,6 @@ def read_results(folder: Path) -> Results:
 def _read(path: Path) -> Benchmarked | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return Benchmarked.from_file(content) if isinstance(content, dict) else None

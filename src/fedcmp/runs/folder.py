@@ -215,13 +215,12 @@ class RunFolder:
         try:
             content = json.loads((folder / "state.json").read_text(encoding="utf-8"))
             state: dict[str, Any] = unsealed(content)
-            number, names = int(state["round"]), state["projectors"]
-            if not isinstance(names, list) or not isinstance(state["metrics_bytes"], int):
+            if not _is_whole(state):
                 raise Damaged("its keys are not those that were written")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(folder, f"state.json: {error}") from error
-        if folder != self._checkpoint(number):
-            raise _damaged(folder, f"state.json: it is that of round {number}")
+        if folder != self._checkpoint(state["round"]):
+            raise _damaged(folder, f"state.json: it is that of round {state['round']}")
         if not is_sealed(content):
             _say_unchecked(folder)
         return state
@@ -240,6 +239,21 @@ class RunFolder:
         with self.metrics.open("r+b" if size else "wb") as file:
             file.truncate(size)
         self._hashed, self._hashed_bytes = hashlib.sha256(), 0
+
+
+def _is_whole(state: dict[str, Any]) -> bool:
+    """Return whether what others rely on in a state is of the types that are written; older ones lack some of it."""
+    files, kept = state.get("files", {}), state.get("kept", {})
+    return (
+        isinstance(state["round"], int)
+        and isinstance(state["projectors"], list)
+        and all(isinstance(name, str) for name in state["projectors"])
+        and isinstance(state["metrics_bytes"], int)
+        and state["metrics_bytes"] >= 0
+        and isinstance(files, dict)
+        and isinstance(kept, dict)
+        and all(client.isdecimal() and isinstance(number, int) for client, number in kept.items())
+    )
 
 
 @lru_cache

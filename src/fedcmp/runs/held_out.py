@@ -66,11 +66,11 @@ class HeldOut:
             content = table(json.loads(path.read_text(encoding="utf-8")))
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not JSON ({error}); remove it, the report does without") from error
         counts = [whole(entry) for entry in _list(content.get("tokens"))]
         tokens = tuple(count for count in counts if count is not None and count > 0)
-        models = {str(who): [number(loss) for loss in _list(own)] for who, own in table(content.get("losses")).items()}
+        models = {text(who): [number(loss) for loss in _list(own)] for who, own in table(content.get("losses")).items()}
         losses = {who: tuple(x for x in own if x is not None and math.isfinite(x)) for who, own in models.items()}
         whole_ones = {who: own for who, own in losses.items() if len(own) == len(models[who]) == len(tokens)}
         if not tokens or len(tokens) != len(counts):

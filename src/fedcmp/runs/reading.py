@@ -33,6 +33,7 @@ from fedcmp.runs.records import (
     ServerRound,
     read_line,
     table,
+    text,
     whole,
 )
 
@@ -247,7 +248,7 @@ def _vouched(run: Path) -> tuple[int, int, str] | None:
         try:
             state = unsealed(json.loads((folder / "state.json").read_text(encoding="utf-8")))
             return int(state["round"]), int(state["metrics_bytes"]), str(state.get("metrics_sha256", ""))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return None
     return None
 
@@ -261,8 +262,8 @@ def _read_run(folder: Path) -> Run:
     method = (record.method if record else "") or run.get("method") or only or folder.name
     return Run(
         folder=folder,
-        name=str(run.get("name") or folder.name),
-        method=str(method),
+        name=text(str(run.get("name") or folder.name)),
+        method=text(str(method)),
         seed=_first(whole(run.get("seed")), record.seed if record else None),
         rounds=_first(whole(federation.get("rounds")), record.rounds if record else None),
         num_clients=_first(_num_clients(recipe), record.clients if record else None),
@@ -302,12 +303,12 @@ def _read_text(path: Path) -> str:
 def _read_recipe(path: Path) -> Mapping[str, Any]:
     if not path.is_file() and not checkpoint_folders(path.parent):
         return {}  # the folder's name then stands for the method, and the page says less
-    text = _read_text(path)
-    if not text.strip():
+    content = _read_text(path)
+    if not content.strip():
         raise UserError(f"{path}: is empty; restore the recipe that the run wrote")
     try:
-        check_toml(text)
-        return tomllib.loads(text)
+        check_toml(content)
+        return tomllib.loads(content)
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path}: not TOML: {error}; restore the recipe that the run wrote") from error
     except (ValueError, RecursionError) as error:
@@ -354,9 +355,9 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
 def _read_samples(path: Path) -> tuple[Sample, ...]:
     if not path.is_file():
         return ()
-    text = _read_text(path)
+    content = _read_text(path)
     try:
-        entries = json.loads(text)
+        entries = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); remove it, the report does without") from error
     if not isinstance(entries, list):

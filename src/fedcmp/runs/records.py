@@ -53,8 +53,10 @@ def whole(value: object) -> int | None:
 
 
 def text(value: object, default: str = "") -> str:
-    """Return a JSON string, or the default for anything else."""
-    return value if isinstance(value, str) else default
+    """Return a JSON string, halves of characters as "?" since no file holds them; the default for anything else."""
+    if not isinstance(value, str):
+        return default
+    return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
 def table(value: object) -> Mapping[str, object]:
@@ -64,24 +66,24 @@ def table(value: object) -> Mapping[str, object]:
 
 def numbers(value: object) -> dict[str, float]:
     """Return the entries of a JSON object that are numbers, in their order."""
-    found = {str(key): number(entry) for key, entry in table(value).items()}
+    found = {text(str(key)): number(entry) for key, entry in table(value).items()}
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
 def counts(value: object) -> dict[str, int]:
     """Return the entries of a JSON object that are whole numbers, in their order."""
-    found = {str(key): whole(entry) for key, entry in table(value).items()}
+    found = {text(str(key)): whole(entry) for key, entry in table(value).items()}
     return {key: entry for key, entry in found.items() if entry is not None}
 
 
 def texts(value: object) -> dict[str, str]:
     """Return the entries of a JSON object as strings, empty where they are none."""
-    return {str(key): text(entry) for key, entry in table(value).items()}
+    return {text(str(key)): text(entry) for key, entry in table(value).items()}
 
 
 def names(value: object) -> list[str]:
     """Return the entries of a JSON list that are strings, in their order."""
-    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+    return [text(entry) for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
 def world_suite(name: object) -> str:
@@ -292,7 +294,7 @@ class SuiteFigures(Record):
 
 
 def _suites(value: object) -> dict[str, SuiteFigures]:
-    return {world_suite(name): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
+    return {world_suite(text(name)): SuiteFigures.from_line(table(entry)) for name, entry in table(value).items()}
 
 
 class Evaluation(Record):
@@ -350,7 +352,7 @@ class Sample(Record):
     """
 
     position: Count
-    key: Annotated[str, Lenient(lambda value: str(value) if isinstance(value, str | int) else "")]
+    key: Annotated[str, Lenient(lambda value: text(str(value)) if isinstance(value, str | int) else "")]
     group: Text
     reference: Text
     image: Text

@@ -113,12 +113,13 @@ def arms_of(tables: object, parts: Mapping[str, object]) -> dict[str, dict[str, 
         parts: of one table, its parts; of several, the parts by table.
     """
     if isinstance(tables, list):
-        return {str(name): _parts(parts.get(str(name))) for name in tables}
-    return {tables: _parts(parts)} if isinstance(tables, str) and tables else {}
+        return {text(str(name)): _parts(parts.get(str(name))) for name in tables}
+    return {text(tables): _parts(parts)} if isinstance(tables, str) and tables else {}
 
 
 def _parts(given: object) -> dict[str, Arm]:
-    return {str(part): value for part, value in table(given).items() if isinstance(value, bool | int | float | str)}
+    plain = {part: value for part, value in table(given).items() if isinstance(value, bool | int | float | str)}
+    return {text(str(part)): text(value) if isinstance(value, str) else value for part, value in plain.items()}
 
 
 class StudyPlan(Record):
@@ -132,11 +133,11 @@ class StudyPlan(Record):
     name: Text
     scenarios: Annotated[
         dict[str, StudyScenario],
-        Lenient(lambda value: {str(k): StudyScenario.named(str(k), table(v)) for k, v in table(value).items()}),
+        Lenient(lambda value: {text(k): StudyScenario.named(text(k), table(v)) for k, v in table(value).items()}),
     ]
     methods: Annotated[
         dict[str, StudyMethod],
-        Lenient(lambda value: {str(k): StudyMethod.named(str(k), table(v)) for k, v in table(value).items()}),
+        Lenient(lambda value: {text(k): StudyMethod.named(text(k), table(v)) for k, v in table(value).items()}),
     ]
     tuning: Table = Field({})
     sources: Annotated[list[dict[str, Any]], Lenient(lambda value: [dict(table(e)) for e in _list(value)])] = Field([])
@@ -179,7 +180,7 @@ class StudyRun(Record):
     method: Text
     seed: Count
     settings: Table = Field({})
-    failed: Annotated[str, Lenient(lambda value: " ".join(str(value).split()) if value else "")] = ""
+    failed: Annotated[str, Lenient(lambda value: text(" ".join(str(value).split())) if value else "")] = ""
     federated: Annotated[bool, Lenient(lambda value: value is not False)] = True
     captions: Whole = None
     held_out: Whole = None

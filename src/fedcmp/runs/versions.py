@@ -28,7 +28,7 @@ def remark_on_versions(recipe: Path) -> str:
     """
     try:
         written = tomllib.loads(recipe.read_text(encoding="utf-8")).get("versions", {})
-    except (OSError, ValueError):  # reading the recipe itself reports it
+    except (OSError, ValueError, RecursionError):  # reading the recipe itself reports it
         return ""
     if not isinstance(written, dict):
         return ""

@@ -167,7 +167,7 @@ class BuiltScenario:
             raise UserError(
                 f"{missing}: not there: is {folder} a scenario? `fedcmp scenario build` makes one"
             ) from None
-        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError, RecursionError) as error:
             raise UserError(f"{path}: no readable scenario ({error}): {_AGAIN}") from None
 
 
@@ -219,7 +219,7 @@ def check_place(folder: Path, *, overwrite: bool) -> None:
 def _is_scenario(folder: Path) -> bool:
     try:
         content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(content, dict) and {"hash", "options", "embeddings", "clients"} <= content.keys()
 

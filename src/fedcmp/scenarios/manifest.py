@@ -65,7 +65,7 @@ class Manifest:
                 if all("rounds" in client for client in clients)
                 else None,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"{path}: not a readable manifest ({error}); start the run again with --overwrite"
             ) from error

@@ -238,7 +238,8 @@ def run_recipe(study: StudyRecipe, scenario: str, *, seed: int, source: str = "s
     """
     content = _merged(study.base, study.scenario[scenario].recipe)
     own = {"seed": seed, "name": "study", "workers": 1, "methods": ["fedavg"]}
-    content["run"] = {**content.get("run", {}), **own}
+    given = content.get("run", {})
+    content["run"] = {**given, **own} if isinstance(given, dict) else given
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:

@@ -20,6 +20,7 @@ from fedcmp.wire.naming import Labelled, MessageHeader, Tensors, checked, joined
 from fedcmp.wire.payload import Forms, Payload, wire_bytes
 
 Header = dict[str, Any]
+Figure = Literal["loss", "loss_first", "loss_last", "update_norm", "learning_rate"]  # that a client reports
 
 
 class _AssignmentHeader(MessageHeader):
@@ -45,8 +46,8 @@ class _ReplyHeader(MessageHeader):
     client: int
     num_examples: int = Field(ge=0)
     alignment_error: float
-    figures: dict[str, float]
-    seconds: float
+    figures: dict[Figure, float]
+    seconds: float = Field(ge=0, allow_inf_nan=False)
     kept: bool
 
 
@@ -189,7 +190,7 @@ class Reply:
             client=self.client,
             num_examples=self.num_examples,
             alignment_error=self.alignment_error,
-            figures=dict(self.figures),
+            figures=dict(self.figures),  # type: ignore[arg-type]  # checked there
             seconds=self.seconds,
             kept=self.kept,
         )
@@ -210,7 +211,7 @@ class Reply:
             num_examples=head.num_examples,
             alignment_error=head.alignment_error,
             measure_only=head.measure_only,
-            figures=head.figures,
+            figures={str(name): value for name, value in head.figures.items()},
             seconds=head.seconds,
             kept=head.kept,
             **plain,

@@ -10,13 +10,18 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor
 
+from fedcmp.terminal import shortened, shown
+
 VERSION: Literal[1] = 1
 Tensors = dict[str, Tensor]
 Labelled = dict[str, Tensors]  # label -> tensor name -> tensor
 
 
 class MessageError(ValueError):
-    """A message that this version did not make, or that was damaged on its way."""
+    """A message that this version did not make, or that was damaged on its way: in one line, as UserError."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shortened(shown(message)))
 
 
 class MessageHeader(BaseModel):
@@ -77,7 +82,8 @@ def checked(kind: type[AnyHeader], header: Mapping[str, Any]) -> AnyHeader:
         raise MessageError(f"header is {type(header).__name__}; it must be an object")
     found = header.get("version")
     if found != VERSION or isinstance(found, bool):
-        raise MessageError(f"version = {found!r}: this is version {VERSION}; use the same fedcmp on both sides")
+        said = found if isinstance(found, int | float | str) else type(found).__name__
+        raise MessageError(f"version = {said!r}: this is version {VERSION}; use the same fedcmp on both sides")
     try:
         return kind.model_validate(dict(header))
     except ValidationError as error:

@@ -66,7 +66,7 @@ def read_answers(benchmark: Benchmark, output: Path, log: Path) -> Answers:
         figures = results["results"][benchmark.task_name]
         items = int(results["n-samples"][benchmark.task_name]["original"])
         samples = [_sample(line) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{benchmark.name}: lmms-eval's files in {output} are not as expected ({error!r})") from error
     _check_generation(benchmark, log)
     judged_by = _check_judge(benchmark, lines, log)

@@ -88,7 +88,7 @@ def _saved(benchmark: Benchmark, folder: Path) -> LocalData:
         if not split:
             raise UserError(f"{folder}: has the splits {', '.join(splits)}; {benchmark.title} needs {benchmark.split}")
         features = json.loads((folder / split / "dataset_info.json").read_text(encoding="utf-8"))["features"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{folder}: not a folder that DatasetDict.save_to_disk wrote ({error})") from error
     _check_columns(benchmark, folder, set(features))
     files = sorted(path for path in (folder / split).iterdir() if path.is_file())

@@ -12,7 +12,7 @@ def is_llava_folder(folder: Path) -> bool:
     """Whether a folder holds a LLaVA checkpoint in Hugging Face's layout."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
     return isinstance(config, dict) and config.get("model_type") == "llava"
 

@@ -214,7 +214,7 @@ def _kept(out: Path, planned: _Planned) -> float | None:
     try:
         record = json.loads((out / f"{planned.benchmark.name}.json").read_text(encoding="utf-8"))
         return float(record["score"]) if record["identity"] == planned.identity else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

@@ -76,7 +76,7 @@ def read_json_rows(path: Path) -> list[dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8")
         found = json.loads(text) if path.suffix == ".json" else [json.loads(t) for t in text.splitlines() if t.strip()]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable JSON ({error})") from error
     if not isinstance(found, list) or not found or not all(isinstance(record, dict) for record in found):
         raise UserError(f"{path}: must be a list of records, or one record a line")

@@ -20,7 +20,7 @@ from fedcmp.checksums import Damaged, unsealed
 from fedcmp.errors import UserError
 from fedcmp.report.toy import TOY_WORLD, toy_line
 from fedcmp.runs.benchmark_results import Results, read_results
-from fedcmp.runs.records import number
+from fedcmp.runs.records import number, text
 from fedcmp.runs.study_records import (
     FORMAT,
     Blind,
@@ -81,7 +81,7 @@ def load_study(folder: Path) -> Study:
         methods.setdefault(run.method, StudyMethod.named(run.method, {"federated": run.federated}))
     blind = folder / "references" / "blind.json"
     return Study(
-        name=plan.name or folder.resolve().name,
+        name=plan.name or text(folder.resolve().name),
         scenarios=scenarios,
         methods=methods,
         runs=runs,

@@ -132,7 +132,7 @@ def read_embedding_shard(path: Path, *, key: str) -> tuple[EmbeddingShard, int]:
             raise TornEmbeddings("belongs to other embeddings")
     except FileNotFoundError:
         raise TornEmbeddings("is missing") from None
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise TornEmbeddings(f"is cut off or damaged ({error})") from None
     if halves["image"].shape != halves["text"].shape or shard.rows + len(bad) != shard.stop - shard.first:
         raise TornEmbeddings("holds another number of rows than its pairs")
@@ -202,7 +202,7 @@ class EmbeddingFolder:
             self.shards = [EmbeddingShard(**shard) for shard in content["shards"]]
         except FileNotFoundError:
             raise UserError(f"{path}: not there: run `fedcmp scenario embed` (again, if it was interrupted)") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: no readable embeddings ({error}): embed the collection again") from None
         self._starts = np.cumsum([0, *(shard.rows for shard in self.shards)])
         self._offsets: dict[tuple[int, Part], int] = {}
@@ -308,7 +308,7 @@ class EmbeddingFolder:
                 )
         except FileNotFoundError:
             raise UserError(f"{path}: is missing: run `fedcmp scenario embed` again") from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path}: is damaged ({error}): remove it and run `fedcmp scenario embed` again") from None
 
     def _read(self, number: int, part: Part, row: int, out: Halves) -> None:

@@ -87,7 +87,7 @@ def _read(folder: Path) -> dict[str, Any] | None:
         content = json.loads((folder / INPUTS).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{folder / INPUTS}: cannot be read ({error}): {_ANEW}") from None
     if not isinstance(content, dict):
         raise UserError(f"{folder / INPUTS}: says nothing of embeddings: {_ANEW}")
