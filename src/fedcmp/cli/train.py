@@ -51,7 +51,7 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
     from fedcmp.config import load_recipe
 
     loaded = load_recipe(recipe, option)
-    begin(f"{recipe}: estimating what the run needs")
+    begin(f"{loaded.run.place}: estimating what the run needs")
     from fedcmp.cli.steps import Steps
     from fedcmp.planning.demand import Ranks
     from fedcmp.planning.preflight import plan_run

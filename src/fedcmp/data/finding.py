@@ -71,6 +71,8 @@ def find_data(folder: Path) -> FoundData:
         UserError: no such folder, no pairs in it, pairs in several formats, or images that cannot be found.
     """
     if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{folder}: is a file; name the folder that it is in: {folder.parent}")
         raise UserError(f"{folder}: no such folder; name the folder that holds your images and captions")
     try:
         found = _find(folder, _DEPTH)

@@ -31,7 +31,13 @@ def choose(groups: list[str], count: int) -> list[int]:
 
 
 def keep_pictures(
-    folder: Path, positions: list[int], places: list[tuple[PairSource, int]], groups: list[str], *, max_pixels: int, read_before: bool = True
+    folder: Path,
+    positions: list[int],
+    places: list[tuple[PairSource, int]],
+    groups: list[str],
+    *,
+    max_pixels: int,
+    read_before: bool = True,
 ) -> None:
     """Copy the chosen pictures and write samples.json.
 

@@ -212,6 +212,8 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
         UserError: no such file, no TOML, or a mistake in it: names the key.
     """
     content = read_toml(path, overrides)
+    if "run" in content and "study" not in content:
+        raise UserError(f"{path}: is the recipe of a run; train it with `fedcmp train {path}`")
     try:
         study = StudyRecipe.model_validate(content)
     except ValidationError as error:
