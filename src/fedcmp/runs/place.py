@@ -72,8 +72,8 @@ def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
         raise UserError(f"{folder}: is not empty and holds no run (no recipe.toml); name another: -o run.name=NAME")
     elif not resume:
         raise UserError(
-            f"{folder}: a run is there already; give --resume to continue it, --overwrite to replace it, or the new run "
-            "another name: -o run.name=NAME"
+            f"{folder}: a run is there already; give --resume to continue it, --overwrite to replace it, or the new "
+            "run another name: -o run.name=NAME"
         )
     else:
         _check_same(recipe)

@@ -85,7 +85,7 @@ class TuningSection(_Section):
 
 
 class Best(_Section):
-    """The methods that came out best in another scenario; a list of names, or "all" (the default), may stand instead."""
+    """The methods that came out best in another scenario; a list of names or "all" (the default) may stand instead."""
 
     best: int = Field(ge=1, description="number of federated methods, by caption loss; references are added")
     of: str = Field(description="the scenario that decides; its runs must be complete first")
