@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedcmp.config import Recipe, dump_recipe, override, parse_recipe, read_dumped
 from fedcmp.errors import UserError
-from fedcmp.runs.folder import check_one_run
+from fedcmp.runs.place import check_one_run
 
 CHANGEABLE = (
     "evaluation",
