@@ -185,14 +185,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         chosen = choose(judged_groups[: recipe.evaluation.captions], recipe.evaluation.samples)
         judged_collections = [held_out] if held_out else collections
         places = [_place(judged_collections, judged_rows[i]) for i in chosen]
-        keep_pictures(
-            folder,
-            chosen,
-            places,
-            [judged_groups[i] for i in chosen],
-            max_pixels=recipe.data.max_pixels,
-            read_before=recipe.data.feature_store,
-        )
+        keep_pictures(folder, chosen, places, [judged_groups[i] for i in chosen], max_pixels=recipe.data.max_pixels)
         write_setup(folder, setup)  # last: says that the rest is there
     return load_prepared(recipe, folder, encoder=encoder)
 

@@ -31,13 +31,7 @@ def choose(groups: list[str], count: int) -> list[int]:
 
 
 def keep_pictures(
-    folder: Path,
-    positions: list[int],
-    places: list[tuple[PairSource, int]],
-    groups: list[str],
-    *,
-    max_pixels: int,
-    read_before: bool = True,
+    folder: Path, positions: list[int], places: list[tuple[PairSource, int]], groups: list[str], *, max_pixels: int
 ) -> None:
     """Copy the chosen pictures and write samples.json.
 
@@ -47,22 +41,19 @@ def keep_pictures(
         places: where each of them lies: its source and its index there.
         groups: the group of each of them.
         max_pixels: see data/images.py.
-        read_before: whether all were readable before; else those that are not are left out.
 
     Raises:
         UserError: one of them cannot be read any more.
     """
     (folder / "samples").mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, Any]] = []
-    for position, (source, index), group in zip(positions, places, groups, strict=True):
+    for number, (position, (source, index), group) in enumerate(zip(positions, places, groups, strict=True)):
         try:
             picture = decode_image(source.read_image(index), max_pixels=max_pixels)
         except BadPair as bad:
-            if not read_before:
-                continue
             raise UserError(f"{source.locate(index)}: {bad}: start again, and leave the files alone") from None
         picture.thumbnail((_LARGEST_SIDE, _LARGEST_SIDE))
-        name = f"samples/{len(entries)}.png"
+        name = f"samples/{number}.png"
         picture.save(folder / name)
         pair = source.pair(index)
         entries.append(
