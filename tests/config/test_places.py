@@ -32,6 +32,12 @@ def present(tmp_path):
     return check
 
 
+def test_the_cache_that_the_environment_names_must_be_a_folder(present, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDCMP_CACHE", str(tmp_path / "a.json" / "cache"))
+    with pytest.raises(UserError, match=r"^\$FEDCMP_CACHE = .*: .*a\.json is a file; name another folder$"):
+        present(MINIMAL)
+
+
 def test_what_is_there_is_accepted(present):
     assert present(LLAVA).data.format == "llava"
     assert present(MINIMAL).data.format == "world"

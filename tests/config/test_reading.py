@@ -28,6 +28,15 @@ def test_a_missing_file_is_named(tmp_path):
         load_recipe(tmp_path / "recipes" / "demo.toml")
 
 
+def test_a_folder_is_answered_with_the_recipe_in_it(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder; name the recipe, a TOML file$"):
+        load_recipe(tmp_path)
+    for name in ("again.toml", "recipe.toml"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"is a folder; name the recipe in it: .*recipe\.toml$"):
+        load_recipe(tmp_path)
+
+
 def test_overrides_replace_and_are_checked(tmp_path):
     options = ["training.learning_rate=0.5", "run.name=other", 'run.methods=["local", "fedavg"]', "federation.rounds=2"]
     recipe = load(tmp_path, MINIMAL, options)

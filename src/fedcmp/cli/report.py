@@ -26,7 +26,7 @@ def report_command(
     While it runs: fedcmp report runs/demo --watch
     """
     if watch:
-        begin(f"{run}: writing the report whenever the run has new figures; Ctrl-C ends this")
+        begin(f"{run}: writing the report whenever the run has new figures (Ctrl-C ends this)")
     else:
         begin(f"{run}: writing the report", run)
     if (run / "study.json").is_file():

@@ -61,7 +61,8 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
         copied = f"; `fedcmp recipes {path.stem} --out {path.stem}.toml` copies the one that comes with fedcmp"
         raise UserError(f"{path}: no such recipe file{copied if path.stem in shipped_recipes() else ''}") from error
     except IsADirectoryError as error:
-        inside = next((file for file in sorted(path.glob("*.toml")) if file.is_file()), None)
+        there = sorted(path.glob("*.toml"), key=lambda file: (file.name != "recipe.toml", file.name))
+        inside = next((file for file in there if file.is_file()), None)
         named = f"the recipe in it: {inside}" if inside else "the recipe, a TOML file"
         raise UserError(f"{path}: is a folder; name {named}") from error
     except (OSError, ValueError) as error:
