@@ -78,3 +78,17 @@ def test_a_rule_that_workers_would_not_know_is_refused_before_they_start(tmp_pat
 def test_a_run_of_that_name_is_not_overwritten(short_run):
     with pytest.raises(fedcmp.UserError, match="a run is there already"):
         fedcmp.train(SHORT, run={"folder": short_run.folder.parent}, quiet=True)
+
+
+def test_what_is_not_there_is_named_by_its_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fedcmp.UserError, match=r"^recipe: data\.pairs = .*none\.json': no such file or folder$"):
+        fedcmp.train({"data": {"format": "llava", "pairs": "none.json"}})
+
+
+def test_it_is_said_what_begins_before_libraries_are_loaded(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "fedcmp.simulation.train", None)
+    for quiet in (False, True):
+        with pytest.raises(ImportError):
+            fedcmp.train("demo", run={"folder": tmp_path, "methods": ["fedavg", "ties"]}, quiet=quiet)
+        assert capsys.readouterr().err == ("" if quiet else f"{tmp_path}/demo: fedavg, ties; loading libraries ...\n")

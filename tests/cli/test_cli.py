@@ -8,9 +8,11 @@ from typer.testing import CliRunner
 
 from fedcmp import __version__, aggregation
 from fedcmp.cli import main as cli
+from fedcmp.cli import train
 from fedcmp.cli.main import app, main
 from fedcmp.config.methods import available_methods
 from fedcmp.errors import WorkerDied
+from fedcmp.runs.place import preparing_place
 
 
 def leaves(command, path=()):
@@ -169,11 +171,11 @@ def test_what_was_typed_never_reaches_the_terminal_raw(monkeypatch, tmp_path, ca
     assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(out + err)
 
 
-@pytest.mark.parametrize("verb", ["report", "export", "track"])
+@pytest.mark.parametrize("verb", ["report", "track"])
 def test_a_verb_says_what_it_begins(monkeypatch, tmp_path, capsys, verb):
     (tmp_path / "empty").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["fedcmp", verb, "empty", *(["out"] if verb == "export" else [])])
+    monkeypatch.setattr(sys, "argv", ["fedcmp", verb, "empty"])
     with pytest.raises(SystemExit):
         main()
     first, *_, last = capsys.readouterr().err.splitlines()
@@ -229,3 +231,18 @@ def test_sigterm_ends_as_ctrl_c_with_a_code_of_its_own(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 143, done.stderr
     assert done.stderr == ""
+
+
+def test_an_interrupted_run_says_how_it_is_continued(tmp_path):
+    """What is named must work: --resume is refused where nothing was begun, and would continue the earlier run."""
+    place = tmp_path / "run"
+    said = train._interrupted(place, "fedcmp train a.toml", replacing=False)
+    assert said.endswith("To begin it: fedcmp train a.toml")
+    preparing_place(place).mkdir()
+    assert train._interrupted(place, "fedcmp train a.toml", replacing=False).endswith("a.toml --resume")
+    place.mkdir()
+    assert train._begun(place) is None
+    (place / "recipe.toml").touch()
+    assert train._begun(place) == train._begun(place) is not None
+    assert "is kept in" in train._interrupted(place, "fedcmp train a.toml", replacing=False)
+    assert train._interrupted(place, "fedcmp train a.toml", replacing=True).endswith("a.toml --overwrite")

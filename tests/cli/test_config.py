@@ -38,3 +38,10 @@ def test_a_mistyped_key_gets_the_nearest():
         "federation.round: a recipe has no such key; did you mean federation.rounds?"
     )
     assert "`fedcmp config` lists all" in str(invoke("config", "qqqqqqqq").exception)
+    assert str(invoke("config", "fedavgg").exception).endswith("did you mean fedavg?")
+
+
+def test_what_holds_without_a_key_is_not_called_no_default():
+    shown = invoke("config", "training.learning_rate").stdout
+    assert "default: worked out for each method" in shown
+    assert "no default" not in shown

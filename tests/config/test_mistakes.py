@@ -20,7 +20,7 @@ kind = "given"
     [
         (MINIMAL + "[federation]\nround = 3\n", r"federation\.round: unknown key; did you mean rounds\?"),
         (MINIMAL + "[fedration]\nrounds = 3\n", r"fedration: unknown key; did you mean federation\?"),
-        (MINIMAL + "[federation]\nrounds = 0\n", r"federation\.rounds = 0: must be greater than or equal to 1"),
+        (MINIMAL + "[federation]\nrounds = 0\n", r"federation\.rounds = 0: must be at least 1"),
         (MINIMAL + '[federation]\nrounds = "many"\n', r"federation\.rounds = 'many': must be a valid integer"),
         (MINIMAL + '[run]\nmethods = ["fedavgg"]\n', r"no method is named 'fedavgg'; did you mean fedavg\?"),
         (MINIMAL + '[run]\nmethods = ["fedavg", "fedavg"]\n', "named twice"),

@@ -32,6 +32,12 @@ def present(tmp_path):
     return check
 
 
+def test_the_cache_that_the_environment_names_must_be_a_folder(present, tmp_path, monkeypatch):
+    monkeypatch.setenv("FEDCMP_CACHE", str(tmp_path / "a.json" / "cache"))
+    with pytest.raises(UserError, match=r"^\$FEDCMP_CACHE = .*: .*a\.json is a file; name another folder$"):
+        present(MINIMAL)
+
+
 def test_what_is_there_is_accepted(present):
     assert present(LLAVA).data.format == "llava"
     assert present(MINIMAL).data.format == "world"
@@ -45,6 +51,10 @@ def test_what_is_there_is_accepted(present):
         (MINIMAL + "[federation]\nrounds = 21\n", r"num_pairs = 100: 5 clients .* fewer than federation\.rounds = 21"),
         (LLAVA.replace("a.json", "b.json"), r"data\.pairs = .*b\.json': no such file or folder"),
         (LLAVA.replace("a.json", "[b].json"), r"data\.pairs = .*\[b\]\.json': no such file or folder"),
+        (
+            LLAVA.replace('"llava"', '"webdataset"').replace("images =", "# "),
+            r"a\.json': is not in the format 'webdataset'; .* set data\.format = \"llava\"",
+        ),
         (LLAVA.replace('"images"', '"pictures"'), r"data\.images = .*pictures': no such folder"),
         (LLAVA.replace('"images"', '"a.json"'), r"data\.images = .*a\.json': is a file; name a folder"),
         (LLAVA + '[evaluation]\nquestions = "q.jsonl"\n', r"evaluation\.questions = .*q\.jsonl': no such file"),

@@ -5,6 +5,7 @@ import pytest
 
 from fedcmp.config import Recipe, dump_recipe, load_recipe, parse_recipe
 from fedcmp.errors import UserError
+from fedcmp.study.recipe import load_study
 from tests.config.recipes import MINIMAL, load
 
 
@@ -27,6 +28,15 @@ def test_a_missing_file_is_named(tmp_path):
         load_recipe(tmp_path / "recipes" / "demo.toml")
 
 
+def test_a_folder_is_answered_with_the_recipe_in_it(tmp_path):
+    with pytest.raises(UserError, match=r"is a folder; name the recipe, a TOML file$"):
+        load_recipe(tmp_path)
+    for name in ("again.toml", "recipe.toml"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"is a folder; name the recipe in it: .*recipe\.toml$"):
+        load_recipe(tmp_path)
+
+
 def test_overrides_replace_and_are_checked(tmp_path):
     options = ["training.learning_rate=0.5", "run.name=other", 'run.methods=["local", "fedavg"]', "federation.rounds=2"]
     recipe = load(tmp_path, MINIMAL, options)
@@ -37,6 +47,8 @@ def test_overrides_replace_and_are_checked(tmp_path):
         ("federation.rounds", "write section.key=value"),
         ("federation.rounds=few", "must be a valid integer"),
         ("federation.turns=3", "unknown key"),
+        ("federation.rounds=0", "federation.rounds = 0: must be at least 1$"),
+        ("run.methods=fedavg", r"run.methods = 'fedavg': must be a list, such as \["),
     ]:
         with pytest.raises(UserError, match=message):
             load(tmp_path, MINIMAL, [wrong])
@@ -109,3 +121,25 @@ def test_every_key_that_is_not_plain_is_described():
 
 def test_a_dumped_recipe_needs_no_file():
     assert parse_recipe({"data": {"num_pairs": 5}}, "here").data.num_pairs == 5
+
+
+def test_an_entry_of_a_list_is_overridden_as_errors_name_it(tmp_path):
+    """-o data.clients.0.images=..., which a message about that key invites."""
+    text = '[data]\nformat = "llava"\n[[data.clients]]\nname = "a"\npairs = "a.json"\nimages = "nowhere"\n'
+    text += '[[data.clients]]\nname = "b"\npairs = "b.json"\n[scenario]\nkind = "given"\n'
+    recipe = load(
+        tmp_path, text, ["data.clients.0.images=here", "run.methods=['local', 'fedavg']", "run.methods.1=ties"]
+    )
+    assert (recipe.data.clients[0].images, recipe.run.methods) == (tmp_path / "here", ["local", "ties"])
+    for wrong in ("data.clients.2.images=here", "data.clients.a.images=here"):
+        with pytest.raises(UserError, match=r"clients is a list; name one of its 2 entries by number, from 0"):
+            load(tmp_path, text, [wrong])
+
+
+def test_the_recipe_of_a_study_is_no_runs_and_the_other_way_round(tmp_path):
+    (tmp_path / "study.toml").write_text('[study]\nname = "s"\n')
+    with pytest.raises(UserError, match=r"is the recipe of a study; run it with `fedcmp study .*study\.toml`"):
+        load_recipe(tmp_path / "study.toml")
+    (tmp_path / "run.toml").write_text(MINIMAL if "[run]" in MINIMAL else "[run]\n" + MINIMAL)
+    with pytest.raises(UserError, match=r"is the recipe of a run; train it with `fedcmp train .*run\.toml`"):
+        load_study(tmp_path / "run.toml")

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedcmp.data.finding import find_data
+from fedcmp.data.pairs import open_pairs
 from fedcmp.errors import UserError
 from fedcmp.world.export import export_world
 
@@ -158,3 +159,17 @@ def test_the_tar_that_the_advice_packs_is_read(kept, tmp_path):
 
     found = find_data(tmp_path / "packed").clients[""]
     assert len(open_pairs(found.format, found.files)) == 4
+
+
+def test_a_damaged_parquet_file_is_not_left_out_in_silence(kept, tmp_path, monkeypatch):
+    """pyarrow may end its process on one: it is asked in another process, whatever it is asked."""
+    monkeypatch.setattr(pq, "read_schema", None)
+    shutil.copy(kept / "parquet" / "pairs.parquet", tmp_path / "a.parquet")
+    torn = tmp_path / "b.parquet"
+    torn.write_bytes((kept / "parquet" / "pairs.parquet").read_bytes()[:-100])
+    found = find_data(tmp_path).clients[""]
+    assert [path.name for path in found.files] == ["a.parquet", "b.parquet"]
+    with pytest.raises(UserError, match=r"b\.parquet: cannot be read as parquet"):
+        open_pairs(found.format, found.files)
+    pq.write_table(pa.table({"url": ["a"], "caption": ["b"]}), torn)
+    assert [path.name for path in find_data(tmp_path).clients[""].files] == ["a.parquet"]

@@ -9,6 +9,7 @@ import typer
 from fedcmp.cli.main import app
 from fedcmp.config import Recipe
 from fedcmp.config.keys import recipe_keys
+from fedcmp.study.recipe import StudyRecipe
 from tests.cli.test_cli import leaves
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -31,3 +32,7 @@ def test_every_verb_and_every_key_is_in_it():
             assert shown in section, (words, shown)
     for key in recipe_keys(Recipe):
         assert f"| `{key.place.rpartition('.')[2]}` |" in page
+
+
+def test_every_key_has_a_meaning():
+    assert [key.place for recipe in (Recipe, StudyRecipe) for key in recipe_keys(recipe) if not key.meaning] == []

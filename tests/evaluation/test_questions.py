@@ -1,5 +1,7 @@
 import json
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from fedcmp.evaluation.questions import (
     QuestionItem,
     accuracy_by_kind,
     question_ids,
+    question_metrics,
     read_questions,
     score_questions,
 )
@@ -109,9 +112,12 @@ class Pairs:
     rows = torch.arange(10).numpy()
 
     class features:  # noqa: N801 - stands for an object
-        @staticmethod
-        def features(indices):
-            return torch.as_tensor(indices).float().view(-1, 1, 1)
+        bad: ClassVar = set()
+
+        @classmethod
+        def gather(cls, indices):
+            kept = [int(index) for index in indices if int(index) not in cls.bad]
+            return np.array(kept, np.int64), torch.as_tensor(kept).float().view(-1, 1, 1)
 
 
 def test_an_answer_is_right_if_all_its_tokens_are():
@@ -119,3 +125,12 @@ def test_an_answer_is_right_if_all_its_tokens_are():
     right = score_questions(Parrot({0: [5, 9], 1: [5, 6], 2: [5, 7]}), Pairs, items)
     assert right == [True, True, False]
     assert accuracy_by_kind(items, right) == {"a": 1.0, "b": 0.0}
+
+
+def test_a_question_whose_image_turns_out_bad_is_not_asked(monkeypatch):
+    items = [QuestionItem(0, "a", [1], [5]), QuestionItem(1, "a", [1], [5]), QuestionItem(2, "b", [1], [5])]
+    monkeypatch.setattr(Pairs.features, "bad", {0, 2})
+    right = score_questions(Parrot({1: [5]}), Pairs, items)
+    assert right == [None, True, None]
+    metrics = question_metrics(items, right)
+    assert (metrics["question_accuracy_by_kind"], metrics["questions_by_kind"]) == ({"a": 1.0}, {"a": 1})

@@ -22,7 +22,7 @@ def test_a_table_for_people_and_json_for_machines(runs, fedcmp):
     for who, name in (("client-0", "client-0"), ("blind", "blind (same LLM, no image)")):
         (line,) = [line for line in out.splitlines() if name in line]
         assert f" {figures[who]['caption_loss']:.3f} " in line
-        assert f" {figures[who]['worst_group_loss']:.3f} {figures[who]['worst_group']} " in line
+        assert f" {figures[who]['worst_group_loss']:.3f} group “{figures[who]['worst_group']}” " in line
         assert f" {100 * figures[who]['question_accuracy']:.1f} " in line
     assert f"16 held-out captions, {asked} questions." in words
 

@@ -58,7 +58,7 @@ def test_recipe_data_and_figures_are_told(run):
     assert "| north\\|south | 70 | 2 | 0 |" in card
     assert "| east | 30 | 0 | 3 |" in card
     assert "On held-out pairs of the same clients; losses" in card
-    assert "| this model (round 2) | 1.250 | 1.500 east | 62.5 % |" in card
+    assert "| this model (round 2) | 1.250 | 1.500 group “east” | 62.5 % |" in card
     assert "| blind: the same LLM without the image | 2.500 | – | – |" in card
     assert "torch 2.13.0, fedcmp 0.1.0" in card
     assert """TEXT = `"What's this?"`.""" in card

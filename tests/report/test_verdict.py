@@ -134,3 +134,9 @@ def test_a_diverged_rival_is_left_out():
 
 def test_names_become_one_phrase():
     assert [listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"])] == ["a", "a and b", "a, b and c"]
+
+
+def test_ahead_of_pooled_data_no_share_of_a_distance_is_told():
+    """It would be above 100 %, which says nothing that a reader can use."""
+    said = told(runs_of("a", 0.60, blind=0.90), runs_of("fedavg", 0.82), runs_of("centralized", 0.85))
+    assert said.endswith("below fedavg (0.820). a is also 0.250 below pooled data (0.850).")

@@ -7,7 +7,7 @@ import pytest
 
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
-from fedcmp.runs.place import check_place, preparing_place
+from fedcmp.runs.place import check_one_run, check_place, preparing_place
 from tests.simulation.runner import environment, recipe
 
 
@@ -36,7 +36,7 @@ def test_a_run_that_was_killed_while_it_was_prepared_can_be_resumed(tmp_path):
 
 def test_a_run_that_is_there_is_kept(tmp_path):
     begin(at(tmp_path))
-    with pytest.raises(UserError, match="run: a run is there already; give --resume"):
+    with pytest.raises(UserError, match=r"run: a run is there already; give --resume .* -o run\.name=NAME"):
         check_place(at(tmp_path), resume=False, overwrite=False)
     with pytest.raises(UserError, match="exclude each other"):
         check_place(at(tmp_path), resume=True, overwrite=True)
@@ -45,6 +45,18 @@ def test_a_run_that_is_there_is_kept(tmp_path):
     (tmp_path / "run" / "thesis.tex").touch()
     with pytest.raises(UserError, match="is not a run"):
         check_place(at(tmp_path), resume=False, overwrite=True)
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"is not empty and holds no run .* name another: -o run\.name=NAME"):
+            check_place(at(tmp_path), resume=resume, overwrite=False)
+
+
+def test_several_runs_in_one_folder_are_named(tmp_path):
+    for method in ("fedavg", "local"):
+        (tmp_path / method).mkdir()
+        (tmp_path / method / "metrics.jsonl").touch()
+    check_one_run(tmp_path / "local")
+    with pytest.raises(UserError, match=r"holds several runs; name one of them, as .*fedavg: fedavg, local$"):
+        check_one_run(tmp_path)
 
 
 def test_only_the_same_run_goes_on(tmp_path):
@@ -75,7 +87,10 @@ def test_a_run_of_a_version_with_other_names_is_not_resumed(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "small.toml"], "runs/small: a run is there already"),
+        (["train", "small.toml"], "runs/small: is not empty and holds no run"),
+        (["train", "."], ".: is a folder; name the recipe in it: small.toml"),
+        (["evaluate", "runs"], "runs: is not a run's folder"),
+        (["export", "runs", "out"], "runs: is not a run's folder"),
         (["evaluate", "runs", "--suite", "llava7", "--datasets", ".", "--only", "pop"], "--only pop: "),
         (["evaluate", "runs", "--suite", "llava7", "--datasets", ".", "--prompts", "word"], "--prompts word: "),
         (["evaluate", "nowhere"], "nowhere: no such folder"),

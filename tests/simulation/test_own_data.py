@@ -147,7 +147,7 @@ def test_odd_files_with_an_open_vocabulary(own_data, byte_level_llm, siglip_fold
     loss = f"{evaluations[-1]['caption_loss']:.3f}"
     assert loss in done.stdout
     tables = (own_data / "runs" / "own" / "report" / "tables.md").read_text()
-    assert "| Caption loss (nats/token) |" in tables
+    assert "| Caption loss (nats/token ↓) |" in tables
     assert loss in tables
     assert "embedded world" not in tables.split("## Citation")[0]
     page = (own_data / "runs" / "own" / "report" / "index.html").read_text()

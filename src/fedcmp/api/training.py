@@ -1,6 +1,7 @@
 """Train a recipe from Python."""
 
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,17 +45,25 @@ def train(
             already; the message is one line that says what to do.
     """
     quiet_libraries()
-    from fedcmp.api.progress import Lines
-    from fedcmp.runs.place import check_own_recipe
+    from fedcmp.config.places import check_places
+    from fedcmp.runs.place import check_own_recipe, check_place
     from fedcmp.runs.versions import remark_on_versions
+
+    loaded = _loaded(recipe, overrides)
+    file = Path(recipe) if isinstance(recipe, str | os.PathLike) else None
+    check_places(loaded, "recipe" if file is None else str(file))
+    remark = None
+    if file is not None:
+        check_own_recipe(file, loaded, overwrite=overwrite)
+        remark = remark_on_versions(file)
+    check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries
+    begins = f"{loaded.run.place}: {', '.join(loaded.run.methods)}; loading libraries ..."
+    if not quiet:
+        print(*filter(None, (remark, begins)), sep="\n", file=sys.stderr, flush=True)
+    from fedcmp.api.progress import Lines
     from fedcmp.simulation.train import train as run_all
 
     lines = Lines(quiet=quiet)
-    loaded = _loaded(recipe, overrides)
-    if isinstance(recipe, str | os.PathLike):
-        check_own_recipe(Path(recipe), loaded, overwrite=overwrite)
-        if remark := remark_on_versions(Path(recipe)):
-            lines.say(remark)
     _check_workers(loaded)
     folder = run_all(loaded, resume=resume, overwrite=overwrite, events=lines, progress=lines.preparing)
     return Run(folder)

@@ -34,7 +34,9 @@ def config_command(
         keys = recipe_keys(Recipe) if key is None else find_keys(Recipe, key)
 
     def line(one: Key) -> str:
-        default = "required" if one.required else f"default {one.default}" if one.default else "no default"
-        return f"{one.place}\n    {one.type}; {default}" + (f"\n    {one.meaning}" if one.meaning else "")
+        explained = "default: " in one.meaning  # what holds where the key is not given
+        none = "" if explained else "; no default"
+        default = "; required" if one.required else f"; default {one.default}" if one.default else none
+        return f"{one.place}\n    {one.type}{default}" + (f"\n    {one.meaning}" if one.meaning else "")
 
     typer.echo("\n".join(line(one) for one in keys))

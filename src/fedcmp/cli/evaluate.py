@@ -134,6 +134,9 @@ def evaluate_command(
 
 
 def _evaluate_again(run: Path, option: list[str] | None, *, as_json: bool) -> None:
+    from fedcmp.runs.place import check_one_run
+
+    check_one_run(run)
     begin(f"{run}: loading the model and the held-out pairs")
     from fedcmp.cli.progress import Display, print_table
     from fedcmp.finished.evaluate import evaluate_run
@@ -148,6 +151,7 @@ def _evaluate_again(run: Path, option: list[str] | None, *, as_json: bool) -> No
 
 def _table(run: Path, figures: dict[str, Any]) -> "Table":
     """Return a row per model: its losses and its answers."""
+    from fedcmp.report.methods import say_group
     from fedcmp.report.tables import Cell, Column, Row, Table
 
     def row(who: str, own: dict[str, Any]) -> Row:
@@ -155,7 +159,7 @@ def _table(run: Path, figures: dict[str, Any]) -> "Table":
         cells = (
             {"global": "this run", "blind": "blind (same LLM, no image)"}.get(who, who),
             f"{own['caption_loss']:.3f}",
-            f"{own['worst_group_loss']:.3f} {own['worst_group']}",
+            f"{own['worst_group_loss']:.3f} {say_group(own['worst_group'])}",
             "–" if accuracy is None else f"{100 * accuracy:.1f}",
         )
         return Row(tuple(map(Cell, cells)))

@@ -33,6 +33,7 @@ app = typer.Typer(
     "a server merges the projectors.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # click suggests them already
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(world_app)
@@ -86,7 +87,10 @@ def export_command(
     """
     if naming != "huggingface" and not projector_only:
         raise UserError(f"--naming {naming}: goes with --projector-only")
-    begin(f"{run}: exporting to {out}", run)
+    from fedcmp.runs.place import check_one_run
+
+    check_one_run(run)
+    begin(f"{run}: exporting to {out}")
     from fedcmp.finished.export import export_projector, export_run
 
     if projector_only:

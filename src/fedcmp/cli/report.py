@@ -25,7 +25,9 @@ def report_command(
     Example: fedcmp report runs/demo
     While it runs: fedcmp report runs/demo --watch
     """
-    if not watch:
+    if watch:
+        begin(f"{run}: writing the report whenever the run has new figures (Ctrl-C ends this)")
+    else:
         begin(f"{run}: writing the report", run)
     if (run / "study.json").is_file():
         if watch:
@@ -67,7 +69,7 @@ def follow(run: Path, out: Path | None, *, every: float = _EVERY) -> Path:
     while True:
         found = [(folder, (folder / "metrics.jsonl").stat().st_size) for folder in run_folders(run)]
         if not found and not said:
-            note(f"{run}: waiting for the run's first records; Ctrl-C ends this")
+            note(f"{run}: waiting for the run's first records")
             said = True
         if found and found != before:
             runs = load_runs(run)

@@ -51,7 +51,7 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
     from fedcmp.config import load_recipe
 
     loaded = load_recipe(recipe, option)
-    begin(f"{recipe}: estimating what the run needs")
+    begin(f"{loaded.run.place}: estimating what the run needs")
     from fedcmp.cli.steps import Steps
     from fedcmp.planning.demand import Ranks
     from fedcmp.planning.preflight import plan_run
@@ -78,12 +78,13 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
     again = shlex.join(["fedcmp", "train", str(recipe), *(part for o in option for part in ("-o", o))])
     if group.size > 1:
         again = "the same torchrun command,"
-    # the workers load their libraries while this process loads its own
-    with start_workers(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
-        from fedcmp.cli.progress import Display
-        from fedcmp.simulation.train import train
+    earlier = _begun(loaded.run.place) if overwrite else None  # it is replaced once the pairs are prepared
+    try:
+        # the workers load their libraries while this process loads its own
+        with start_workers(loaded.run.workers if group.size == 1 else 0, loaded.run.place / "prepared") as processes:
+            from fedcmp.cli.progress import Display
+            from fedcmp.simulation.train import train
 
-        try:
             with Display(loaded) as display:
                 folder = train(
                     loaded,
@@ -94,16 +95,45 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
                     group=group,
                     processes=processes,
                 )
-        except KeyboardInterrupt:
-            note("")
-            note(f"interrupted; what is finished is kept in {loaded.run.place}. To continue: {again} --resume")
-            raise
+    except KeyboardInterrupt:
+        note("")
+        replacing = earlier is not None and _begun(loaded.run.place) == earlier
+        note(_interrupted(loaded.run.place, again, replacing=replacing))
+        raise
     from fedcmp.cli.report import print_summary
     from fedcmp.report.writing import write_report  # what it draws with takes half a second to load
 
     page = write_report(folder)
     print_summary(folder)
     result(f"report: {page}")
+
+
+def _begun(place: Path) -> tuple[int, int] | None:
+    """Return what tells the run at this place from one that replaces it; None where there is none."""
+    try:
+        status = (place / "recipe.toml").stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns
+
+
+def _interrupted(place: Path, again: str, *, replacing: bool) -> str:
+    """Return what is left of an interrupted run, and how it is continued.
+
+    Args:
+        place: the run's folder.
+        again: the command, without --resume and --overwrite.
+        replacing: whether an earlier run is still there that was to be replaced.
+    """
+    from fedcmp.runs.place import preparing_place
+
+    if replacing:
+        return f"interrupted; the earlier run in {place} is still there. To begin again: {again} --overwrite"
+    if (place / "recipe.toml").exists():
+        return f"interrupted; what is finished is kept in {place}. To continue: {again} --resume"
+    if preparing_place(place).exists():
+        return f"interrupted while the run was prepared. To continue: {again} --resume"
+    return f"interrupted before the run began. To begin it: {again}"
 
 
 def _what_runs(recipe: "Recipe") -> str:

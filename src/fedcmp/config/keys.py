@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from fedcmp.config.catalogue import aggregators, objectives
-from fedcmp.config.methods import NOT_FEDERATED, choose, describe_method
+from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose, describe_method
 from fedcmp.errors import UserError
 
 _SIGNS = {
@@ -89,6 +89,7 @@ def find_keys(recipe: type[BaseModel], wanted: str) -> list[Key]:
     if found:
         return found
     names = [key.place for key in known] + [key.place.rpartition(".")[2] for key in known] + list(sections(recipe))
+    names += available_methods()
     near = difflib.get_close_matches(place, names, n=1)
     hint = f"did you mean {near[0]}?" if near else "`fedcmp config` lists all"
     raise UserError(f"{wanted}: a recipe has no such key; {hint}")

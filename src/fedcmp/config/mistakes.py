@@ -32,10 +32,13 @@ def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[
     message = (
         first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
     )
+    message = message.replace("greater than or equal to", "at least").replace("less than or equal to", "at most")
     if not place:
         return message
     if first["type"] == "path_type":
         message = "must be a path" + (" or a list of paths" if location[-1] == "pairs" else "")
+    elif first["type"] == "list_type":
+        message = 'must be a list, such as ["a", "b"] or [1, 2]'
     elif first["type"] in ("model_type", "dict_type"):
         message = f"must be a table, as [{place}] begins one"
     return f"{place} = {_brief(first['input'])}: {message[0].lower()}{message[1:]}"

@@ -11,6 +11,7 @@ from fedcmp.errors import UserError, counted
 from fedcmp.model.folders import EMBEDDED, check_weights, resolve
 
 _PATTERN = frozenset("{}[]*?")  # shards may be named by a pattern, which data/ expands
+_FORMATS = {".json": "llava", ".jsonl": "llava", ".ndjson": "llava", ".tar": "webdataset", ".parquet": "parquet"}
 
 
 def check_places(recipe: Recipe, source: str) -> None:
@@ -32,6 +33,12 @@ def check_places(recipe: Recipe, source: str) -> None:
             patterned = data.format != "llava" and _PATTERN & set(str(path))
             if not patterned and not path.exists():
                 raise UserError(f"{source}: {key}.pairs = {str(path)!r}: no such file or folder")
+            named = _FORMATS.get(path.suffix.lower(), data.format)
+            if named != data.format and not path.is_dir():
+                raise UserError(
+                    f"{source}: {key}.pairs = {str(path)!r}: is not in the format {data.format!r}; if its name "
+                    f'is right, set data.format = "{named}"'
+                )
         _need_folder(images, f"{source}: {key}.images")
     _need_folder(recipe.scenario.manifest, f"{source}: scenario.manifest")
     for file, key in (
@@ -45,6 +52,8 @@ def check_places(recipe: Recipe, source: str) -> None:
     _check_room(recipe.run.place, f"{source}: run.folder = {str(recipe.run.folder)!r}")
     if recipe.run.cache is not None:
         _check_room(recipe.run.cache.expanduser(), f"{source}: run.cache = {str(recipe.run.cache)!r}")
+    elif named := os.environ.get("FEDCMP_CACHE"):
+        _check_room(Path(named), f"$FEDCMP_CACHE = {named!r}")
 
 
 def _check_pairs(recipe: Recipe, source: str) -> None:

@@ -1,6 +1,7 @@
 """Recipes from and to TOML files."""
 
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,10 @@ def read_toml(path: Path, overrides: list[str] | None = None) -> dict[str, Any]:
         copied = f"; `fedcmp recipes {path.stem} --out {path.stem}.toml` copies the one that comes with fedcmp"
         raise UserError(f"{path}: no such recipe file{copied if path.stem in shipped_recipes() else ''}") from error
     except IsADirectoryError as error:
-        raise UserError(f"{path}: is a folder; name the recipe, a TOML file") from error
+        there = sorted(path.glob("*.toml"), key=lambda file: (file.name != "recipe.toml", file.name))
+        inside = next((file for file in there if file.is_file()), None)
+        named = f"the recipe in it: {inside}" if inside else "the recipe, a TOML file"
+        raise UserError(f"{path}: is a folder; name {named}") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if len(raw) > _LONGEST:
@@ -93,6 +97,8 @@ def parse_recipe(content: dict[str, Any], source: str) -> Recipe:
 
 
 def _checked(content: dict[str, Any], source: str, *, names_only: bool) -> Recipe:
+    if "study" in content and "run" not in content:
+        raise UserError(f"{source}: is the recipe of a study; run it with `fedcmp study {source}`")
     try:
         recipe = Recipe.model_validate(content, context=NAMES_ONLY if names_only else None)
     except ValidationError as error:
@@ -152,11 +158,17 @@ def override(content: dict[str, Any], text: str) -> None:
     if len(tables) > 1:
         raise UserError(f"-o {text}: sets several values; give each with an -o of its own")
     parsed = tables["value"]
-    table = content
-    for name in names[:-1]:
-        table = table.setdefault(name, {})
-        if not isinstance(table, dict):
+    table: Any = content
+    for name, after in pairwise(names):
+        table = table.setdefault(name, {}) if isinstance(table, dict) else table[int(name)]
+        if isinstance(table, list):  # data.clients.0.images, as errors name it
+            if not after.isdecimal() or int(after) >= len(table):
+                raise UserError(f"-o {text}: {name} is a list; name one of its {len(table)} entries by number, from 0")
+        elif not isinstance(table, dict):
             raise UserError(f"-o {text}: {name} is a value, not a section")
+    if isinstance(table, list):
+        table[int(names[-1])] = parsed
+        return
     table[names[-1]] = parsed
 
 

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from fedcmp.data.json_records import json_records
 from fedcmp.data.pairs import PairFormat
@@ -72,6 +71,8 @@ def find_data(folder: Path) -> FoundData:
         UserError: no such folder, no pairs in it, pairs in several formats, or images that cannot be found.
     """
     if not folder.is_dir():
+        if folder.exists():
+            raise UserError(f"{folder}: is a file; name the folder that it is in: {folder.parent}")
         raise UserError(f"{folder}: no such folder; name the folder that holds your images and captions")
     try:
         found = _find(folder, _DEPTH)
@@ -171,17 +172,21 @@ def _images_folder(folder: Path, annotated: dict[Path, list[str]]) -> Path:
 
 
 def _has_images(path: Path) -> bool:
-    """Return whether a parquet file holds images; img2dataset's lists of what was downloaded do not."""
-    require("pyarrow", "parquet", "parquet files")
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    """Return whether a parquet file holds images; img2dataset's lists of what was downloaded do not.
 
+    A file that cannot be read counts as one that does: it is refused where it is opened, not left out in silence.
+    """
+    require("pyarrow", "parquet", "parquet files")
     from fedcmp.data.parquet_columns import find_columns
+    from fedcmp.data.parquet_process import PARQUET, ParquetError
 
     try:
-        schema: Any = pq.read_schema(path)
+        schema, _ = PARQUET.describe(path, [])
+    except ParquetError:
+        return True
+    try:
         find_columns(path, schema)
-    except (UserError, OSError, pa.ArrowException):
+    except UserError:
         return False
     return True
 

@@ -77,11 +77,13 @@ class Batch:
         features: (B, P, V) frozen features in their stored dtype.
         ids: (B, T) caption tokens, padded on the right.
         lengths: (B,) how many of them count.
+        positions: (B,) of the pairs; those whose image turned out bad are left out.
     """
 
     features: Tensor
     ids: Tensor
     lengths: Tensor
+    positions: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,6 @@ class PreparedPairs:
             positions = positions[np.isin(self.rows[positions], usable)]
         captions = [self.tokens[swapped.get(p, p)] for p in positions.tolist()]
         if not captions:
-            return Batch(features, torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long))
+            return Batch(features, torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long), positions)
         ids, lengths = collate(captions, self.pad)
-        return Batch(features, ids, lengths)
+        return Batch(features, ids, lengths, positions)

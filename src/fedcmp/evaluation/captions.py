@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from fedcmp.data.prepared import PreparedPairs
+from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
 
 GroupSums = dict[str, tuple[float, int]]
@@ -28,15 +29,17 @@ def score_captions(
         batch_size: pairs per pass.
 
     Returns:
-        (position, sum of -log p in nats, tokens) per caption, short captions first.
+        (position, sum of -log p in nats, tokens) per caption, short captions first. Pairs whose image turns out bad are
+        left out, without the image too: all models are scored on the same captions.
     """
     scored: Scored = []
     ordered = positions[np.argsort(pairs.tokens.lengths[positions], kind="stable")]  # like lengths: little padding
     for start in range(0, len(ordered), batch_size):
-        some = ordered[start : start + batch_size]
-        batch = pairs.batch(some)
+        batch = pairs.batch(ordered[start : start + batch_size])
+        if not len(batch.positions):
+            continue
         losses = vlm.caption_losses(None if blind else batch.features, batch.ids, batch.lengths).double().cpu()
-        for position, own in zip(some.tolist(), losses.split(batch.lengths.tolist()), strict=True):
+        for position, own in zip(batch.positions.tolist(), losses.split(batch.lengths.tolist()), strict=True):
             scored.append((position, float(own.sum()), len(own)))
     return scored
 
@@ -58,7 +61,13 @@ def merge_sums(parts: list[GroupSums]) -> GroupSums:
 
 
 def caption_metrics(sums: GroupSums) -> dict[str, object]:
-    """Return the mean loss per token over all pairs, the worst group, and every group's own."""
+    """Return the mean loss per token over all pairs, the worst group, and every group's own.
+
+    Raises:
+        UserError: there is no caption.
+    """
+    if not sums:
+        raise UserError("no image of the held-out pairs can be read: check the images, or hold out other pairs")
     groups = {group: loss / tokens for group, (loss, tokens) in sums.items()}
     worst = max(groups, key=lambda group: groups[group])
     total = sum(loss for loss, _ in sums.values()) / sum(tokens for _, tokens in sums.values())

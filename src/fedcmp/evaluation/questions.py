@@ -132,8 +132,8 @@ def count_by_kind(items: list[QuestionItem]) -> dict[str, int]:
 @torch.no_grad()
 def score_questions(
     vlm: VLM, pairs: PreparedPairs, items: list[QuestionItem], *, blind: bool = False, batch_size: int = 128
-) -> list[bool]:
-    """Whether each question is answered rightly, in the items' order.
+) -> list[bool | None]:
+    """Return whether each question is answered right, in the items' order; None: its image turned out bad.
 
     Args:
         vlm: the model.
@@ -142,36 +142,47 @@ def score_questions(
         blind: without the picture.
         batch_size: questions a pass.
     """
-    right = [False] * len(items)
+    right: list[bool | None] = [None] * len(items)
     by_shape: dict[tuple[int, int], list[int]] = defaultdict(list)
     for i, item in enumerate(items):
         by_shape[len(item.prompt), len(item.answer)].append(i)
     for (_, answer_length), members in sorted(by_shape.items()):
         for start in range(0, len(members), batch_size):
             some = members[start : start + batch_size]
+            rows = pairs.rows[[items[i].position for i in some]]
+            usable, features = pairs.features.gather(rows)  # without the image too: the same questions for all models
+            some = [i for i, there in zip(some, np.isin(rows, usable).tolist(), strict=True) if there]
+            if not some:
+                continue
             ids = torch.tensor([items[i].prompt + items[i].answer for i in some])
-            visual = None
-            if not blind:
-                visual = vlm.visual_tokens(pairs.features.features(pairs.rows[[items[i].position for i in some]]))
+            visual = None if blind else vlm.visual_tokens(features)
             best = vlm.language.greedy_tokens(visual, ids, answer_length)
             for i, same in zip(some, (best == ids[:, -answer_length:]).all(1).tolist(), strict=True):
                 right[i] = same
     return right
 
 
-def accuracy_by_kind(items: list[QuestionItem], right: list[bool]) -> dict[str, float]:
-    """Share of right answers of each kind, in alphabetical order."""
-    kinds = sorted({item.kind for item in items})
-    return {
-        kind: float(np.mean([ok for item, ok in zip(items, right, strict=True) if item.kind == kind])) for kind in kinds
-    }
+def accuracy_by_kind(items: list[QuestionItem], right: list[bool | None]) -> dict[str, float]:
+    """Return the share of right answers of each kind among those asked, in alphabetical order."""
+    kinds: dict[str, list[bool]] = defaultdict(list)
+    for item, answered in zip(items, right, strict=True):
+        if answered is not None:
+            kinds[item.kind].append(answered)
+    return {kind: float(np.mean(kinds[kind])) for kind in sorted(kinds)}
 
 
-def question_metrics(items: list[QuestionItem], right: list[bool]) -> dict[str, object]:
-    """Mean accuracy over kinds, every kind's own (both None without questions), and how many of each were asked."""
+def question_metrics(items: list[QuestionItem], right: list[bool | None]) -> dict[str, object]:
+    """Return mean accuracy over kinds, every kind's own (both None without questions), and how many of each were asked.
+
+    Args:
+        items: the questions.
+        right: whether each was answered right; None: it was not asked.
+    """
     kinds = accuracy_by_kind(items, right)
     return {
         "question_accuracy": sum(kinds.values()) / len(kinds) if kinds else None,
         "question_accuracy_by_kind": kinds or None,
-        "questions_by_kind": count_by_kind(items),
+        "questions_by_kind": count_by_kind(
+            [item for item, answered in zip(items, right, strict=True) if answered is not None]
+        ),
     }

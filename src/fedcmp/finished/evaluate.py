@@ -82,14 +82,15 @@ def _captions(data: Prepared, recipe: Recipe) -> int:
 
 
 def _figures(vlm: VLM, data: Prepared, recipe: Recipe, steps: _Steps, *, blind: bool) -> dict[str, Any]:
-    captions, sums, right = _captions(data, recipe), [], list[bool]()
+    captions, count, sums, right = _captions(data, recipe), 0, [], list[bool | None]()
     for start in range(0, captions, _AT_A_TIME):
         positions = np.arange(start, min(start + _AT_A_TIME, captions))
         scored = score_captions(vlm, data.evaluation, positions, blind=blind)
         sums.append(caption_sums(scored, data.evaluation.groups))
+        count += len(scored)
         steps.add(len(positions))
     for start in range(0, len(data.questions), _AT_A_TIME):
         some = data.questions[start : start + _AT_A_TIME]
         right += score_questions(vlm, data.evaluation, some, blind=blind)
         steps.add(len(some))
-    return caption_metrics(merge_sums(sums)) | question_metrics(data.questions, right) | {"captions": captions}
+    return caption_metrics(merge_sums(sums)) | question_metrics(data.questions, right) | {"captions": count}

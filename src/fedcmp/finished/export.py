@@ -44,14 +44,18 @@ def export_run(folder: Path, out: Path, *, client: int | None = None, say: Calla
     check_export_folder(out)
     recipe = run_recipe(folder)
     module, number = _trained(folder, recipe, client)
-    say(f"loading {recipe.model.vision} ...")
+    say(f"loading the vision encoder, {_model_name(recipe.model.vision)} ...")
     encoder, text = load_encoder(recipe, device="cpu"), load_text(recipe)
     card = model_card(folder, client=client, round_number=number)
     base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
-    say(f"writing {out}, with {recipe.model.language} ...")
+    say(f"writing {out} with the LLM, {_model_name(recipe.model.language)} ...")
     if base is not None:
         return rewrite_projector(out, base, encoder, module, text, dtype=dtype, card=card)
     return export_llava(out, encoder, module, text, dtype=dtype, card=card)
+
+
+def _model_name(name: str) -> str:
+    return "the embedded world's" if name == "world" else name
 
 
 def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:

@@ -179,7 +179,7 @@ def _figures(run: Run, client: int | None) -> list[str]:
         "| --- | ---: | ---: | ---: |",
     ]
     for title, line in rows:
-        worst = f"{_figure(line.worst_group_loss)} {words(line.worst_group)}".strip()
+        worst = f"{_figure(line.worst_group_loss)} {_group(line.worst_group)}".strip()
         lines.append(f"| {title} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
     return lines
 
@@ -210,6 +210,10 @@ def _figure(value: float | None) -> str:
 def _accuracy(line: Evaluation) -> str:
     value = line.question_accuracy
     return "–" if value is None or not math.isfinite(value) else f"{100 * value:.1f} %"
+
+
+def _group(name: str) -> str:
+    return f"group “{words(name)}”" if name else ""
 
 
 def words(text: object) -> str:

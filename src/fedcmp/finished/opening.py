@@ -5,7 +5,7 @@ from pathlib import Path
 
 from fedcmp.config import Recipe, dump_recipe, override, parse_recipe, read_dumped
 from fedcmp.errors import UserError
-from fedcmp.runs.folder import check_folder
+from fedcmp.runs.place import check_one_run
 
 CHANGEABLE = (
     "evaluation",
@@ -24,13 +24,8 @@ def run_recipe(folder: Path, overrides: list[str] | None = None) -> Recipe:
     Raises:
         UserError: the folder is not there, is no run, holds several, or an override would change what was trained.
     """
-    check_folder(folder)
+    check_one_run(folder)
     path = folder / "recipe.toml"
-    if not (folder / "metrics.jsonl").exists():
-        inside = sorted(p.parent.name for p in folder.glob("*/metrics.jsonl"))
-        if inside:
-            raise UserError(f"{folder}: holds several runs; name one of them: {', '.join(inside)}")
-        raise UserError(f"{folder}: is not a run's folder (no metrics.jsonl)")
     content = tomllib.loads(dump_recipe(read_dumped(path)))
     for text in overrides or []:
         if not text.startswith(tuple(f"{key}." if "." not in key else key for key in CHANGEABLE)):

@@ -103,6 +103,9 @@ def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[P
     from_fedavg, from_blind = comparison.closed_from_fedavg(best), comparison.closed_from_blind(best)
     pooled, blind = comparison.loss(comparison.named("centralized")), comparison.reference_loss(BLIND)
     told: list[list[Phrase]] = []
+    if pooled is not None and loss < pooled:
+        ahead = f"{CAPTION_LOSS.write(pooled - loss)} below pooled data ({CAPTION_LOSS.write(pooled)})"
+        return [Phrase(f" {best.label} is also {ahead}.")]
     if pooled is not None and from_fedavg is not None and from_fedavg > 0:
         text = f" of fedavg's distance to pooled data ({CAPTION_LOSS.write(pooled)})"
         told.append([Phrase(f"{100 * from_fedavg:.0f} %", True), Phrase(text)])

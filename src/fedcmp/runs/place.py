@@ -29,6 +29,21 @@ def check_folder(folder: Path) -> None:
         raise UserError(f"{folder}: no such folder; name a run's folder, for example runs/demo")
 
 
+def check_one_run(folder: Path) -> None:
+    """Refuse a folder that is not one method's run.
+
+    Raises:
+        UserError: it is not there, is no run, or holds several: names them.
+    """
+    check_folder(folder)
+    if (folder / "metrics.jsonl").exists():
+        return
+    inside = sorted(place.parent.name for place in folder.glob("*/metrics.jsonl"))
+    if inside:
+        raise UserError(f"{folder}: holds several runs; name one of them, as {folder / inside[0]}: {', '.join(inside)}")
+    raise UserError(f"{folder}: is not a run's folder (no metrics.jsonl); name one, for example runs/demo/fedavg")
+
+
 def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
     """Refuse a run that would disturb another, or that cannot be resumed.
 
@@ -53,8 +68,13 @@ def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
     if overwrite:
         if not (folder / "recipe.toml").exists():
             raise UserError(f"{folder}: is not a run (no recipe.toml); --overwrite will not remove it")
+    elif not (folder / "recipe.toml").exists():
+        raise UserError(f"{folder}: is not empty and holds no run (no recipe.toml); name another: -o run.name=NAME")
     elif not resume:
-        raise UserError(f"{folder}: a run is there already; give --resume to continue it, or --overwrite")
+        raise UserError(
+            f"{folder}: a run is there already; give --resume to continue it, --overwrite to replace it, or the new "
+            "run another name: -o run.name=NAME"
+        )
     else:
         _check_same(recipe)
 

@@ -103,7 +103,10 @@ class Engine:
         pairs, texts, language = self.data.evaluation, [], self.vlm.language
         prompt = torch.tensor([language.prompt_ids("")], dtype=torch.long)
         for position in job["positions"]:  # one by one: the text does not depend on its neighbours
-            features = pairs.features.features(pairs.rows[[position]])
+            usable, features = pairs.features.gather(pairs.rows[[position]])
+            if not len(usable):
+                texts.append("")
+                continue
             visual = self.vlm.visual_tokens(features)
             texts += language.generate(visual, prompt, max_new_tokens=int(job["max_new_tokens"]))
         return {"captions": texts}, {}

@@ -140,7 +140,7 @@ def measure_held_out(
     figures = {
         "kind": "evaluation",
         "split": "held out" if recipe.data.format != "world" and split == "test" else split,
-        "captions": counts["captions"],
+        "captions": len(scored),
         **caption_metrics(merge_sums(sums)),
         **question_metrics(data.questions, right),
         **({"suites": scores} if suites else {}),

@@ -31,7 +31,9 @@ class _Section(BaseModel):
 class StudySection(_Section):
     """Name, place and width of the study."""
 
-    name: str = Field("study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(
+        "study", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the study, shown on its pages"
+    )
     folder: Annotated[Path, Field(strict=False)] = Field(Path("runs/study"), description="where run files are kept")
     workers: int = Field(2, ge=1, le=256, description="runs side by side, one torch thread each")
     suites: list[str] = Field(list(SUITES), description="asked at the end of every reported run")
@@ -53,26 +55,23 @@ class BenchmarksSection(_Section):
     judge_model: str | None = Field(None, description="the judge's name there")
     judge_key: str = Field("OPENAI_API_KEY", description="environment variable of its key")
     prompts: Literal["lmms-eval", "world"] | None = Field(None, description="default: world for the world's LLM")
-    device: str = "auto"
+    device: str = Field("auto", description="where the model runs: auto, cpu, cuda or cuda:N")
 
 
 class Rung(_Section):
-    """One step of successive halving.
+    """One step of successive halving."""
 
-    Attributes:
-        trials: how many settings are tried, the best ones of the rung before (the first rung: of the grid's order).
-        captions: pairs of each trial.
-    """
-
-    trials: Count
-    captions: int = Field(ge=1, le=10**8)
+    trials: Count = Field(
+        description="settings that are tried: the best ones of the rung before, in the first rung the grid's first ones"
+    )
+    captions: int = Field(ge=1, le=10**8, description="training pairs of each trial")
 
 
 class TuningSection(_Section):
     """How every method is tuned: the same budget for all, on validation scenes and a seed that is not reported."""
 
-    scenario: str
-    seed: Seed
+    scenario: str = Field(description="scenario on which all methods are tuned")
+    seed: Seed = Field(description="random seed of the tuning runs; must not be one that is reported")
     rungs: list[Rung] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -86,24 +85,18 @@ class TuningSection(_Section):
 
 
 class Best(_Section):
-    """The methods that came out best elsewhere.
+    """The methods that came out best in another scenario; a list of names or "all" (the default) may stand instead."""
 
-    Attributes:
-        best: how many federated ones, by caption loss; references are added.
-        of: the scenario that decides; its runs must be complete first.
-        also: methods that run wherever they came out, as what the others are measured against.
-    """
-
-    best: int = Field(ge=1)
-    of: str
-    also: list[str] = []
+    best: int = Field(ge=1, description="number of federated methods, by caption loss; references are added")
+    of: str = Field(description="the scenario that decides; its runs must be complete first")
+    also: list[str] = Field([], description="methods that run whatever their place, for others to be compared with")
 
 
 class ScenarioSection(_Section):
     """One scenario."""
 
-    title: str
-    seeds: list[Seed] = Field(min_length=1)
+    title: str = Field(description="name in tables and figures")
+    seeds: list[Seed] = Field(min_length=1, description="random seeds; every method runs once for each")
     methods: list[str] | Literal["all"] | Best = Field("all", description="all: every method but the ablation's arms")
     ablation_seeds: list[Seed] = Field([], description="seeds on which the ablation's arms run too")
     trajectory_seeds: list[Seed] = Field(
@@ -113,28 +106,28 @@ class ScenarioSection(_Section):
 
 
 class Knob(_Section):
-    """A method's own main setting.
+    """A method's own main setting, tuned together with its learning rate."""
 
-    Attributes:
-        name: "options.NAME" or "objective_options.NAME".
-        values: the first is the method's default.
-    """
-
-    name: str = Field(pattern=r"^(options|objective_options)\.[a-z_0-9]+$")
-    values: list[Any] = Field(min_length=1)
+    name: str = Field(
+        pattern=r"^(options|objective_options)\.[a-z_0-9]+$",
+        description="the option: options.NAME or objective_options.NAME",
+    )
+    values: list[Any] = Field(min_length=1, description="values to try; the first is the method's default")
 
 
 class MethodSection(_Section):
     """One method."""
 
-    title: str
-    family: Literal["baseline", "reference", "ours", "ablation"] = "baseline"
+    title: str = Field(description="name in tables and figures")
+    family: Literal["baseline", "reference", "ours", "ablation"] = Field(
+        "baseline", description="which group it is listed with; an ablation's arms appear in its own tables only"
+    )
     table: str | list[str] | None = Field(None, description="the ablation tables it is an arm of")
     arms: dict[str, Any] = Field({}, description="what such a table says of it; with several tables, one entry each")
-    aggregator: str | None = None
-    objective: str | None = None
-    options: dict[str, Any] = {}
-    objective_options: dict[str, Any] = {}
+    aggregator: str | None = Field(None, description="server rule; default: the one that the method's name stands for")
+    objective: str | None = Field(None, description="local objective; default: the one that the name stands for")
+    options: dict[str, Any] = Field({}, description="options of the server rule")
+    objective_options: dict[str, Any] = Field({}, description="options of the local objective")
     learning_rates: list[LearningRate] = Field(
         [], description="tried in this order; the first is the one nearest to common use"
     )
@@ -146,7 +139,7 @@ class StudyRecipe(_Section):
     """A whole study."""
 
     study: StudySection = StudySection()
-    base: dict[str, Any]
+    base: dict[str, Any] = Field(description="a run's recipe, section by section: what all runs share")
     tuning: TuningSection
     benchmarks: BenchmarksSection | None = None
     scenario: dict[str, ScenarioSection] = Field(min_length=1)
@@ -219,6 +212,8 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
         UserError: no such file, no TOML, or a mistake in it: names the key.
     """
     content = read_toml(path, overrides)
+    if "run" in content and "study" not in content:
+        raise UserError(f"{path}: is the recipe of a run; train it with `fedcmp train {path}`")
     try:
         study = StudyRecipe.model_validate(content)
     except ValidationError as error:
