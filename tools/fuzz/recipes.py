@@ -38,7 +38,7 @@ class Recipes:
         self._whole = [_OWN, *(read_toml(recipe.path) for recipe in shipped if recipe.verb == "train")]
         self._studies = [read_toml(recipe.path) for recipe in shipped if recipe.verb == "study"]
         self._keys = [key.place for key in recipe_keys(Recipe)]
-        self._names = tuple({part for place in self._keys for part in place.split(".")})
+        self._names = tuple(sorted({part for place in self._keys for part in place.split(".")}))
 
     def make(self, draw: random.Random) -> bytes:
         """Return a recipe with damaged values, keys or bytes."""
