@@ -52,8 +52,8 @@ def check_places(recipe: Recipe, source: str) -> None:
     _check_room(recipe.run.place, f"{source}: run.folder = {str(recipe.run.folder)!r}")
     if recipe.run.cache is not None:
         _check_room(recipe.run.cache.expanduser(), f"{source}: run.cache = {str(recipe.run.cache)!r}")
-    elif named := os.environ.get("FEDCMP_CACHE"):
-        _check_room(Path(named), f"$FEDCMP_CACHE = {named!r}")
+    elif cache := os.environ.get("FEDCMP_CACHE"):
+        _check_room(Path(cache), f"$FEDCMP_CACHE = {cache!r}")
 
 
 def _check_pairs(recipe: Recipe, source: str) -> None:
