@@ -19,16 +19,23 @@ from tests.simulation.runner import environment, fedcmp, guard_log, metrics, rec
 
 METHODS = ["centralized", "fedavg", "shared-basis"]
 # AdamW magnifies rounding where a gradient is near 0; the canonical space does so again where singular values are close
-# (its steps are about twice as long as AdamW's at the same rate)
-TOLERANCE = {"shared-basis": 1e-1}
+TOLERANCE = {"shared-basis": 5e-2}
 OTHERWISE = 5e-4
+
+
+def small(folder: Path, methods: list[str]) -> Path:
+    """The tests' recipe with unstretched canonical steps: longer ones magnify rounding beyond any tolerance."""
+    path = recipe(folder, methods=methods)
+    short = "[method.shared-basis]\nobjective_options = { stretch = false }\n" if "shared-basis" in methods else ""
+    path.write_text(f"{path.read_text()}\n{short}")
+    return path
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory, world_cache) -> Path:
     """The run of one process."""
     folder = tmp_path_factory.mktemp("alone")
-    fedcmp(folder, world_cache, "train", recipe(folder, methods=METHODS))
+    fedcmp(folder, world_cache, "train", small(folder, METHODS))
     return folder / "runs" / "small"
 
 
@@ -101,7 +108,7 @@ def test_a_rank_killed_in_training_and_a_resume_on_two_machines_end_in_the_run_o
     alone, tmp_path, world_cache
 ):
     """The cache is empty, so the ranks fill the feature store together, byte for byte as one process does."""
-    path, cache = recipe(tmp_path, methods=METHODS), tmp_path / "cache"
+    path, cache = small(tmp_path, METHODS), tmp_path / "cache"
     launcher = launch(tmp_path, cache, ["--standalone", "--nproc-per-node", "2"], "train", path)
     deadline = time.monotonic() + 120
     while not list(tmp_path.glob("runs/small/*/checkpoints/round-0001")) and time.monotonic() < deadline:
@@ -132,8 +139,8 @@ def test_three_processes_and_every_kind_of_objective(tmp_path, world_cache, stor
     methods = ["local", "fedprox", "moon", "scaffold", "fedsam"]
     options = ["-o", f"data.feature_store={store}", "-o", "run.cohort=2"]
     one, three = tmp_path / "one", tmp_path / "three"
-    fedcmp(one, world_cache, "train", recipe(one, methods=methods), *options)
-    path = recipe(three, methods=methods)
+    fedcmp(one, world_cache, "train", small(one, methods), *options)
+    path = small(three, methods)
     told = finished(launch(three, world_cache, ["--standalone", "--nproc-per-node", "3"], "train", path, *options))
     assert not mistakes(told)
     assert_same_run(one / "runs" / "small", three / "runs" / "small", methods)
@@ -166,7 +173,7 @@ def test_a_first_rank_that_is_killed_is_told_of_by_another(tmp_path, world_cache
 
 @pytest.mark.slow
 def test_ctrl_c_at_the_launcher_leaves_a_run_that_can_be_resumed(alone, tmp_path, world_cache):
-    path, two = recipe(tmp_path, methods=METHODS), ["--standalone", "--nproc-per-node", "2"]
+    path, two = small(tmp_path, METHODS), ["--standalone", "--nproc-per-node", "2"]
     launcher = launch(tmp_path, world_cache, two, "train", path)
     while not list(tmp_path.glob("runs/small/*/checkpoints/round-0001")):
         assert launcher.poll() is None, launcher.communicate()
