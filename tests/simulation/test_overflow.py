@@ -3,7 +3,7 @@
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.simulation.train import with_dtype
+from fedcmp.planning.dtype import with_dtype
 
 RATE = "fedavg, round 1: what was trained is not finite; lower the learning rate"
 

@@ -1,12 +1,21 @@
-"""`model.dtype = "auto"`: settled once, when a run begins; from then on the run's recipe names the dtype."""
+"""`model.dtype`: "auto" is settled once, when a run begins, and its recipe names it; what overflow in float16 means."""
 
 from pathlib import Path
 
 import torch
 
 from fedcmp.config import Recipe, read_dumped
+from fedcmp.errors import UserError
 from fedcmp.model.half_precision import prefers_bfloat16, step_seconds
 from fedcmp.preparation.loading import load_language
+
+
+def with_dtype(error: BaseException, dtype: str) -> BaseException:
+    """Return an error about numbers that are not finite with a word about float16, where they overflow early."""
+    text = str(error)
+    if dtype == "float16" and isinstance(error, UserError) and ("finite" in text or "NaN" in text):
+        error.args = (f'{text}; or set model.dtype = "bfloat16": numbers above 65,504 overflow in float16',)
+    return error
 
 
 def settle_dtype(recipe: Recipe, begun: Path | None) -> Recipe:

@@ -65,12 +65,9 @@ def prepare_at(
 
 def recipe_text(recipe: Recipe, data: Prepared, method: str | None) -> str:
     """Return a run's recipe with versions and the manifest's hash; a method's folder gets one that runs it alone."""
-    own = (
-        recipe
-        if method is None
-        else recipe.model_copy(update={"run": recipe.run.model_copy(update={"methods": [method]})})
-    )
-    return dump_recipe(own, versions=versions() | {"manifest": data.manifest.hash()})
+    if method is not None:
+        recipe = recipe.model_copy(update={"run": recipe.run.model_copy(update={"methods": [method]})})
+    return dump_recipe(recipe, versions=versions() | {"manifest": data.manifest.hash()})
 
 
 def _replace(folder: Path, fresh: Path) -> None:

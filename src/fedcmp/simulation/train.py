@@ -15,7 +15,7 @@ from fedcmp.errors import UserError
 from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.locks import alone_in
 from fedcmp.planning.demand import Ranks
-from fedcmp.planning.dtype import settle_dtype
+from fedcmp.planning.dtype import settle_dtype, with_dtype
 from fedcmp.planning.preflight import plan_run
 from fedcmp.preparation.loading import initial_trainable, load_text
 from fedcmp.preparation.sources import Progress
@@ -162,11 +162,3 @@ def _run_side_by_side(runs: list[Rounds], pool: Pool, *, resume: bool, dtype: st
                 thread.join()
     for error in [*failures, *mistakes]:
         raise with_dtype(error, dtype)
-
-
-def with_dtype(error: BaseException, dtype: str) -> BaseException:
-    """Return an error about numbers that are not finite with a word about float16, where they overflow early."""
-    text = str(error)
-    if dtype == "float16" and isinstance(error, UserError) and ("finite" in text or "NaN" in text):
-        error.args = (f'{text}; or set model.dtype = "bfloat16": numbers above 65,504 overflow in float16',)
-    return error
