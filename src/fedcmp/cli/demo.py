@@ -4,14 +4,12 @@ from typing import Annotated
 
 import typer
 
+from fedcmp.cli.options import Override
 from fedcmp.shipped import shipped_recipe
 
 
 def demo_command(
-    option: Annotated[
-        list[str] | None,
-        typer.Option("-o", "--option", help="Override a recipe key: section.key=value.", show_default=False),
-    ] = None,
+    option: Override = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted demo.")] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace an earlier demo once the data are prepared.")

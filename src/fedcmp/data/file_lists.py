@@ -20,6 +20,7 @@ from pathlib import Path
 
 from webdataset.shardlists import expand_urls
 
+from fedcmp.data.captions import clean_label
 from fedcmp.errors import UserError
 from fedcmp.files import is_pointer
 
@@ -188,3 +189,16 @@ def count_expanded(pattern: str) -> int:
         if total > 10**18:
             break
     return total
+
+
+def file_labels(files: Sequence[Path]) -> list[str]:
+    """Return the files' names without suffix, later ones of the same name numbered: "train", "train~2"."""
+    labels: dict[str, None] = {}
+    for path in files:
+        stem = label = clean_label(path.stem)
+        occurrence = 1
+        while label in labels:
+            occurrence += 1
+            label = f"{stem}~{occurrence}"
+        labels[label] = None
+    return list(labels)

@@ -28,7 +28,7 @@ import pyarrow as pa
 from fedcmp.data.accounts import NOT_DOWNLOADED, TEXT_ONLY, reasons
 from fedcmp.data.captions import IMAGE_PLACEHOLDER, clean_label
 from fedcmp.data.contents import DIGEST_BYTES, UNREADABLE, Digests, content_digests, table_path
-from fedcmp.data.file_lists import check_is_here
+from fedcmp.data.file_lists import check_is_here, file_labels
 from fedcmp.data.numbered_keys import RepeatedKeys
 from fedcmp.data.parquet_columns import IMAGES, Columns, find_columns
 from fedcmp.data.parquet_process import MAX_GROUP_BYTES, PARQUET, ParquetError
@@ -79,7 +79,7 @@ class ParquetPairs:
         self._digests: Digests | None = None  # of the files
         if doubled := [path for path, count in Counter(self.files).items() if count > 1]:
             raise UserError(f"{doubled[0]}: the file is named twice: name each file once")
-        self._labels, self._names = _file_labels(self.files), [path.name for path in self.files]
+        self._labels, self._names = file_labels(self.files), [path.name for path in self.files]
         digest, taken = hashlib.sha256(b"parquet"), RepeatedKeys()
         for number in range(len(self.files)):
             self._scan(number, digest, taken)
@@ -256,19 +256,6 @@ def _image_leaf(leaves: dict[str, list[Any]], column: str) -> tuple[int, int]:
     """The uncompressed size of a row group's images, and how many there are not, as far as the file says."""
     found = [entry for leaf, entry in leaves.items() if leaf == column or leaf.startswith(f"{column}.")]
     return sum(size for size, _ in found), max((nulls or 0 for _, nulls in found), default=0)
-
-
-def _file_labels(files: Sequence[Path]) -> list[str]:
-    """Return the files' names without suffix, later ones of the same name numbered: "train", "train~2"."""
-    labels: dict[str, None] = {}
-    for path in files:
-        stem = label = clean_label(path.stem)
-        occurrence = 1
-        while label in labels:
-            occurrence += 1
-            label = f"{stem}~{occurrence}"
-        labels[label] = None
-    return list(labels)
 
 
 @contextmanager

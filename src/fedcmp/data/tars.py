@@ -25,6 +25,7 @@ import numpy as np
 from fedcmp.data.accounts import reasons
 from fedcmp.data.captions import clean_caption, clean_label
 from fedcmp.data.contents import Digests, content_digests, digest_or_none, is_changed, table_path
+from fedcmp.data.file_lists import file_labels
 from fedcmp.data.quality import BadPair, Rejected
 from fedcmp.data.reading import RandomReader
 from fedcmp.data.record_fields import caption_of, group_of
@@ -64,7 +65,7 @@ class TarPairs:
         self._digests: Digests | None = None
         if doubled := [path for path, count in Counter(self.shards).items() if count > 1]:
             raise UserError(f"{doubled[0]}: the shard is named twice: name each shard once")
-        self._labels = _shard_labels(self.shards)
+        self._labels = file_labels(self.shards)
         digest = hashlib.sha256(b"webdataset")
         for number in range(len(self.shards)):
             self._scan(number, digest)
@@ -192,16 +193,3 @@ def _free(key: str, taken: set[str]) -> str:
         free = f"{key}#{occurrence}"
     taken.add(free)
     return free
-
-
-def _shard_labels(shards: Sequence[Path]) -> list[str]:
-    """Return the shards' names without suffix, later ones of the same name numbered: "shard", "shard~2"."""
-    labels: dict[str, None] = {}
-    for path in shards:
-        stem = label = clean_label(path.stem)
-        occurrence = 1
-        while label in labels:
-            occurrence += 1
-            label = f"{stem}~{occurrence}"
-        labels[label] = None
-    return list(labels)

@@ -74,7 +74,7 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
     if chosen.objective == "canonical":
         beside_up += [*_canonical(projector), *_grams(projector)]
     if chosen.aggregator == "shared-basis":
-        beside_down += [*_grams(projector), *(() for _ in _grams(projector))]  # the basis and a number per layer
+        beside_down += [shape for gram in _grams(projector) for shape in (gram, ())]  # per layer a basis and a number
     if chosen.objective == "scaffold":
         beside_up += one
     if chosen.aggregator == "scaffold":

@@ -158,8 +158,7 @@ def _best(trials: Sequence[Trial], method: str) -> list[float]:
 def _trial(rung: int, method: str, factor: float, run: Run) -> Trial:
     measured = run.measures("validation")
     last = measured[max(measured)] if measured else ()
-    losses = [line.caption_loss for line in last]
-    known = [loss for loss in losses if loss is not None]
-    loss = sum(known) / len(known) if known and len(known) == len(losses) else math.inf
+    losses = [math.inf if line.caption_loss is None else line.caption_loss for line in last]
+    loss = sum(losses) / len(losses) if losses else math.inf
     rate = run.record.learning_rate if run.record else None
     return Trial(rung, method, factor, rate or math.nan, loss)
