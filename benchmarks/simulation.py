@@ -142,7 +142,7 @@ def recipe_for(size: Size, folder: Path, *, workers: int = 1, cohort: int = 1) -
         "data": {"num_pairs": size.clients * size.captions * size.all_rounds},
         "scenario": {"kind": "iid", "clients": size.clients},
         "federation": {"rounds": size.all_rounds},
-        "training": {"batch_size": BATCH_SIZE},
+        "training": {"batch_size": BATCH_SIZE, "learning_rate": 1e-3},
         "evaluation": {"every": size.all_rounds, "captions": 16, "questions_per_kind": 0, "samples": 0},
     }
     return parse_recipe(content, "benchmark")
