@@ -38,7 +38,7 @@ questions_per_kind = 2
 samples = 2
 sample_tokens = 6
 """
-_TIMES = ("seconds", "started", "ended")
+_TIMES = ("seconds", "started", "ended", "arrived", "opened", "waited")
 _OF_FILES = ("metrics_bytes", "metrics_sha256", "checksum")  # of state.json: they depend on times
 
 

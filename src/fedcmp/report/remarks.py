@@ -9,8 +9,8 @@ from typing import Any
 from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
+from fedcmp.runs.fields import table
 from fedcmp.runs.reading import Run
-from fedcmp.runs.records import table
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client

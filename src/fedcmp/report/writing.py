@@ -14,8 +14,8 @@ from fedcmp.report.page import render_page
 from fedcmp.report.remarks import facts, warnings
 from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
+from fedcmp.runs.fields import text
 from fedcmp.runs.reading import Run, load_runs
-from fedcmp.runs.records import text
 
 
 def write_report(folder: Path, out: Path | None = None, *, refresh: int = 0) -> Path:

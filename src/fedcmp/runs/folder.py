@@ -29,9 +29,10 @@ from torch import Tensor
 from fedcmp.checksums import Damaged, is_sealed, sealed, sealed_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.files import cannot_be_written, write_whole
+from fedcmp.runs.fields import Record
 from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
 from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
-from fedcmp.runs.records import Finished, Record, RunRecord
+from fedcmp.runs.records import Finished, RunRecord
 
 Tensors = dict[str, Tensor]
 _LOG = logging.getLogger(__name__)

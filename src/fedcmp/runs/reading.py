@@ -18,6 +18,7 @@ from typing import Any
 from fedcmp.checksums import check_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.references import is_federated
+from fedcmp.runs.fields import table, text, whole
 from fedcmp.runs.held_out import HeldOut
 from fedcmp.runs.records import (
     SPLITS,
@@ -31,10 +32,8 @@ from fedcmp.runs.records import (
     RunRecord,
     Sample,
     ServerRound,
+    SiteEvent,
     read_line,
-    table,
-    text,
-    whole,
 )
 
 METRICS = "metrics.jsonl"
@@ -57,6 +56,7 @@ class Run:
     evaluations: tuple[Evaluation, ...] = ()
     client_rounds: tuple[ClientRound, ...] = ()
     server_rounds: tuple[ServerRound, ...] = ()
+    site_events: tuple[SiteEvent, ...] = ()
     holdings: tuple[ClientData, ...] = ()
     pairs_read: tuple[PairsRead, ...] = ()
     samples: tuple[Sample, ...] = ()
@@ -111,6 +111,7 @@ class Run:
             evaluations=tuple(line for line in self.evaluations if line.round <= number),
             client_rounds=tuple(line for line in self.client_rounds if line.round <= number),
             server_rounds=tuple(line for line in self.server_rounds if line.round <= number),
+            site_events=tuple(line for line in self.site_events if line.round <= number),
         )
 
     @property
@@ -322,6 +323,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
     held: dict[int, ClientData] = {}
     pairs: dict[str, PairsRead] = {}
     openings: dict[int, OpeningRound] = {}
+    events: list[SiteEvent] = []
     finished: Finished | None = None
     for line in records:
         match line:
@@ -331,6 +333,8 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
                 clients[line.round, line.client] = line
             case ServerRound():
                 servers[line.round] = line
+            case SiteEvent():
+                events.append(line)
             case OpeningRound():
                 openings[line.round] = line
             case PairsRead():
@@ -343,6 +347,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
         "evaluations": tuple(evaluations.values()),
         "client_rounds": tuple(clients[key] for key in sorted(clients)),
         "server_rounds": tuple(servers[key] for key in sorted(servers)),
+        "site_events": tuple(events),
         "holdings": tuple(held[key] for key in sorted(held)),
         "pairs_read": tuple(pairs.values()),
         "opening_bytes": sum(line.bytes_sent or 0 for line in openings.values()),
