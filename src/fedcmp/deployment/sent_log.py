@@ -31,15 +31,15 @@ class SentLog:
         """
         header, tensors = frame
         text = json.dumps(header)
-        line = {
+        line: dict[str, object] = {
             "time": timestamp(),
             "run": run,
             "message": header["message"],
-            **{key: header[key] for key in ("round", "reason") if key in header},
             "what": list(what),
             "bytes": len(text) + wire_bytes(tensors),
             "sha256": message_hash(text, tensors) if tensors else hashlib.sha256(text.encode()).hexdigest(),
         }
+        line |= {key: header[key] for key in ("round", "reason") if key in header}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as file:

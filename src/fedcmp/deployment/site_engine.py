@@ -26,7 +26,9 @@ from fedcmp.wire.site_messages import Admission, Holding, Judged, PairsAccount
 _PAIRS = ("read", "train", "held_out", "judged", "refused", "unused", "ignored", "captions_cut")
 
 
-def prepare_site(recipe: Recipe, folder: Path, progress: Progress, *, first_position: int = 0) -> Prepared:
+def prepare_site(
+    recipe: Recipe, folder: Path, progress: Progress, *, first_position: int = 0, most_memory: int | None = None
+) -> Prepared:
     """Prepare the site's pairs; what is in the cache already is not computed again.
 
     Args:
@@ -34,11 +36,12 @@ def prepare_site(recipe: Recipe, folder: Path, progress: Progress, *, first_posi
         folder: for what is prepared.
         progress: called while it works; may raise to stop.
         first_position: how many usable pairs the clients before this one hold.
+        most_memory: bytes of main memory that the site may take; None: what the machine has.
 
     Raises:
         UserError: unusable pairs or models, or more memory or disk is needed than there is.
     """
-    plan_run(recipe, insist=True, progress=progress).check()
+    plan_run(recipe, insist=True, progress=progress, most_memory=most_memory).check()
     return prepare(recipe, folder, progress, first_position=first_position)
 
 

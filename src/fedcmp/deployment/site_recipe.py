@@ -9,7 +9,6 @@ import tomllib
 from pathlib import Path
 
 from fedcmp.config import Recipe, parse_recipe
-from fedcmp.config.recipe import NAMES_ONLY
 from fedcmp.config.sections import ClientData, Data, Model, Run, Scenario
 from fedcmp.deployment.site_file import Site
 from fedcmp.errors import UserError

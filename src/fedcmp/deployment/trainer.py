@@ -6,23 +6,30 @@ kept until the next one. Everything that a server may ask is one of the requests
 site is willing to do is said by its own SITE.toml (willing.py).
 """
 
+import argparse
+import os
+import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
+from transformers.utils import logging
 
 from fedcmp.config import Recipe
 from fedcmp.deployment.jobs import Job
 from fedcmp.deployment.sent_log import SentLog
 from fedcmp.deployment.site_engine import SiteEngine, admission, holding, prepare_site
-from fedcmp.deployment.site_file import Site
+from fedcmp.deployment.site_file import Site, read_site
 from fedcmp.deployment.site_recipe import read_server_recipe
 from fedcmp.deployment.site_run import Place, SiteRun
+from fedcmp.deployment.trainer_socket import TrainerSocket
 from fedcmp.deployment.willing import check_accepted, check_judging, only_allowed, sent_names
 from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
-from fedcmp.preparation.loading import load_language
+from fedcmp.preparation.loading import Prepared, load_language
+from fedcmp.terminal import log_to_stderr, shown
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError, Tensors
@@ -43,6 +50,7 @@ from fedcmp.wire.site_messages import (
     read_answer,
     read_request,
 )
+from fedcmp.workers.parent import end_with_parent
 
 MOST_PATIENCE = 600.0  # seconds that one request waits for its answer
 
@@ -165,15 +173,14 @@ class Trainer:
         """Prepare the pairs as if no client came before: that counts them, and makes all that takes long."""
         begun = time.perf_counter()
         recipe = run.recipe()
-        data = prepare_site(recipe, run.prepared(0), _counted(job))
+        data = self._prepared(job, run, 0)
         language = self._llm(run, recipe)
         self._say(f"run {run.folder.name[:8]}: {len(data.train.rows):,} usable pairs, in {_since(begun)}")
         return admission(recipe, data, language).to_tensors()
 
     def _place(self, job: Job, request: Placement, run: SiteRun) -> Frame:
         place = Place(request.client, request.first_position)
-        prepared = run.prepared(place.first_position)
-        data = prepare_site(run.recipe(), prepared, _counted(job), first_position=place.first_position)
+        data = self._prepared(job, run, place.first_position)
         run.place(place)
         self._say(f"run {run.folder.name[:8]}: this site is client {place.client} of {request.clients}")
         return holding(data).to_tensors()
@@ -207,7 +214,7 @@ class Trainer:
             self._engine = None
             recipe = run.recipe()
             prepared = run.prepared(place.first_position)
-            prepare_site(recipe, prepared, _counted(job), first_position=place.first_position)
+            self._prepared(job, run, place.first_position)
             engine = SiteEngine(
                 recipe,
                 prepared,
@@ -217,6 +224,16 @@ class Trainer:
             )
             self._engine = name, place.first_position, engine
         return self._engine[2]
+
+    def _prepared(self, job: Job, run: SiteRun, first_position: int) -> Prepared:
+        gigabytes = self._site.limits.memory_gb
+        return prepare_site(
+            run.recipe(),
+            run.prepared(first_position),
+            _counted(job),
+            first_position=first_position,
+            most_memory=None if gigabytes is None else int(gigabytes * 10**9),
+        )
 
     def _step(self) -> None:
         if self._job is not None:
@@ -246,3 +263,30 @@ def _since(begun: float) -> str:
     return f"{time.perf_counter() - begun:.1f} s"
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve one site until told to end: `python -m fedcmp.deployment.trainer SITE.toml --socket PATH`."""
+    parser = argparse.ArgumentParser(prog="python -m fedcmp.deployment.trainer")
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--socket", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # what is worth keeping is on disk
+    log_to_stderr()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        trainer = Trainer(read_site(given.site), _print)
+        with TrainerSocket(given.socket, trainer.answer) as server:
+            _print("the trainer is ready")
+            server.serve_forever()
+    except UserError as error:
+        _print(f"error: {error}")
+        raise SystemExit(2) from None
+
+
+def _print(line: str) -> None:
+    print(shown(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ method that needs what the site does not send. And once more when a reply leaves
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from fedcmp.client.objectives.canonical import GRAM
@@ -16,7 +16,7 @@ from fedcmp.errors import UserError
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.site_messages import Judged
 
-PROJECTOR, MOMENTS, GRAMS, VARIATES, ALIGNMENT, LOSSES = SENDABLE
+PROJECTOR, MOMENTS, GRAMS, VARIATES, ALIGNMENT, LOSSES, COUNTS = SENDABLE
 _EXTRAS = {CANONICAL_MOMENT: MOMENTS, GRAM: GRAMS, "control_change": VARIATES}
 _OF_OBJECTIVE = {"canonical": (MOMENTS, GRAMS), "scaffold": (VARIATES,)}
 
@@ -50,7 +50,7 @@ def needed_by(recipe: Recipe, method: str) -> list[str]:
     """Return what a federated method cannot do without, in SENDABLE's order."""
     chosen = recipe.chosen(method)
     needs = chosen.create_aggregator().needs
-    found = {PROJECTOR, *_OF_OBJECTIVE.get(chosen.objective, ())}
+    found = {PROJECTOR, COUNTS, *_OF_OBJECTIVE.get(chosen.objective, ())}
     found |= {MOMENTS} if "second_moment" in needs else set()
     found |= {ALIGNMENT} if "alignment_error" in needs else set()
     return [what for what in SENDABLE if what in found]
@@ -63,7 +63,7 @@ def only_allowed(reply: Reply, site: Site) -> Reply:
         UserError: it holds tensors that are not to be sent: the method cannot work without them.
     """
     allow = site.send.allow
-    kinds = {PROJECTOR} if reply.state or reply.update else set()
+    kinds: set[str] = {PROJECTOR} if reply.state or reply.update else set()
     kinds |= {MOMENTS} if reply.second_moment else set()
     kinds |= {_EXTRAS.get(label, label) for label in reply.extra}
     refused = sorted(kinds - set(allow))
@@ -88,11 +88,11 @@ def sent_names(answer: Reply | Judged) -> Sequence[str]:
     """Return what an answer holds, in SENDABLE's words, for the site's own log."""
     if isinstance(answer, Judged):
         return [LOSSES]
-    found: Iterable[str] = [
+    found: list[str] = [
         *([PROJECTOR] if answer.state or answer.update else []),
         *([MOMENTS] if answer.second_moment else []),
         *(_EXTRAS.get(label, label) for label in answer.extra),
         *([LOSSES] if any("loss" in name for name in answer.figures) else []),
         *([ALIGNMENT] if answer.alignment_error else []),
     ]
-    return sorted(set(found), key=lambda what: SENDABLE.index(what) if what in SENDABLE else len(SENDABLE))
+    return list(dict.fromkeys(found))

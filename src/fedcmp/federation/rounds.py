@@ -158,7 +158,7 @@ class Rounds:
             if number % self._recipe.evaluation.every == 0 or number == rounds:
                 evaluations = self._evaluator.evaluations(self.side.states, number, last=number == rounds)
                 records += evaluations
-                evaluation = evaluations[0]
+                evaluation = evaluations[0] if evaluations else None
             self._folder.log(records)
             known = {"method": self.method} | self.side.known()
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))

@@ -12,7 +12,7 @@ Every request names its run and carries a ticket, a pair (attempt, number) that 
 one answers no earlier one, so that nothing can be replayed. A job is known by a hash of what it is to do: however often
 it is sent, it is done once.
 
-Each is a JSON header and named tensors, as in messages.py; `read_message_of` refuses whatever is malformed.
+Each is a JSON header and named tensors, as in messages.py; `read_request` and `read_answer` refuse all else.
 """
 
 import hashlib
@@ -330,7 +330,8 @@ def read_request(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Re
     Raises:
         MessageError: it is no request, or malformed.
     """
-    return _kind(_REQUESTS, header).from_tensors(header, tensors)
+    request: Request = _kind(_REQUESTS, header).from_tensors(header, tensors)
+    return request
 
 
 def read_answer(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Answer:
@@ -339,7 +340,8 @@ def read_answer(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Ans
     Raises:
         MessageError: it is no answer, or malformed.
     """
-    return _kind(_ANSWERS, header).from_tensors(header, tensors)
+    answer: Answer = _kind(_ANSWERS, header).from_tensors(header, tensors)
+    return answer
 
 
 def _kind(kinds: dict[str, Any], header: Mapping[str, Any]) -> Any:

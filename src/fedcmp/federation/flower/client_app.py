@@ -7,8 +7,8 @@ socket (deployment/trainer.py) holds the model and the pairs, and decides what i
 import socket
 import struct
 import time
+from io import BufferedRWPair
 from pathlib import Path
-from typing import BinaryIO
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -53,19 +53,19 @@ def _connected(path: Path) -> socket.socket:
             time.sleep(0.2)
 
 
-def _send(stream: BinaryIO, header: bytes, body: bytes) -> None:
+def _send(stream: BufferedRWPair, header: bytes, body: bytes) -> None:
     stream.write(_LENGTHS.pack(len(header), len(body)))
     stream.write(header)
     stream.write(body)
     stream.flush()
 
 
-def _received(stream: BinaryIO) -> tuple[bytes, bytes]:
+def _received(stream: BufferedRWPair) -> tuple[bytes, bytes]:
     header_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
     return _exactly(stream, header_length), _exactly(stream, body_length)
 
 
-def _exactly(stream: BinaryIO, count: int) -> bytes:
+def _exactly(stream: BufferedRWPair, count: int) -> bytes:
     found = stream.read(count)
     if len(found) < count:
         raise ConnectionError("the trainer ended in the middle of its answer")

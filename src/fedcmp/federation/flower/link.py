@@ -66,8 +66,9 @@ class FlowerLink:
         header, tensors = frame
         content = with_header(json.dumps(header).encode(), self._packed(tensors))
         message = Message(content, dst_node_id=self._nodes[site], message_type="train", ttl=seconds)
-        (sent,) = self._grid.push_messages([message]) or [None]
-        if sent is None:
+        numbers = list(self._grid.push_messages([message]))
+        sent = numbers[0] if numbers else None
+        if not sent:
             raise ConnectionError("Flower did not take the message")
         self._sent_to[sent] = self._nodes[site]
         return sent

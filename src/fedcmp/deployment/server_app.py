@@ -1,0 +1,60 @@
+"""The server's ServerApp: Flower starts it for a run, and it runs the recipe's rounds over Flower's Grid.
+
+Run config: `recipe` (a TOML file on the server's machine), `home` (the server's folder, whose roster.json says which
+node is which site), `resume`.
+"""
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from fedcmp.config import load_recipe
+from fedcmp.deployment.server_run import run_server
+from fedcmp.errors import UserError
+from fedcmp.federation.flower.link import FlowerLink
+
+ROSTER = "roster.json"
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the recipe that the run config names.
+
+    Raises:
+        SystemExit: the user's mistake; it is said in one line before.
+    """
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    config = context.run_config
+    try:
+        recipe = load_recipe(Path(str(config["recipe"])))
+        roster = read_roster(Path(str(config["home"])))
+        link = FlowerLink(grid, roster)
+        folder = run_server(recipe, link, resume=bool(config["resume"]), say=_say)
+        _say(f"finished: {folder}")
+    except UserError as error:
+        _say(f"stopped: {error}")
+        raise SystemExit(2) from None
+
+
+def read_roster(home: Path) -> dict[int, str]:
+    """Return node number -> site.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    path = home / ROSTER
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {int(node): str(name) for node, name in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); `fedcmp serve` writes it") from error
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
