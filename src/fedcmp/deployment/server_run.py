@@ -6,7 +6,8 @@ that a simulation runs (federation/rounds.py).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.config.sections import Data, Model, Run, Scenario
 from fedcmp.deployment.register import Register
+from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
@@ -132,11 +134,27 @@ def run_server(
             sleep=sleep,
             pause=pause,
         )
-        _admit(sites, recipe, say, clock)
-        for method, kept in folders.items():
-            rounds = _rounds(method, recipe, sites, notes, kept, events or Events(), clock)
-            rounds.run(resume=resume)
+        with _evaluators(recipe, sites, notes, clock) as evaluator:
+            _admit(sites, recipe, say, clock)
+            for method, kept in folders.items():
+                rounds = _rounds(method, recipe, sites, notes, kept, events or Events(), evaluator(method, kept.path))
+                rounds.run(resume=resume)
     return folder
+
+
+@contextmanager
+def _evaluators(
+    recipe: Recipe, sites: Sites, notes: SiteNotes, clock: Callable[[], float]
+) -> Iterator[Callable[[str, Path], Evaluator]]:
+    """What makes a method's evaluator, as deployment.judge says."""
+    if recipe.deployment.judge == "server":
+        with server_evaluators(recipe, recipe.run.place / "prepared", lambda *_: None) as make:
+            yield make
+    elif recipe.deployment.judge == "sites":
+        seconds = recipe.federation.deadline
+        yield lambda method, _: SitesEvaluator(method, sites, notes, seconds=seconds, clock=clock)
+    else:
+        yield lambda *_: NoEvaluator()
 
 
 def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None], clock: Callable[[], float]) -> None:
@@ -158,7 +176,7 @@ def _rounds(
     notes: SiteNotes,
     folder: RunFolder,
     events: Events,
-    clock: Callable[[], float],
+    evaluator: Evaluator,
 ) -> Rounds:
     register = sites.register
     first = next(iter(register.members.values())).admission
@@ -171,9 +189,6 @@ def _rounds(
     side = ServerSide(
         method, recipe.chosen(method), recipe, register.names, initial, folder.path / "waiting", rate, heard
     )
-    evaluator: Evaluator = NoEvaluator()
-    if recipe.deployment.judge == "sites":
-        evaluator = SitesEvaluator(method, sites, notes, seconds=recipe.federation.deadline, clock=clock)
     return Rounds(
         method,
         recipe,
