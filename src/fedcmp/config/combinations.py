@@ -7,27 +7,40 @@ from collections.abc import Iterable
 
 from fedcmp.config.catalogue import projectors
 from fedcmp.config.methods import NOT_FEDERATED, Chosen, choose
-from fedcmp.config.sections import FOLDER_NAME, Data, Evaluation, Federation, Method, Model, Run, Scenario
+from fedcmp.config.sections import (
+    FOLDER_NAME,
+    Data,
+    Deployment,
+    Evaluation,
+    Federation,
+    Method,
+    Model,
+    Run,
+    Scenario,
+)
 from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, alongside those of its methods
 
 
-def check_data(data: Data, evaluation: Evaluation) -> None:
-    """Check that pairs come from one place, and that questions fit them."""
+_ALONE = Deployment()  # no sites: every client's pairs are on this machine
+
+
+def check_data(data: Data, evaluation: Evaluation, deployment: Deployment = _ALONE) -> None:
+    """Check that pairs come from one place, and that questions fit them; those of a deployment are at its sites."""
     if data.format == "world":
         if data.pairs or data.clients or data.images:
             raise ValueError(
                 "data.pairs: the embedded world makes its own pairs; set data.format to llava, webdataset or parquet"
             )
-        if data.num_pairs is None:
+        if data.num_pairs is None and not deployment.sites:
             raise ValueError("data.num_pairs: say how many pairs of the embedded world to use, for example 12000")
         if evaluation.questions:
             raise ValueError(
                 "evaluation.questions: the embedded world asks its own questions; "
                 "evaluation.questions_per_kind says how many"
             )
-    elif not data.pairs and not data.clients:
+    elif not data.pairs and not data.clients and not deployment.sites:
         raise ValueError("data.pairs: missing; name the JSON, JSONL, tar or parquet files, or give [[data.clients]]")
     if data.pairs and data.clients:
         raise ValueError("data.clients: give either data.pairs or [[data.clients]], not both")
@@ -43,7 +56,7 @@ def check_data(data: Data, evaluation: Evaluation) -> None:
             raise ValueError(f"{place}.pairs: names {twice!r} twice; its pairs would be trained on twice")
 
 
-def check_scenario(scenario: Scenario, data: Data) -> None:
+def check_scenario(scenario: Scenario, data: Data, deployment: Deployment = _ALONE) -> None:
     """Check that these pairs can be divided so, and that the clients that are named exist."""
     if data.clients and scenario.kind != "given":
         raise ValueError('scenario.kind: clients that bring their own pairs need scenario.kind = "given"')
@@ -56,7 +69,7 @@ def check_scenario(scenario: Scenario, data: Data) -> None:
         )
     if scenario.kind in ("style", "family") and data.format != "world":
         raise ValueError(f'scenario.kind = "{scenario.kind}": only the embedded world knows styles and families')
-    clients = len(data.clients) or scenario.clients
+    clients = count_clients(scenario, data, deployment)
     for key in ("wrong_captions", "rate_factors"):
         for client in getattr(scenario, key):
             if scenario.kind == "manifest":
@@ -65,17 +78,50 @@ def check_scenario(scenario: Scenario, data: Data) -> None:
                 raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
 
 
-def check_federation(federation: Federation, scenario: Scenario, data: Data) -> None:
+def check_federation(federation: Federation, scenario: Scenario, data: Data, deployment: Deployment = _ALONE) -> None:
     """Check that as many clients can take part as the server asks for."""
-    if scenario.kind == "manifest":  # which says how many clients there are
+    if scenario.kind == "manifest" and not deployment.sites:  # which says how many clients there are
         return
-    clients = len(data.clients) or scenario.clients
+    clients = count_clients(scenario, data, deployment)
     taking_part = max(1, round(federation.participation * clients))
     if federation.min_clients > taking_part:
         raise ValueError(
             f"federation.min_clients = {federation.min_clients}: more than the {taking_part} of {clients} clients that "
             "take part in a round; lower it"
         )
+
+
+def check_deployment(deployment: Deployment, data: Data) -> None:
+    """Check that no site is named twice, and that clients with pairs of their own are the sites."""
+    if twice := next((name for name, count in Counter(deployment.sites).items() if count > 1), None):
+        raise ValueError(f"deployment.sites: names {twice!r} twice")
+    check_distinct("deployment.sites", "sites", deployment.sites)
+    if deployment.sites and data.clients and [client.name for client in data.clients] != deployment.sites:
+        raise ValueError(
+            "data.clients: must have the names of deployment.sites, in that order; or leave [[data.clients]] out, for "
+            "sites name their own pairs"
+        )
+    if deployment.judge == "server" and deployment.sites:
+        try:
+            check_own_pairs(data)
+        except ValueError:
+            raise ValueError(
+                'deployment.judge = "server": needs pairs of the server\'s own in [data]; or let the sites judge'
+            ) from None
+
+
+def check_own_pairs(data: Data) -> None:
+    """Check that pairs are on this machine."""
+    if not data.clients and not data.pairs and not (data.format == "world" and data.num_pairs):
+        raise ValueError(
+            "data: names no pairs, for those of deployment.sites are at the sites: run it with `fedcmp serve`; to "
+            "simulate it, add [data]"
+        )
+
+
+def count_clients(scenario: Scenario, data: Data, deployment: Deployment) -> int:
+    """Return how many clients a recipe has: its sites, else those with pairs of their own, else as many as it says."""
+    return len(deployment.sites) or len(data.clients) or scenario.clients
 
 
 def check_model(model: Model) -> None:

@@ -103,8 +103,9 @@ def _checked(content: dict[str, Any], source: str, *, names_only: bool) -> Recip
         recipe = Recipe.model_validate(content, context=NAMES_ONLY if names_only else None)
     except ValidationError as error:
         raise UserError(f"{source}: {first_mistake(error, content, Recipe)}") from error
-    if recipe.data.clients:  # they are counted, whatever scenario.clients says
-        scenario = recipe.scenario.model_copy(update={"clients": len(recipe.data.clients)})
+    counted = len(recipe.deployment.sites) or len(recipe.data.clients)
+    if counted:  # whatever scenario.clients says
+        scenario = recipe.scenario.model_copy(update={"clients": counted})
         recipe = recipe.model_copy(update={"scenario": scenario})
     return recipe
 

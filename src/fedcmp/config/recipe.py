@@ -6,7 +6,19 @@ from pydantic import Field, ValidationInfo, model_validator
 
 from fedcmp.config import combinations
 from fedcmp.config.methods import Chosen
-from fedcmp.config.sections import Data, Evaluation, Federation, Method, Model, Run, Scenario, Section, Training
+from fedcmp.config.sections import (
+    Data,
+    Deployment,
+    Evaluation,
+    Federation,
+    Method,
+    Model,
+    Run,
+    Scenario,
+    Section,
+    Training,
+)
+from fedcmp.errors import UserError
 
 NAMES_ONLY = {"options": "names"}  # a validation context: options' values are checked later, by check_option_values
 
@@ -21,13 +33,15 @@ class Recipe(Section):
     federation: Federation = Federation()
     training: Training = Training()
     evaluation: Evaluation = Evaluation()
+    deployment: Deployment = Deployment()
     method: dict[str, Method] = Field({}, description="[method.NAME]: what the method of that name does differently")
 
     @model_validator(mode="after")
     def _possible(self, info: ValidationInfo) -> Self:
-        combinations.check_data(self.data, self.evaluation)
-        combinations.check_scenario(self.scenario, self.data)
-        combinations.check_federation(self.federation, self.scenario, self.data)
+        combinations.check_data(self.data, self.evaluation, self.deployment)
+        combinations.check_scenario(self.scenario, self.data, self.deployment)
+        combinations.check_federation(self.federation, self.scenario, self.data, self.deployment)
+        combinations.check_deployment(self.deployment, self.data)
         combinations.check_model(self.model)
         combinations.check_run(self.run, self.method)
         for name in [*self.run.methods, *self.method]:
@@ -44,6 +58,17 @@ class Recipe(Section):
         """
         for name, given in self.method.items():
             combinations.check_option_values(name, given)
+
+    def check_own_pairs(self) -> None:
+        """Refuse to simulate a federation whose pairs are at its sites alone.
+
+        Raises:
+            UserError: neither [data] nor [[data.clients]] says where pairs are.
+        """
+        try:
+            combinations.check_own_pairs(self.data)
+        except ValueError as error:
+            raise UserError(str(error)) from None
 
     def method_settings(self, name: str) -> Method:
         """Return the settings of one method, defaults where the recipe is silent."""

@@ -27,6 +27,7 @@ Layer = Annotated[int, Field(ge=-1000, le=1000)]
 File = Annotated[Path, Field(strict=False), BeforeValidator(check_path)]  # TOML has no paths: a string will do
 Label = Annotated[str, AfterValidator(check_label)]
 Text = Annotated[str, Field(min_length=1, max_length=10_000), AfterValidator(check_text)]
+SiteName = Annotated[str, Field(pattern=FOLDER_NAME)]
 ModelName = Annotated[str, Field(min_length=1, max_length=4096), AfterValidator(check_text)]
 
 
@@ -301,6 +302,32 @@ class Evaluation(Section):
     )
     samples: int = Field(8, ge=0, le=10_000, description="held-out images shown in the report with generated captions")
     sample_tokens: int = Field(40, ge=1, le=100_000, description="maximum tokens of a generated caption")
+
+
+class Deployment(Section):
+    """A federation between machines, run by `fedcmp serve`; `fedcmp train` only simulates its clients."""
+
+    sites: list[SiteName] = Field(
+        [],
+        max_length=10**4,
+        description="names of the sites that take part, in the order of their client numbers; each brings its own "
+        "pairs, and its key is registered by `fedcmp keys add`",
+    )
+    start_seconds: Seconds | None = Field(
+        None,
+        description="seconds to wait for all sites before the first round begins with federation.min_clients of them; "
+        "default: wait for all",
+    )
+    poll_seconds: Seconds = Field(
+        60.0,
+        description="seconds that one request to a site may take before the server asks again whether its reply is "
+        "ready; lower values notice a reply earlier and take more requests",
+    )
+    judge: Literal["sites", "server", "none"] = Field(
+        "sites",
+        description="who measures the held-out loss: the sites on their own held-out pairs, of which they report sums; "
+        "the server on the pairs of [data]; or nobody",
+    )
 
 
 class Method(Section):

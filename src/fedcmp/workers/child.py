@@ -13,7 +13,6 @@ hence also in the middle of a job when the process that started it is killed. On
 library's code may hold Python's lock for seconds.
 """
 
-import ctypes
 import importlib
 import os
 import queue
@@ -28,6 +27,7 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from fedcmp.errors import UserError, shortage
 from fedcmp.terminal import log_to_stderr
+from fedcmp.workers.parent import end_with_parent
 
 if TYPE_CHECKING:  # torch is loaded after standard output has been moved
     from fedcmp.wire.frames import Frame
@@ -38,7 +38,7 @@ if TYPE_CHECKING:  # torch is loaded after standard output has been moved
 
 def main() -> None:
     """Serve jobs until there are no more."""
-    _end_with_parent()
+    end_with_parent()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # sent to all of a job's processes: the command ends its workers
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # a library's print is not for the command's standard output
     name, *arguments, pairs = sys.argv[1:]
@@ -64,12 +64,6 @@ def main() -> None:
         _split(make, pipes)
 
 
-def _end_with_parent() -> None:
-    """Let the system kill this process when the one that started it ends (Linux: PR_SET_PDEATHSIG)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
 def _split(make: "Callable[[], Handler]", pipes: list[tuple[int, int]]) -> None:
     """Become one worker for each pair of pipes, and report how each of them ended."""
     from fedcmp.wire.frames import write_frame
@@ -78,7 +72,7 @@ def _split(make: "Callable[[], Handler]", pipes: list[tuple[int, int]]) -> None:
     for jobs, results in pipes:
         worker = os.fork()
         if worker == 0:
-            _end_with_parent()
+            end_with_parent()
             for other in {end for pair in pipes for end in pair} - {jobs, results}:
                 with suppress(OSError):  # closed by the first process already
                     os.close(other)
