@@ -27,19 +27,16 @@ def main(grid: Grid, context: Context) -> None:
     """Run the recipe that the run config names.
 
     Raises:
-        SystemExit: the user's mistake; it is said in one line before.
+        UserError: whatever `run_server` cannot go on with.
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     config = context.run_config
-    try:
-        recipe = load_recipe(Path(str(config["recipe"])))
-        roster = read_roster(Path(str(config["home"])))
-        link = FlowerLink(grid, roster)
-        folder = run_server(recipe, link, resume=bool(config["resume"]), say=_say)
-        _say(f"finished: {folder}")
-    except UserError as error:
-        _say(f"stopped: {error}")
-        raise SystemExit(2) from None
+    home = Path(str(config["home"]))
+    recipe = load_recipe(Path(str(config["recipe"])))
+    run = recipe.run.model_copy(update={"folder": home / recipe.run.folder})
+    link = FlowerLink(grid, lambda: read_roster(home))
+    folder = run_server(recipe.model_copy(update={"run": run}), link, resume=bool(config["resume"]), say=_say)
+    _say(f"finished: {folder}")
 
 
 def read_roster(home: Path) -> dict[int, str]:
