@@ -4,7 +4,6 @@ Run config: `recipe` (a TOML file on the server's machine), `home` (the server's
 node is which site), `resume`.
 """
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -13,11 +12,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedcmp.config import load_recipe
+from fedcmp.deployment.server_folder import read_roster
 from fedcmp.deployment.server_run import run_server
-from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import FlowerLink
-
-ROSTER = "roster.json"
 
 app = ServerApp()
 
@@ -37,20 +34,6 @@ def main(grid: Grid, context: Context) -> None:
     link = FlowerLink(grid, lambda: read_roster(home))
     folder = run_server(recipe.model_copy(update={"run": run}), link, resume=bool(config["resume"]), say=_say)
     _say(f"finished: {folder}")
-
-
-def read_roster(home: Path) -> dict[int, str]:
-    """Return node number -> site.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    path = home / ROSTER
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {int(node): str(name) for node, name in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); `fedcmp serve` writes it") from error
 
 
 def _say(line: str) -> None:
