@@ -14,7 +14,7 @@ from fedcmp.cli.demo import demo_command
 from fedcmp.cli.ending import run_to_the_end
 from fedcmp.cli.evaluate import evaluate_command
 from fedcmp.cli.init import init_command
-from fedcmp.cli.options import Client, RunFolderArgument
+from fedcmp.cli.options import Client, Round, RunFolderArgument
 from fedcmp.cli.output import begin, note, result
 from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.report import report_command
@@ -73,6 +73,7 @@ def export_command(
     run: RunFolderArgument,
     out: Annotated[Path, typer.Argument(help="New folder for the LLaVA checkpoint.", show_default=False)],
     client: Client = None,
+    at: Round = "last",
     projector_only: Annotated[
         bool, typer.Option("--projector-only", help="Write the projector alone; OUT is a file, or a folder for it.")
     ] = False,
@@ -94,9 +95,9 @@ def export_command(
     from fedcmp.finished.export import export_projector, export_run
 
     if projector_only:
-        result(f"exported: {export_projector(run, out, naming=naming, client=client)}")
+        result(f"exported: {export_projector(run, out, naming=naming, client=client, at=at, say=note)}")
         return
-    result(f"exported: {export_run(run, out, client=client, say=note)}")
+    result(f"exported: {export_run(run, out, client=client, at=at, say=note)}")
 
 
 @app.command("track")
