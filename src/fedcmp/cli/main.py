@@ -19,6 +19,7 @@ from fedcmp.cli.output import begin, note, result
 from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.report import report_command
 from fedcmp.cli.scenario import scenario_app
+from fedcmp.cli.status import status_command
 from fedcmp.cli.study import study_command
 from fedcmp.cli.sweep import sweep_command
 from fedcmp.cli.train import train_command
@@ -47,6 +48,7 @@ app.command("sweep")(sweep_command)
 app.command("evaluate")(evaluate_command)
 app.command("study")(study_command)
 app.command("report")(report_command)
+app.command("status")(status_command)
 
 
 def _version(value: bool) -> None:
