@@ -31,8 +31,9 @@ from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import initial_trainable
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.live import LiveFile
 from fedcmp.runs.place import check_place
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
@@ -129,7 +130,8 @@ def run_server(
             register,
             invitation_recipe(recipe),
             poll_seconds=recipe.deployment.poll_seconds,
-            note=notes.note,  # type: ignore[arg-type]
+            note=notes.note,
+            progress=notes.progress,
             clock=clock,
             sleep=sleep,
             pause=pause,
@@ -137,8 +139,13 @@ def run_server(
         with _evaluators(recipe, sites, notes, clock) as evaluator:
             _admit(sites, recipe, say, clock)
             for method, kept in folders.items():
-                rounds = _rounds(method, recipe, sites, notes, kept, events or Events(), evaluator(method, kept.path))
-                rounds.run(resume=resume)
+                live = LiveFile(kept.path, method, recipe.federation.rounds, names)
+                notes.follow(live)
+                transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
+                judge = evaluator(method, kept.path)
+                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, transport).run(resume=resume)
+                live.close()
+                notes.follow(None)
     return folder
 
 
@@ -177,6 +184,7 @@ def _rounds(
     folder: RunFolder,
     events: Events,
     evaluator: Evaluator,
+    transport: SitesTransport,
 ) -> Rounds:
     register = sites.register
     first = next(iter(register.members.values())).admission
@@ -193,7 +201,7 @@ def _rounds(
         method,
         recipe,
         side,
-        SitesTransport(method, sites, notes, least=recipe.federation.min_clients),
+        transport,
         evaluator,
         folder,
         first_records=[_run_record(method, recipe, rate, initial), *_held(register)],

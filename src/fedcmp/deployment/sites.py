@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import Link, Lost
+from fedcmp.runs.records import Happening
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
@@ -52,7 +53,7 @@ class Head:
 Maker = Callable[[Head], Request]
 Done = Reply | Judged | Admission | Holding | Refusal
 Talk = Generator[Maker, Answer, Done]
-Note = Callable[[int, str, str], None]  # client, event (runs.records.SiteEvent), detail
+Note = Callable[[int, Happening, str], None]  # client, event, detail
 
 
 @dataclass
