@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedcmp.deployment.exchange import Head, Maker
 from fedcmp.deployment.site_notes import SiteNotes
-from fedcmp.deployment.sites import Head, Maker, Sites
+from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.runs.records import Evaluation
 from fedcmp.wire.messages import Assignment, Reply
