@@ -24,7 +24,16 @@ from fedcmp.deployment.private_files import check_private, private_folder
 from fedcmp.deployment.server_folder import CLIENT_APP, QUIET, write_secret
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.site_keys import read_site_key
-from fedcmp.deployment.supernode import ENTRY, NodeLine, NodeLines, free_node, node_arguments, reach
+from fedcmp.deployment.supernode import (
+    ENTRY,
+    MOST_SKEW,
+    NodeLine,
+    NodeLines,
+    clock_difference,
+    free_node,
+    node_arguments,
+    reach,
+)
 from fedcmp.deployment.supervised import Child, Restarts, end_all
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.files import write_whole
@@ -212,7 +221,19 @@ class _Site:
         elif self._connected:
             self._say("connection lost; reconnecting")
         else:
-            self._trouble(f"the SuperNode ended ({_last(supernode)}); see {self._logs}; trying again")
+            self._trouble(f"{self._why(supernode)}; trying again")
+
+    def _why(self, supernode: Child) -> str:
+        """Return why the SuperNode ended before it was connected."""
+        own = self._site.site
+        ahead = clock_difference(own.server, own.certificate)
+        if ahead is not None and abs(ahead) > MOST_SKEW:
+            which = "ahead of" if ahead > 0 else "behind"
+            return (
+                f"refused: this machine's clock is {abs(ahead) / 60:.0f} minutes {which} the server's, and what it "
+                "signs is out of date; set the clocks"
+            )
+        return f"the SuperNode ended ({_last(supernode)}); see {self._logs}"
 
     def _hear(self, said: NodeLine) -> None:
         if said.kind == "connected":

@@ -73,7 +73,7 @@ class Work:
     Attributes:
         path: the recipe's file, absolute.
         recipe: what is in it.
-        resume: continue the run that is there.
+        resume: continue the run that is there; where there is none, begin it.
         overwrite: remove the run that is there.
         server_app: "module:name" of the ServerApp.
         client_app: that of the ClientApp.
@@ -108,7 +108,8 @@ def serve(folder: ServerFolder, work: Work, address: Address, say: Say) -> Path:
     _check_sites(folder, work)
     for remark in check_certificates(folder.certificates):
         say(remark)
-    check_place(_at_home(folder, work.recipe), resume=work.resume, overwrite=work.overwrite)
+    resume = work.resume and place.exists() and any(place.iterdir())  # a service says --resume at its first start too
+    check_place(_at_home(folder, work.recipe), resume=resume, overwrite=work.overwrite)
     _check_port(address)
     with alone_in(folder.home, f"{folder.home}: another `fedcmp serve` works there; stop it first"):
         if work.overwrite and place.exists():

@@ -1,10 +1,13 @@
 """Flower's SuperNode at a site: how it is started, what its lines say, and whether its server can be reached at all."""
 
+import http.client
 import re
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +21,8 @@ _NODE = re.compile(r"SuperNode ID: (\d+)")
 _RECEIVED = re.compile(r"Receiving: (\S+) message")
 _ROUND = re.compile(r"\[RUN (\d+)(?:, ROUND ([^\]]+))?\]")
 _REFUSED = re.compile(r"\[code: 2004\]|Failed to activate SuperNode")
+
+MOST_SKEW = 300.0  # seconds by which Flower lets the clocks of a SuperNode and its SuperLink differ, about
 
 Kind = Literal["connected", "received", "sent", "refused", "lost", "back"]
 
@@ -121,6 +126,28 @@ def reach(server: str, authority: Path, timeout: float = 10.0) -> Reached:
         return Reached("untrusted", f"{server}: does not speak TLS as the server of a federation does ({error.reason})")
     except OSError as error:
         return Reached("no", f"{server}: {error.strerror or error}")
+
+
+def clock_difference(server: str, authority: Path, timeout: float = 10.0) -> float | None:
+    """Return by how many seconds this machine's clock is ahead of the server's, about; None where it does not say.
+
+    Args:
+        server: "host:port".
+        authority: certificate of the federation's authority.
+        timeout: in seconds.
+    """
+    host, port = split_address(server)
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        connection = http.client.HTTPSConnection(host, port, context=context, timeout=timeout)
+        try:
+            connection.request("GET", "/")  # is refused, with the time
+            said = connection.getresponse().headers.get("date", "")
+            return time.time() - parsedate_to_datetime(said).timestamp()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
 
 
 def _untrusted(server: str, host: str, authority: Path, error: ssl.SSLCertVerificationError) -> str:
