@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from fedcmp.references import NOT_FEDERATED
+from fedcmp.runs.fields import number, numbers, text, whole
 from fedcmp.runs.records import (
     KINDS,
     ClientData,
@@ -18,11 +19,8 @@ from fedcmp.runs.records import (
     RunRecord,
     Sample,
     ServerRound,
-    number,
-    numbers,
+    SiteEvent,
     read_line,
-    text,
-    whole,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -36,9 +34,12 @@ DATA |= {"wrong_captions": 3, "groups": {"chart": 40, "word": 30}, "missing_pair
 CLIENT = {"kind": "client", "round": 2, "client": 1, "client_name": "north", "loss": 1.5, "loss_first": 2.0}
 CLIENT |= {"loss_last": 1.25, "num_examples": 80, "alignment_error": 0.75, "update_norm": 2.5, "learning_rate": 0.01}
 CLIENT |= {"bytes_up": 10, "bytes_down": 32, "seconds": 4.0, "weight": 0.25, "refused": "holds 12 NaN"}
+CLIENT |= {"arrived": 4.5}
 OPENING = {"kind": "opening", "round": 1, "seconds": 1.0, "bytes_sent": 64}
 ROUND = {"kind": "round", "round": 2, "seconds": 9.5, "bytes_sent": 84, "diagnostics": {"beta.linear_1.weight": 0.5}}
-ROUND |= {"missing": ["south"]}
+ROUND |= {"missing": ["south"], "opened": "2026-11-26T10:00:02+00:00", "waited": 5.0}
+SITE = {"kind": "site", "round": 2, "client": 1, "client_name": "north", "event": "late", "detail": "after 5 s"}
+SITE |= {"seconds": 7.5, "bytes": 10}
 SUITE = {"suite": "pope-world", "score": 70.0, "highest": 100.0, "chance": 50.0, "noise": 1.5, "units": 90}
 SUITE |= {"detail": {"random": {"f1": 0.5}, "kinds": [1, 2]}}
 EVALUATION = {"kind": "evaluation", "model": "global", "round": 2, "client": None, "split": "test", "caption_loss": 1.0}
@@ -49,12 +50,13 @@ EVALUATION |= {"captions": 512}
 FINISHED = {"kind": "finished", "seconds": 31.0, "ended": "2026-11-26T10:01:00+00:00"}
 PAIRS = {"kind": "pairs", "name": "north", "read": 80, "train": 60, "held_out": 10, "judged": 8}
 PAIRS |= {"refused": {"missing": 4}, "unused": {"text only": 6}, "ignored": {"later turns": 3}, "captions_cut": 9}
-LINES = [RUN, PAIRS, DATA, CLIENT, OPENING, ROUND, EVALUATION, FINISHED]
+LINES = [RUN, PAIRS, DATA, CLIENT, OPENING, ROUND, SITE, EVALUATION, FINISHED]
 OPTIONAL = {
     "run": {"title", "versions", "started", "machine", "parameters"},
     "data": {"missing_pairs"},
-    "client": {"loss", "loss_first", "loss_last", "weight", "refused"},
-    "round": {"missing"},
+    "client": {"loss", "loss_first", "loss_last", "weight", "refused", "arrived"},
+    "round": {"missing", "opened", "waited"},
+    "site": {"detail", "bytes"},
     "evaluation": {"question_accuracy", "question_accuracy_by_kind", "questions_by_kind", "suites", "captions"},
     "finished": {"ended"},
 }
@@ -172,6 +174,15 @@ def test_a_client_without_a_name_is_known_by_its_number():
     assert ClientRound.from_line({"client": None}).name == "client-0"
     assert ClientData.from_line({"client": 4}).name == "client-4"
     assert ClientData.from_line(DATA).name == "north"
+
+
+def test_a_site_that_is_no_client_is_unknown_and_an_event_is_one_of_those_that_there_are():
+    assert SiteEvent(**SITE).name == "north"
+    assert SiteEvent(**SITE | {"client_name": ""}).name == "client-1"
+    assert SiteEvent(**SITE | {"client": None, "client_name": ""}).name == "unknown"
+    with pytest.raises(ValidationError, match="event"):
+        SiteEvent(**SITE | {"event": "vanished"})
+    assert SiteEvent.from_line(SITE | {"event": "vanished"}).event == "vanished"  # of a later version
 
 
 def test_both_directions_of_a_client_count_as_bytes():

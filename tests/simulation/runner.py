@@ -104,7 +104,7 @@ def fedcmp(folder: Path, cache: Path, *arguments: object, code: int = 0) -> subp
     return done
 
 
-TIMES = ("seconds", "started", "ended")
+TIMES = ("seconds", "started", "ended", "arrived", "opened", "waited")
 
 
 def metrics(run: Path) -> list[dict[str, object]]:

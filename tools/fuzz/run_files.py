@@ -185,9 +185,11 @@ _BEFORE: list[dict[str, Any]] = [
 _OF_A_ROUND: list[dict[str, Any]] = [
     {"kind": "client", "client": client, "client_name": name, "loss": 0.5, "loss_first": 0.6, "loss_last": 0.4,
      "num_examples": 10, "alignment_error": 0.2, "update_norm": 0.1, "learning_rate": 0.003, "bytes_up": 100,
-     "bytes_down": 100, "seconds": 0.5, "weight": 0.5}
+     "bytes_down": 100, "seconds": 0.5, "weight": 0.5, "arrived": 0.6}
     for client, name in enumerate(("a", "b"))
 ] + [
-    {"kind": "round", "seconds": 1.0, "bytes_sent": 400, "diagnostics": {"w: rank": 2.0}, "missing": []},
+    {"kind": "round", "seconds": 1.0, "bytes_sent": 400, "diagnostics": {"w: rank": 2.0}, "missing": ["c"],
+     "opened": "2026-01-01T00:00:00+00:00", "waited": 2.0},
+    {"kind": "site", "client": 1, "client_name": "b", "event": "late", "detail": "", "seconds": 3.0, "bytes": 100},
     _MEASURED | {"model": "global", "suites": {"mme-world": _SUITE}},
 ]  # fmt: skip

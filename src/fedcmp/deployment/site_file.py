@@ -17,11 +17,14 @@ from fedcmp.errors import UserError
 
 _LONGEST = 1_000_000  # bytes of a site's file
 
-Sendable = Literal["projector", "second moments", "gram matrices", "alignment error", "losses", "counts"]
+Sendable = Literal[
+    "projector", "second moments", "gram matrices", "control variates", "alignment error", "losses", "counts"
+]
 SENDABLE: tuple[Sendable, ...] = (
     "projector",
     "second moments",
     "gram matrices",
+    "control variates",
     "alignment error",
     "losses",
     "counts",
@@ -128,8 +131,8 @@ class SiteSend(Section):
         list(SENDABLE),
         max_length=len(SENDABLE),
         description="what may leave the site: projector (the trained tensors), second moments (of AdamW), gram "
-        "matrices (means of x x^T over what a layer is fed), alignment error, losses, counts (numbers of examples and "
-        "tokens)",
+        "matrices (means of x x^T over what a layer is fed), control variates (of SCAFFOLD), alignment error, losses, "
+        "counts (numbers of examples and tokens)",
     )
 
 

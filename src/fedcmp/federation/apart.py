@@ -10,7 +10,7 @@ from typing import Any
 
 from fedcmp.errors import MethodFailed, UserError
 from fedcmp.federation.kept_replies import KeptReplies
-from fedcmp.federation.replies import Line, client_line
+from fedcmp.federation.replies import Clock, Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
@@ -48,6 +48,7 @@ class Apart:
         self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
         self._number, self._clients = 0, self._learners
         self._lines: dict[int, Line] = {}
+        self._clock = Clock()
         self._replies = KeptReplies(waiting)
 
     def clients_of(self, number: int) -> list[int]:
@@ -58,7 +59,7 @@ class Apart:
     def open(self, number: int, clients: Sequence[int], *, measure_only: bool = False) -> dict[int, Assignment]:
         """Open a round: the initial tensors at first, afterwards each learner's own. See ServerSide.open."""
         del measure_only
-        self._number, self._clients, self._lines = number, list(clients), {}
+        self._number, self._clients, self._lines, self._clock = number, list(clients), {}, Clock()
         assignment = Assignment(
             round=number,
             learning_rate=self._rate,
@@ -68,8 +69,8 @@ class Apart:
             state=self._initial if number == 1 else {},
         )
         assignments = dict.fromkeys(clients, assignment)
-        for reply in self._replies.open(assignments):
-            self._take(reply)
+        for reply, arrived in self._replies.open(assignments):
+            self._take(reply, arrived)
         return assignments
 
     def arrived(self) -> frozenset[int]:
@@ -91,16 +92,17 @@ class Apart:
                 self._method,
                 f"{self._method}, round {self._number}: what was trained is not finite; lower the learning rate",
             )
-        self._replies.keep(reply)
-        self._take(reply)
+        arrived = self._clock.seconds
+        self._replies.keep(reply, arrived)
+        self._take(reply, arrived)
         return ""
 
-    def _take(self, reply: Reply) -> None:
+    def _take(self, reply: Reply, arrived: float | None) -> None:
         self._heard(reply, len(self._clients))
         pooled = reply.client < 0
         self.states["global" if pooled else f"client-{reply.client}"] = reply.state
         name = "all clients' pairs" if pooled else self._names[reply.client]
-        self._lines[reply.client] = client_line(reply, name)
+        self._lines[reply.client] = client_line(reply, name, arrived)
 
     def close(self) -> list[AnyRecord]:
         """Close the round; see ServerSide.close.
@@ -113,7 +115,15 @@ class Apart:
             raise UserError(f"{self._method}, round {self._number}: no reply from learner {missing[0]}; use --resume")
         clients = [ClientRound(**self._lines[client]) for client in self._clients]
         seconds = sum(self._lines[client]["seconds"] for client in self._clients)
-        return [*clients, ServerRound(round=self._number, seconds=seconds, bytes_sent=0, diagnostics={})]
+        last = ServerRound(
+            round=self._number,
+            seconds=seconds,
+            bytes_sent=0,
+            diagnostics={},
+            opened=self._clock.opened,
+            waited=self._clock.seconds,
+        )
+        return [*clients, last]
 
     def settled(self) -> None:
         """Forget the replies of the last round; see ServerSide.settled."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedcmp.errors import UserError
+from fedcmp.runs.fields import number
 from fedcmp.wire.files import message_hash, park_message, read_message
 from fedcmp.wire.messages import Assignment, Reply
 
@@ -34,10 +35,10 @@ class KeptReplies:
         self._place: Path | None = None  # of the exchange under way
         self._asked: dict[int, str] = {}  # client -> hash of its assignment
 
-    def open(self, assignments: Mapping[int, Assignment]) -> Iterator[Reply]:
+    def open(self, assignments: Mapping[int, Assignment]) -> Iterator[tuple[Reply, float | None]]:
         """Begin an exchange; yield the replies to these assignments that are there already, by the clients' numbers.
 
-        Those of other rounds are removed.
+        Each with when it arrived, as `keep` was given it. Those of other rounds are removed.
 
         Args:
             assignments: client -> its assignment; all hold the same tensors.
@@ -59,15 +60,15 @@ class KeptReplies:
         for client in sorted(assignments):
             if self._file(client).exists():
                 try:
-                    yield self.read(client)
+                    yield self._read(client)
                 except UserError as error:
                     _LOG.warning("%s", error)
 
-    def keep(self, reply: Reply) -> None:
-        """Keep a reply of the exchange under way."""
+    def keep(self, reply: Reply, arrived: float) -> None:
+        """Keep a reply of the exchange under way, which arrived so many seconds after its opening."""
         if self._place is not None:
             header, tensors = reply.to_tensors()
-            kept = {"assignment": self._asked[reply.client], "reply": header}
+            kept = {"assignment": self._asked[reply.client], "reply": header, "arrived": arrived}
             park_message(self._file(reply.client), kept, tensors)
 
     def read(self, client: int) -> Reply:
@@ -76,12 +77,15 @@ class KeptReplies:
         Raises:
             UserError: it is damaged, or answers another assignment; it is removed.
         """
+        return self._read(client)[0]
+
+    def _read(self, client: int) -> tuple[Reply, float | None]:
         path = self._file(client)
         try:
             header, tensors = read_message(path)
             if header.get("assignment") != self._asked[client]:
                 raise ValueError(f"{path}: answers another assignment")
-            return Reply.from_tensors(header.get("reply", {}), tensors)
+            return Reply.from_tensors(header.get("reply", {}), tensors), number(header.get("arrived"))
         except ValueError as error:
             self.drop(client)
             raise UserError(f"{error}; it is removed: with --resume its client trains again") from error

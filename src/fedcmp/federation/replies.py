@@ -1,8 +1,11 @@
 """What a server makes of one reply: the client's record of the round, and the update that the rule folds in."""
 
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 from fedcmp.aggregation import ClientUpdate
+from fedcmp.runs.records import timestamp
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import decode, moved
@@ -10,8 +13,27 @@ from fedcmp.wire.payload import decode, moved
 Line = dict[str, Any]  # a client's record while its round is open
 
 
-def client_line(reply: Reply, name: str) -> Line:
-    """Return a client's record of one round, before the server has weighed it."""
+@dataclass(frozen=True)
+class Clock:
+    """Runs from a round's opening in this process: monotonic, since a machine's time may be set while it waits."""
+
+    opened: str = field(default_factory=timestamp)
+    _begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds since then."""
+        return time.monotonic() - self._begun
+
+
+def client_line(reply: Reply, name: str, arrived: float | None) -> Line:
+    """Return a client's record of one round, before the server has weighed it.
+
+    Args:
+        reply: what the client sent.
+        name: of the client.
+        arrived: seconds after the round's opening; None where a process of an older version received it.
+    """
     return {
         "kind": "client",
         "round": reply.round,
@@ -25,6 +47,7 @@ def client_line(reply: Reply, name: str) -> Line:
         "bytes_up": 0,
         "bytes_down": 0,
         "seconds": reply.seconds,
+        "arrived": arrived,
     }
 
 

@@ -7,12 +7,13 @@ this very loop.
 
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fedcmp.config import Recipe
+from fedcmp.runs.best import Best
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound, timestamp
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
@@ -113,6 +114,7 @@ class Rounds:
         folder: where the run is kept.
         first_records: what comes first in metrics.jsonl.
         events: receives progress.
+        notes: called once per round, when it is closed; its records are logged with the round's.
     """
 
     def __init__(
@@ -126,10 +128,11 @@ class Rounds:
         *,
         first_records: list[AnyRecord],
         events: Events,
+        notes: Callable[[], Sequence[AnyRecord]] = tuple,
     ) -> None:
         self.method, self.side = method, side
         self._recipe, self._transport, self._evaluator, self._folder = recipe, transport, evaluator, folder
-        self._first_records, self._events = first_records, events
+        self._first_records, self._events, self._notes = first_records, events, notes
 
     def run(self, *, resume: bool, references: bool = True) -> None:
         """Run all rounds after the last complete one, then write the samples.
@@ -150,15 +153,17 @@ class Rounds:
         else:
             self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
         rounds = self._recipe.federation.rounds
+        best = Best.read(checkpoint.state) if checkpoint else None
         for number in range((checkpoint.round if checkpoint else 0) + 1, rounds + 1):
-            records = self._round(number)
+            records = [*self._round(number), *self._notes()]
             evaluation = None
             if number % self._recipe.evaluation.every == 0 or number == rounds:
                 evaluations = self._evaluator.evaluations(self.side.states, number, last=number == rounds)
                 records += evaluations
-                evaluation = evaluations[0]
+                evaluation = evaluations[0] if evaluations else None
+                best = Best.after(best, number, evaluations)
             self._folder.log(records)
-            known = {"method": self.method} | self.side.known()
+            known = {"method": self.method} | self.side.known() | (best.state() if best else {})
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
             self.side.settled()
             self._events.round_done(self.method, number, rounds, evaluation)

@@ -21,7 +21,7 @@ from fedcmp.errors import MethodFailed, UserError, counted
 from fedcmp.federation.bounds import check_bounds
 from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.participation import participants
-from fedcmp.federation.replies import Line, client_line, update_of
+from fedcmp.federation.replies import Clock, Line, client_line, update_of
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
@@ -36,8 +36,9 @@ class _Open:
     assignment: Assignment
     clients: list[int]
     members: frozenset[int]  # the same, looked up once per reply
+    clock: Clock = field(default_factory=Clock)
     next: int = 0  # position of the client whose reply is folded in next
-    arrived: set[int] = field(default_factory=set)
+    arrived: dict[int, float | None] = field(default_factory=dict)  # client -> seconds after the opening
     waiting: set[int] = field(default_factory=set)
     lines: dict[int, Line] = field(default_factory=dict)
     accepted: list[int] = field(default_factory=list)
@@ -124,8 +125,8 @@ class ServerSide:
         self.aggregator.begin(shared)
         self._open = _Open(number, assignment, sorted(clients), frozenset(clients))
         assignments = {client: assignment.continuing(self._kept.get(client, 0)) for client in clients}
-        for reply in self._replies.open(assignments):
-            self._take(reply)
+        for reply, arrived in self._replies.open(assignments):
+            self._take(reply, arrived)
         return assignments
 
     def arrived(self) -> frozenset[int]:
@@ -149,8 +150,9 @@ class ServerSide:
             return "its client has no part in the round"
         if reply.client in now.arrived:
             return "its client has replied already"
-        self._replies.keep(reply)
-        self._take(reply)
+        arrived = now.clock.seconds
+        self._replies.keep(reply, arrived)
+        self._take(reply, arrived)
         return ""
 
     def close(self) -> list[AnyRecord]:
@@ -191,6 +193,8 @@ class ServerSide:
             seconds=now.seconds,
             bytes_sent=now.bytes_sent,
             diagnostics=self.aggregator.last_diagnostics,
+            opened=now.clock.opened,
+            waited=now.clock.seconds,
             **told,
         )
         return [*clients, last]
@@ -218,10 +222,10 @@ class ServerSide:
             raise RuntimeError("no round is open: call open() first")
         return self._open
 
-    def _take(self, reply: Reply) -> None:
+    def _take(self, reply: Reply, arrived: float | None) -> None:
         """Fold a reply that is kept in, or let it wait for its turn."""
         now = self._now()
-        now.arrived.add(reply.client)
+        now.arrived[reply.client] = arrived
         self._heard(reply, len(now.clients))
         if reply.client == now.clients[now.next]:
             self._fold(reply)
@@ -244,7 +248,7 @@ class ServerSide:
     def _fold(self, reply: Reply) -> None:
         now = self._now()
         now.next += 1
-        line = client_line(reply, self._names[reply.client])
+        line = client_line(reply, self._names[reply.client], now.arrived[reply.client])
         up, down = reply.num_bytes, now.assignment.num_bytes
         line |= {"bytes_up": up, "bytes_down": down, "weight": 0.0}
         now.lines[reply.client] = line

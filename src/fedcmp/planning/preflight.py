@@ -6,7 +6,7 @@ What it needs comes from demand.py, what there is from machine.py.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -58,7 +58,14 @@ def _silent(_what: str, _done: int, _total: int) -> None:
     return None
 
 
-def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False, progress: Progress = _silent) -> Plan:
+def plan_run(
+    recipe: Recipe,
+    *,
+    ranks: Ranks = ALONE,
+    insist: bool = False,
+    progress: Progress = _silent,
+    most_memory: int | None = None,
+) -> Plan:
     """Estimate what the run will need, and whether this machine has it. Reads configs and the pairs' index only.
 
     Args:
@@ -66,6 +73,7 @@ def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False, prog
         ranks: those that a launcher started, if one did; the others' machines are not asked.
         insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
         progress: called while pairs are opened.
+        most_memory: bytes of main memory that the run may take, where that is less than the machine has.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
@@ -73,6 +81,8 @@ def plan_run(recipe: Recipe, *, ranks: Ranks = ALONE, insist: bool = False, prog
     device = device_of(recipe.model.device)
     sizes = sizes_of(recipe, insist=insist, progress=progress)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
+    if most_memory is not None:
+        machine = replace(machine, memory=min(most_memory, machine.memory or most_memory))
     stored = _stored(recipe, sizes)
     native = recipe.model.frozen_precision == "float8" and is_native(device)
 

@@ -46,10 +46,11 @@ class Batches:
     Args:
         recipe: rounds, batch size, seed.
         data: the run's pairs.
+        first_position: of these pairs; see `preparation.prepare.prepare`.
     """
 
-    def __init__(self, recipe: Recipe, data: Prepared) -> None:
-        self._recipe, self._data = recipe, data
+    def __init__(self, recipe: Recipe, data: Prepared, first_position: int = 0) -> None:
+        self._recipe, self._data, self._first = recipe, data, first_position
         self._known: dict[int, PartBatches] = {}
 
     def __call__(self, client: int) -> PartBatches:
@@ -61,18 +62,19 @@ class Batches:
                 self._known[client] = [self._pooled(part, times) for part in rounds]
             else:
                 one_pass = self._pass(client)
-                self._known[client] = [one_pass.batches(part) for part in rounds]
+                self._known[client] = [[b - self._first for b in one_pass.batches(part)] for part in rounds]
         return self._known[client]
 
     def _pass(self, client: int) -> OnePass:
         mine = self._data.manifest.holdings[client]
+        parts = None if self._data.manifest.parts is None else self._data.manifest.parts[client]
         return OnePass(
-            mine,
+            mine + self._first,
             self._data.train.tokens.lengths[mine],
             rounds=self._recipe.federation.rounds,
             batch_size=self._recipe.training.batch_size,
             seed=self._recipe.run.seed,
-            parts=None if self._data.manifest.parts is None else self._data.manifest.parts[client],
+            parts=None if parts is None else [part + self._first for part in parts],
         )
 
     def _pooled(self, part: int, times: int) -> list[NDArray[np.int64]]:

@@ -243,11 +243,13 @@ def _embedded(
     }
 
 
-def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple[list[Indices], list[Indices]]:
+def hold_out(
+    recipe: Recipe, holdings: list[Indices], names: list[str], first_position: int = 0
+) -> tuple[list[Indices], list[Indices]]:
     """Return each client's training pairs and its held-out share, at least one pair.
 
     The share depends on nothing that can be changed after training. For `evaluation.split = "validation"`, it is set
-    aside unseen, and as many of the other pairs are judged by instead.
+    aside unseen, and as many of the other pairs are judged by instead. `first_position` is explained by `prepare`.
     """
     train, judged = [], []
     shares = 2 if recipe.evaluation.split == "validation" else 1
@@ -256,16 +258,16 @@ def hold_out(recipe: Recipe, holdings: list[Indices], names: list[str]) -> tuple
         if len(mine) <= shares * count:
             held = counted(len(mine), "usable pair")
             raise UserError(f"client {name}: holds {held}; it needs more to train and be judged on")
-        order = one_pass_order(mine, recipe.run.seed + 1)
+        order = one_pass_order(mine + first_position, recipe.run.seed + 1) - first_position
         judged.append(order[(shares - 1) * count : shares * count])
         train.append(np.sort(order[shares * count :]))
     return train, judged
 
 
-def used_share(recipe: Recipe, holdings: list[Indices]) -> list[Indices]:
+def used_share(recipe: Recipe, holdings: list[Indices], first_position: int = 0) -> list[Indices]:
     """Return data.train_share of each client's training pairs, at least one, chosen by the run's seed."""
     counts = [max(1, round(recipe.data.train_share * len(mine))) for mine in holdings]
-    orders = [one_pass_order(mine, recipe.run.seed + 2) for mine in holdings]
+    orders = [one_pass_order(mine + first_position, recipe.run.seed + 2) - first_position for mine in holdings]
     return [np.sort(order[:count]) for order, count in zip(orders, counts, strict=True)]
 
 

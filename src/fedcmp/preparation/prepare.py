@@ -74,7 +74,9 @@ class Helpers(Protocol):
         """Return what sets them to work on a collection's feature store, called with the shard size."""
 
 
-def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helpers | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helpers | None = None, first_position: int = 0
+) -> Prepared:
     """Open, check, tokenise, partition; write the result to `folder` for the workers and for a resumed run.
 
     Args:
@@ -82,6 +84,8 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         folder: `prepared/` of the run; an earlier content must fit.
         progress: called with what is being done, how much of it, out of how much.
         helpers: other ranks, which help to compute the features.
+        first_position: of these pairs, where they are one client's and others hold those before them: its order and
+            its held-out pairs are then what they are where one machine holds all.
 
     Returns:
         What `load_prepared` gives the workers.
@@ -125,7 +129,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
         names = [c.name for c in recipe.data.clients] or [f"client-{k}" for k in range(len(holdings))]
     groups = [group or "all" for group in read.groups]
     if held_out is None:
-        holdings, judged = (holdings, built.held_out) if built else hold_out(recipe, holdings, names)
+        holdings, judged = (holdings, built.held_out) if built else hold_out(recipe, holdings, names, first_position)
         judged = [readable(held, read, chain(features, [len(c.source) for c in collections])) for held in judged]
         if not any(read.groups):
             for name, held in zip(names, judged, strict=True):
@@ -145,7 +149,7 @@ def prepare(recipe: Recipe, folder: Path, progress: Progress, *, helpers: Helper
     judged_names = [(judged_read.keys[p], owners[p]) for p in positions]
 
     if recipe.data.train_share < 1:
-        holdings = used_share(recipe, holdings)
+        holdings = used_share(recipe, holdings, first_position)
         built = built.of_holdings(holdings) if built else None
     shares = {int(client): share for client, share in recipe.scenario.wrong_captions.items()}
     swapped = swap_captions(holdings, shares, seed=recipe.run.seed)

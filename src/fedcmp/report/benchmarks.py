@@ -13,7 +13,7 @@ from fedcmp.report.paper import ARXIV, PaperRow, paper_table_of
 from fedcmp.report.summary import title_of
 from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, Benchmarked, Results, read_results
-from fedcmp.runs.records import text
+from fedcmp.runs.fields import text
 
 BENCHMARKS = tuple(Metric(name, title, unit, False, 1) for name, (title, unit) in UNITS.items())
 

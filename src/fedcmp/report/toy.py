@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from fedcmp.runs.records import table
+from fedcmp.runs.fields import table
 
 _EMBEDDED = "world"  # what a recipe calls the embedded scenes and the embedded frozen parts
 _SCENES, _MODELS = "drawn scenes of 48 x 48 pixels", "frozen models of 4 MB"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedcmp.runs.records import number, text, whole
+from fedcmp.runs.fields import number, text, whole
 
 RESULTS = "benchmarks"  # the folder of a run that holds them
 UNITS = {

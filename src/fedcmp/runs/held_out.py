@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
-from fedcmp.runs.records import number, table, text, whole
+from fedcmp.runs.fields import number, table, text, whole
 
 HELD_OUT = "held_out.json"
 _DIGITS = 6  # of a loss: more than any comparison needs

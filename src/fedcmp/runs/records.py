@@ -9,81 +9,39 @@ Written, in this order (field names are the keys on disk):
     OpeningRound   "opening"     once, if the rule opens with a round that only measures
     ClientRound    "client"      per round and client that took part
     ServerRound    "round"       per round, after its client lines
+    SiteEvent      "site"        deployments: what happened to a site's messages in the round, after the round's line
     Evaluation     "evaluation"  per evaluated round: one of model "global", or one of model "client" per client
     Finished       "finished"    last line
-
-There are two ways to make a record. A writer calls the model: a wrong type, a missing or an unknown key is our mistake
-and raises. `line()` is what is then written: keys that were not given are left out; NaN and infinity, which JSON lacks,
-are null. A reader calls `from_line`: files are untrusted, so a key that is missing or of the wrong type becomes None or
-empty, an unknown key is passed over, and a number that is not finite is kept, because it says that a run diverged.
 
 Losses are in nats per caption token, accuracies in [0, 1], sizes in bytes of the encoded tensors.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
 from fedcmp.references import is_federated
+from fedcmp.runs.fields import (
+    Count,
+    Counts,
+    Lenient,
+    MaybeCounts,
+    MaybeNumbers,
+    Names,
+    Number,
+    Numbers,
+    Record,
+    Text,
+    Texts,
+    Whole,
+    table,
+    text,
+)
 
-_LARGEST = 10**100
 # the embedded world's suites; records of version 0.2 and before name them as the real benchmarks are named
 WORLD_SUITES = tuple(f"{name}-world" for name in ("mm-vet", "mmbench", "seed", "llava-bench", "pope", "mme", "mmvp"))
-
-
-def number(value: object) -> float | None:
-    """Return a JSON number as a float (beyond 1e100 as infinite), None for anything else, booleans included."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    if isinstance(value, float) and math.isnan(value):
-        return value
-    if abs(value) >= _LARGEST:
-        return math.inf if value > 0 else -math.inf
-    return float(value)
-
-
-def whole(value: object) -> int | None:
-    """Return a JSON number without a fraction as an int, None for anything else."""
-    given = number(value)
-    return int(given) if given is not None and math.isfinite(given) and given == int(given) else None
-
-
-def text(value: object, default: str = "") -> str:
-    """Return a JSON string, halves of characters as "?" since no file holds them; the default for anything else."""
-    if not isinstance(value, str):
-        return default
-    return value if value.isascii() else value.encode("utf-8", "replace").decode()
-
-
-def table(value: object) -> Mapping[str, object]:
-    """Return a JSON object, or an empty one for anything else."""
-    return value if isinstance(value, Mapping) else {}
-
-
-def numbers(value: object) -> dict[str, float]:
-    """Return the entries of a JSON object that are numbers, in their order."""
-    found = {text(str(key)): number(entry) for key, entry in table(value).items()}
-    return {key: entry for key, entry in found.items() if entry is not None}
-
-
-def counts(value: object) -> dict[str, int]:
-    """Return the entries of a JSON object that are whole numbers, in their order."""
-    found = {text(str(key)): whole(entry) for key, entry in table(value).items()}
-    return {key: entry for key, entry in found.items() if entry is not None}
-
-
-def texts(value: object) -> dict[str, str]:
-    """Return the entries of a JSON object as strings, empty where they are none."""
-    return {text(str(key)): text(entry) for key, entry in table(value).items()}
-
-
-def names(value: object) -> list[str]:
-    """Return the entries of a JSON list that are strings, in their order."""
-    return [text(entry) for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
 def world_suite(name: object) -> str:
@@ -92,59 +50,9 @@ def world_suite(name: object) -> str:
     return renamed if renamed in WORLD_SUITES else str(name)
 
 
-@dataclass(frozen=True)
-class Lenient:
-    """Say how a reader makes a field of whatever a file holds under its key, or of None where it holds nothing."""
-
-    read: Callable[[Any], Any]
-
-
-Number = Annotated[float | None, Lenient(number)]
-Whole = Annotated[int | None, Lenient(whole)]
-Count = Annotated[int, Lenient(lambda value: whole(value) or 0)]
-Text = Annotated[str, Lenient(text)]
-Numbers = Annotated[dict[str, float], Lenient(numbers)]
-Counts = Annotated[dict[str, int], Lenient(counts)]
-Texts = Annotated[dict[str, str], Lenient(texts)]
-Names = Annotated[list[str], Lenient(names)]
-# absent of those who have no questions: written as null, read as empty
-MaybeNumbers = Annotated[dict[str, float] | None, Lenient(numbers)]
-MaybeCounts = Annotated[dict[str, int] | None, Lenient(counts)]
-
-
-def finite(value: Any) -> Any:
-    """Return a JSON-able value with None for every float that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: finite(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def timestamp() -> str:
     """Return the time as records have it: ISO 8601, UTC, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-class Record(BaseModel):
-    """What every record can do; see the module's text for its two ways to be made."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-    @classmethod
-    def from_line(cls, line: Mapping[str, object]) -> Self:
-        """Read a record from a file; never raises."""
-        known: dict[str, Any] = {}
-        for name, field in cls.model_fields.items():
-            for lenient in (entry for entry in field.metadata if isinstance(entry, Lenient)):
-                known[name] = lenient.read(line.get(name))
-        return cast(Self, cls.model_construct(_fields_set=known.keys() & line.keys(), **known))
-
-    def line(self) -> dict[str, Any]:
-        """Return what is written: the kind and all keys that were given, with null for what is not finite."""
-        kind = getattr(self, "kind", None)
-        content: dict[str, Any] = finite(self.model_dump(exclude_unset=True))
-        return content if kind is None else {"kind": kind} | content
 
 
 class RunRecord(Record):
@@ -161,7 +69,7 @@ class RunRecord(Record):
     clients: Whole
     seed: Whole
     learning_rate: Number = None
-    versions: Texts = {}
+    versions: Texts = Field(default_factory=dict)
     started: Text = ""
     machine: Text = ""
     parameters: Whole = None
@@ -221,7 +129,8 @@ class ClientRound(Record):
     """What one client did in one round.
 
     `weight` is its share in the merge, `update_norm` the length of its change, `alignment_error` E_k in [0, 2],
-    `learning_rate` that of its first step; `refused` says why its update was not merged.
+    `learning_rate` that of its first step; `refused` says why its update was not merged. Its reply arrived `arrived`
+    seconds after the process that received it had opened the round (None in records of version 0.2 and before).
     """
 
     kind: Literal["client"] = "client"
@@ -240,6 +149,7 @@ class ClientRound(Record):
     seconds: Number
     weight: Number = None
     refused: Text = ""
+    arrived: Number = None
 
     @property
     def name(self) -> str:
@@ -265,7 +175,8 @@ class ServerRound(Record):
     """What the server noted about one round.
 
     `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers, and the names
-    of clients that were asked and did not reply.
+    of clients that were asked and did not reply. `opened` is a time (ISO 8601, UTC), `waited` the seconds from then
+    until the round was closed; of a round that a killed process had begun, both are those of the process that ended it.
     """
 
     kind: Literal["round"] = "round"
@@ -273,12 +184,41 @@ class ServerRound(Record):
     seconds: Number
     bytes_sent: Whole
     diagnostics: Numbers
-    missing: Names = []
+    missing: Names = Field(default_factory=list)
+    opened: Text = ""
+    waited: Number = None
 
     @property
     def num_bytes(self) -> int | None:
         """Bytes in both directions, None where they were not noted."""
         return self.bytes_sent
+
+
+# a site came into the run; its assignment was sent; its reply came after the round was closed; it did not come before
+# the deadline; the connection to it broke; what it sent or asked for was refused; it came back; its assignment was sent
+# once more; a reply of its was passed over, as one that is there twice
+Happening = Literal["joined", "asked", "late", "missing", "lost", "refused", "rejoined", "asked again", "ignored"]
+
+
+class SiteEvent(Record):
+    """What happened to one site of a deployment, `seconds` after the round was opened.
+
+    `client` is None for one that is no client of the run. `detail` says more, for people; `bytes` of the message.
+    """
+
+    kind: Literal["site"] = "site"
+    round: Count
+    client: Whole
+    client_name: Text
+    event: Annotated[Happening, Lenient(text)]
+    detail: Text = ""
+    seconds: Number
+    bytes: Whole = None
+
+    @property
+    def name(self) -> str:
+        """The site's name, or its number where it has none."""
+        return self.client_name or ("unknown" if self.client is None else f"client-{self.client}")
 
 
 class SuiteFigures(Record):
@@ -318,7 +258,7 @@ class Evaluation(Record):
     question_accuracy: Number = None
     question_accuracy_by_kind: MaybeNumbers = None
     questions_by_kind: MaybeCounts = None
-    suites: Annotated[dict[str, SuiteFigures], Lenient(_suites)] = {}
+    suites: Annotated[dict[str, SuiteFigures], Lenient(_suites)] = Field(default_factory=dict)
     seconds: Number
 
     @classmethod
@@ -356,7 +296,7 @@ class Sample(Record):
     group: Text
     reference: Text
     image: Text
-    captions: Texts = {}
+    captions: Texts = Field(default_factory=dict)
 
     @classmethod
     def from_line(cls, line: Mapping[str, object]) -> Self:
@@ -365,7 +305,9 @@ class Sample(Record):
         return record if record.key else record.model_copy(update={"key": record.image})
 
 
-AnyRecord = RunRecord | PairsRead | ClientData | ClientRound | OpeningRound | ServerRound | Evaluation | Finished
+AnyRecord = (
+    RunRecord | PairsRead | ClientData | ClientRound | OpeningRound | ServerRound | SiteEvent | Evaluation | Finished
+)
 KINDS: dict[str, type[AnyRecord]] = {
     "run": RunRecord,
     "pairs": PairsRead,
@@ -373,6 +315,7 @@ KINDS: dict[str, type[AnyRecord]] = {
     "client": ClientRound,
     "opening": OpeningRound,
     "round": ServerRound,
+    "site": SiteEvent,
     "evaluation": Evaluation,
     "finished": Finished,
 }

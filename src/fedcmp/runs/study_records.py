@@ -21,21 +21,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field
 
-from fedcmp.runs.records import (
-    WORLD_SUITES,
-    Count,
-    Lenient,
-    Number,
-    Record,
-    Text,
-    Texts,
-    Whole,
-    number,
-    table,
-    text,
-    whole,
-    world_suite,
-)
+from fedcmp.runs.fields import Count, Lenient, Number, Record, Text, Texts, Whole, number, table, text, whole
+from fedcmp.runs.records import WORLD_SUITES, world_suite
 
 FORMAT = 1  # of all these files
 ABLATION = "ablation"  # the family of methods that appear in ablation tables only

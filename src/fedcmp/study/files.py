@@ -19,7 +19,7 @@ from typing import Any
 from fedcmp.checksums import Damaged, sealed, unsealed
 from fedcmp.files import write_whole
 from fedcmp.references import is_federated
-from fedcmp.runs.records import Record
+from fedcmp.runs.fields import Record
 from fedcmp.runs.study_records import FORMAT, StudyMethod, StudyPlan, StudyScenario, arms_of
 from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import StudyRecipe

@@ -20,7 +20,7 @@ from fedcmp.checksums import Damaged, unsealed
 from fedcmp.errors import UserError
 from fedcmp.report.toy import TOY_WORLD, toy_line
 from fedcmp.runs.benchmark_results import Results, read_results
-from fedcmp.runs.records import number, text
+from fedcmp.runs.fields import number, text
 from fedcmp.runs.study_records import (
     FORMAT,
     Blind,

@@ -1,0 +1,150 @@
+"""What a site's trainer does with its model and its pairs: prepare them, carry out assignments, judge."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from fedcmp.config import Recipe
+from fedcmp.evaluation.captions import caption_sums, score_captions
+from fedcmp.federation.client_folder import ClientFolder
+from fedcmp.federation.learner import ClientSide, Work
+from fedcmp.model.language import LanguageModel
+from fedcmp.model.locations import fingerprint
+from fedcmp.model.vlm import VLM
+from fedcmp.planning.preflight import plan_run
+from fedcmp.preparation.batches import Batches
+from fedcmp.preparation.loading import Prepared, load_encoder, load_prepared, new_trainable
+from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.sources import Progress
+from fedcmp.version import __version__
+from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.naming import Tensors
+from fedcmp.wire.site_messages import Admission, Holding, Judged, PairsAccount
+
+_PAIRS = ("read", "train", "held_out", "judged", "refused", "unused", "ignored", "captions_cut")
+
+
+def prepare_site(
+    recipe: Recipe, folder: Path, progress: Progress, *, first_position: int = 0, most_memory: int | None = None
+) -> Prepared:
+    """Prepare the site's pairs; what is in the cache already is not computed again.
+
+    Args:
+        recipe: the site's (site_recipe.py).
+        folder: for what is prepared.
+        progress: called while it works; may raise to stop.
+        first_position: how many usable pairs the clients before this one hold.
+        most_memory: bytes of main memory that the site may take; None: what the machine has.
+
+    Raises:
+        UserError: unusable pairs or models, or more memory or disk is needed than there is.
+    """
+    plan_run(recipe, insist=True, progress=progress, most_memory=most_memory).check()
+    return prepare(recipe, folder, progress, first_position=first_position)
+
+
+def admission(recipe: Recipe, data: Prepared, language: LanguageModel) -> Admission:
+    """Return what a site says of itself once its pairs are prepared; hashes of weights, types and text format."""
+    return Admission(
+        release=__version__,
+        usable=len(data.train.rows),
+        vision_width=data.vision_width,
+        text_width=language.width,
+        vision=load_encoder(recipe).fingerprint(),
+        language=fingerprint(
+            language.model.state_dict(),
+            language.start_ids,
+            language.separator_ids,
+            language.prompt_ids(""),
+            language.end,
+            language.tokenizer.get_vocab(),
+        ),
+    )
+
+
+def holding(data: Prepared) -> Holding:
+    """Return what a site holds as a client, counts only."""
+    line = data.data_lines[0]
+    accounts = [PairsAccount(**{key: account[key] for key in _PAIRS}) for account in data.pairs_lines]
+    return Holding(
+        train=int(line["num_pairs"]),
+        groups=line["groups"],
+        bad_pairs=line["bad_pairs"],
+        missing_pairs=int(line.get("missing_pairs", 0)),
+        pairs=accounts,
+    )
+
+
+class SiteEngine:
+    """The frozen parts and the pairs of one run, loaded once.
+
+    Args:
+        recipe: the site's.
+        prepared: what `prepare_site` filled.
+        language: the recipe's frozen LLM.
+        first_position: as there.
+        on_step: called after every optimiser step and between batches of judging; may raise to stop.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        prepared: Path,
+        language: LanguageModel,
+        *,
+        first_position: int,
+        on_step: Callable[[], None],
+    ) -> None:
+        self.recipe = recipe
+        self.data = load_prepared(recipe, prepared)
+        self._vlm = VLM(language, new_trainable(recipe, self.data.vision_width, language.width))
+        self._batches = Batches(recipe, self.data, first_position)
+        self._on_step = on_step
+        self._client_side = ClientSide(
+            recipe, self._vlm, self.data.train, lambda _client: self._batches(0), swapped={}, on_step=on_step
+        )
+
+    def steps(self, round_number: int) -> int:
+        """Return how many optimiser steps a round's part takes."""
+        return len(self._batches(0)[round_number - 1])
+
+    def train(self, client: int, assignment: Assignment, folder: Path) -> Reply:
+        """Carry out one assignment.
+
+        Args:
+            client: the number that the server gave this site.
+            assignment: the work.
+            folder: what the client keeps.
+
+        Raises:
+            UserError: the client's state is missing, or a round that the recipe does not have.
+        """
+        (reply,) = self._client_side.carry_out([Work(client, assignment, ClientFolder(folder))])
+        return reply
+
+    def judge(self, state: Tensors, *, blind: bool) -> Judged:
+        """Score the held-out captions, and return sums of their losses by group.
+
+        Raises:
+            UserError: the tensors are not those of this run's trainable.
+        """
+        begun = time.perf_counter()
+        if not blind:
+            self._vlm.trainable.load_state_dict(state)
+        self._vlm.trainable.eval()
+        pairs = self.data.evaluation
+        count = min(len(pairs), self.recipe.evaluation.captions)
+        scored = []
+        for start in range(0, count, 256):
+            self._on_step()
+            positions = np.arange(start, min(start + 256, count))
+            scored += score_captions(self._vlm, pairs, positions, blind=blind)
+        sums = caption_sums(scored, pairs.groups)
+        return Judged(
+            losses={group: loss for group, (loss, _) in sums.items()},
+            tokens={group: tokens for group, (_, tokens) in sums.items()},
+            captions=len(scored),
+            seconds=time.perf_counter() - begun,
+        )

@@ -1,0 +1,124 @@
+"""One run as a site keeps it: the server's recipe, which client the site is, replies, and what the client remembers.
+
+    runs/RUN/recipe.toml            as the server sent it
+    runs/RUN/placement.json         client, first_position
+    runs/RUN/ticket.json            of the last request that was answered: an earlier one is none
+    runs/RUN/prepared-POSITION/     pairs as that client trains on them
+    runs/RUN/METHOD/                the client's states, the middle of a part (federation/client_folder.py)
+    runs/RUN/METHOD/reply.safetensors   the last reply: a server that asks again gets the same
+
+A site that loses this folder is placed anew; what its clients remembered is then gone.
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from fedcmp.config import Recipe
+from fedcmp.deployment.site_file import Site
+from fedcmp.deployment.site_recipe import read_server_recipe, site_recipe
+from fedcmp.errors import UserError
+from fedcmp.files import write_whole
+from fedcmp.wire.files import read_message, write_message
+from fedcmp.wire.messages import Reply
+from fedcmp.wire.naming import MessageError
+
+
+class Place(NamedTuple):
+    """Which client a site is, and how many usable pairs the clients before it hold."""
+
+    client: int
+    first_position: int
+
+
+class SiteRun:
+    """One run's folder at a site.
+
+    Args:
+        site: SITE.toml.
+        run: the run's name, as the server chose it: hexadecimal digits.
+    """
+
+    def __init__(self, site: Site, run: str) -> None:
+        self._site = site
+        self.folder = site.site.folder / "runs" / run
+        self._recipe_file = self.folder / "recipe.toml"
+        self._ticket = self._read_ticket()
+
+    @property
+    def known(self) -> bool:
+        """Whether the server's recipe is here."""
+        return self._recipe_file.exists()
+
+    def accept(self, text: str) -> None:
+        """Keep the server's recipe.
+
+        Raises:
+            UserError: the run was begun with another one.
+        """
+        if self.known and self._recipe_file.read_text(encoding="utf-8") != text:
+            raise UserError("the run's recipe changed since it began; a changed recipe is a new run")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self._recipe_file, text.encode())
+
+    def asked(self) -> Recipe:
+        """Return the server's recipe."""
+        return read_server_recipe(self._recipe_file.read_text(encoding="utf-8"))
+
+    def recipe(self) -> Recipe:
+        """Return the recipe by which the site works."""
+        return site_recipe(self._recipe_file.read_text(encoding="utf-8"), self._site, self.folder)
+
+    def is_late(self, ticket: tuple[int, int]) -> bool:
+        """Return whether a later request was there already; if not, note this one."""
+        if ticket < self._ticket:
+            return True
+        self._ticket = ticket
+        if self.folder.exists():
+            write_whole(self.folder / "ticket.json", json.dumps(ticket).encode(), durable=False)
+        return False
+
+    def place(self, place: Place) -> None:
+        """Keep which client the site is."""
+        write_whole(self.folder / "placement.json", json.dumps(place._asdict()).encode())
+
+    @property
+    def placed(self) -> Place | None:
+        """Which client the site is; None: it has not been told, or the file is damaged, and the server tells again."""
+        try:
+            content = json.loads((self.folder / "placement.json").read_text(encoding="utf-8"))
+            return Place(int(content["client"]), int(content["first_position"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def prepared(self, first_position: int) -> Path:
+        """Return the folder of the pairs as a client that begins there trains on them."""
+        return self.folder / f"prepared-{first_position}"
+
+    def method(self, name: str) -> Path:
+        """Return what the client keeps of one method."""
+        return self.folder / name
+
+    def keep_reply(self, method: str, job: str, reply: Reply) -> None:
+        """Keep a reply until the next one takes its place."""
+        header, tensors = reply.to_tensors()
+        self.method(method).mkdir(parents=True, exist_ok=True)
+        write_message(self._reply_file(method), {"job": job, "reply": header}, tensors)
+
+    def kept_reply(self, method: str, job: str) -> Reply | None:
+        """Return the reply to that job if it is here, whole."""
+        try:
+            header, tensors = read_message(self._reply_file(method))
+            return Reply.from_tensors(header["reply"], tensors) if header.get("job") == job else None
+        except (ValueError, KeyError, MessageError):
+            return None
+
+    def _reply_file(self, method: str) -> Path:
+        return self.method(method) / "reply.safetensors"
+
+    def _read_ticket(self) -> tuple[int, int]:
+        try:
+            attempt, number = json.loads((self.folder / "ticket.json").read_text(encoding="utf-8"))
+            return int(attempt), int(number)
+        except (OSError, ValueError, TypeError):
+            return 0, 0

@@ -1,0 +1,292 @@
+"""A site's resident trainer: it holds the frozen model and the pairs, and answers a server's requests.
+
+Flower starts a process for every message; that process only hands the message on (federation/flower/client_app.py).
+The trainer outlives it: the model is loaded once per run, a job goes on while nobody waits for it, and its answer is
+kept until the next one. Everything that a server may ask is one of the requests of wire/site_messages.py; what the
+site is willing to do is said by its own SITE.toml (willing.py).
+"""
+
+import argparse
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from transformers.utils import logging
+
+from fedcmp.config import Recipe
+from fedcmp.deployment.jobs import Job
+from fedcmp.deployment.sent_log import SentLog
+from fedcmp.deployment.site_engine import SiteEngine, admission, holding, prepare_site
+from fedcmp.deployment.site_file import Site, read_site
+from fedcmp.deployment.site_recipe import read_server_recipe
+from fedcmp.deployment.site_run import Place, SiteRun
+from fedcmp.deployment.trainer_socket import TrainerSocket
+from fedcmp.deployment.willing import check_accepted, check_judging, only_allowed, sent_names
+from fedcmp.errors import UserError
+from fedcmp.model.language import LanguageModel
+from fedcmp.preparation.loading import Prepared, load_language
+from fedcmp.terminal import log_to_stderr, shown
+from fedcmp.version import __version__
+from fedcmp.wire.messages import Reply
+from fedcmp.wire.naming import MessageError, Tensors
+from fedcmp.wire.site_messages import (
+    Collecting,
+    Frame,
+    Header,
+    Invitation,
+    Judged,
+    Judging,
+    NotKnown,
+    Placement,
+    Refusal,
+    Request,
+    Training,
+    Working,
+    job_of,
+    read_answer,
+    read_request,
+)
+from fedcmp.workers.parent import end_with_parent
+
+MOST_PATIENCE = 600.0  # seconds that one request waits for its answer
+
+
+class Trainer:
+    """Answers requests, from any number of threads.
+
+    Args:
+        site: SITE.toml.
+        say: called with a line for the site's people.
+    """
+
+    def __init__(self, site: Site, say: Callable[[str], None] = lambda _line: None) -> None:
+        self._site, self._say = site, say
+        self._lock = threading.Lock()
+        self._runs: dict[str, SiteRun] = {}
+        self._job: Job | None = None
+        self._language: tuple[str, LanguageModel] | None = None  # run -> its LLM
+        self._engine: tuple[str, int, SiteEngine] | None = None  # run, position -> what trains
+        self._sent = SentLog(site.site.folder / "sent.jsonl")
+        torch.set_num_threads(site.limits.threads)
+
+    def answer(self, header: Header, tensors: Tensors) -> Frame:
+        """Return the answer to one request, within its patience.
+
+        Args:
+            header: of the message.
+            tensors: of the message.
+        """
+        run = ""
+        try:
+            request = read_request(header, tensors)
+            run = request.run
+            frame = self._answer(request)
+        except MessageError as error:
+            frame = Refusal(reason=f"malformed request: {error}", accepted=False).to_tensors()
+        except UserError as error:
+            self._say(f"refused: {error}")
+            frame = Refusal(reason=str(error), accepted=False).to_tensors()
+        try:
+            answer = read_answer(*frame)
+            what = sent_names(answer) if isinstance(answer, Reply | Judged) else []
+            self._sent.add(frame, run=run, what=what)
+        except UserError as error:
+            self._say(f"nothing is sent: {error}")
+            return Refusal(reason="the site cannot write its log of what it sends", accepted=True).to_tensors()
+        return frame
+
+    def _answer(self, request: Request) -> Frame:
+        with self._lock:
+            run = self._runs.setdefault(request.run, SiteRun(self._site, request.run))
+            if run.is_late(request.ticket):
+                return Refusal(
+                    reason="an earlier request than one that was answered: late, or replayed", accepted=True
+                ).to_tensors()
+            if isinstance(request, Collecting):
+                if self._job is None or self._job.name != request.job:
+                    return NotKnown(what="job").to_tensors()
+                job = self._job
+            else:
+                if not isinstance(request, Invitation) and not run.known:
+                    return NotKnown(what="run").to_tensors()
+                if isinstance(request, Training | Judging) and run.placed is None:
+                    return NotKnown(what="run").to_tensors()
+                self._check(request, run)
+                job = self._job_of(request, run)
+        if not job.wait(min(request.patience, MOST_PATIENCE)) or job.answer is None:
+            return Working(job=job.name, steps=job.steps, of=job.of).to_tensors()
+        return job.answer
+
+    def _check(self, request: Request, run: SiteRun) -> None:
+        """Refuse what this site does not do, before it begins."""
+        self._check_disk()
+        if isinstance(request, Invitation):
+            if request.release != __version__:
+                raise UserError(
+                    f"the server runs fedcmp {request.release}, this site {__version__}: install the same release"
+                )
+            check_accepted(read_server_recipe(request.recipe), request.recipe, self._site)
+            run.accept(request.recipe)
+        if isinstance(request, Judging):
+            check_judging(self._site)
+        if isinstance(request, Training | Judging):
+            asked = run.asked()
+            if request.method not in asked.run.methods:
+                raise UserError(f"method {request.method}: is not one of this run's: {', '.join(asked.run.methods)}")
+            if isinstance(request, Training) and request.assignment.round > asked.federation.rounds:
+                raise UserError(f"round {request.assignment.round}: the run has {asked.federation.rounds}")
+
+    def _check_disk(self) -> None:
+        most = self._site.limits.disk_gb
+        if most is None:
+            return
+        used = sum(path.stat().st_size for path in self._site.site.folder.rglob("*") if path.is_file())
+        if used > most * 10**9:
+            raise UserError(
+                f"{self._site.site.folder} holds {used / 10**9:.1f} GB, more than limits.disk_gb = {most:g}: remove "
+                "runs that are over, or raise the limit"
+            )
+
+    def _job_of(self, request: Request, run: SiteRun) -> Job:
+        """Return the job that does what is asked, begun if it is not there."""
+        assert not isinstance(request, Collecting)
+        name = request.job if isinstance(request, Training | Judging) else job_of(request)
+        if self._job is not None and self._job.name == name and not self._job.failed:
+            return self._job
+        if self._job is not None:
+            self._job.supersede()
+        works: dict[type, Callable[[Job], Frame]] = {
+            Invitation: lambda job: self._prepare(job, run),
+            Placement: lambda job: self._place(job, request, run),  # type: ignore[arg-type]
+            Training: lambda job: self._train(job, request, run),  # type: ignore[arg-type]
+            Judging: lambda job: self._judge(job, request, run),  # type: ignore[arg-type]
+        }
+        self._job = Job(name, works[type(request)])
+        self._job.start()
+        return self._job
+
+    def _prepare(self, job: Job, run: SiteRun) -> Frame:
+        """Prepare the pairs as if no client came before: that counts them, and makes all that takes long."""
+        begun = time.perf_counter()
+        recipe = run.recipe()
+        data = self._prepared(job, run, 0)
+        language = self._llm(run, recipe)
+        self._say(f"run {run.folder.name[:8]}: {len(data.train.rows):,} usable pairs, in {_since(begun)}")
+        return admission(recipe, data, language).to_tensors()
+
+    def _place(self, job: Job, request: Placement, run: SiteRun) -> Frame:
+        place = Place(request.client, request.first_position)
+        data = self._prepared(job, run, place.first_position)
+        run.place(place)
+        self._say(f"run {run.folder.name[:8]}: this site is client {place.client} of {request.clients}")
+        return holding(data).to_tensors()
+
+    def _train(self, job: Job, request: Training, run: SiteRun) -> Frame:
+        place = self._placed(run)
+        kept = run.kept_reply(request.method, job.name)
+        if kept is None:
+            begun = time.perf_counter()
+            engine = self._loaded(job, run, place)
+            job.of = engine.steps(request.assignment.round)
+            kept = engine.train(place.client, request.assignment, run.method(request.method))
+            run.keep_reply(request.method, job.name, kept)
+            self._say(f"{request.method}, round {request.assignment.round}: {job.steps} steps, in {_since(begun)}")
+        return only_allowed(kept, self._site).to_tensors()
+
+    def _judge(self, job: Job, request: Judging, run: SiteRun) -> Frame:
+        engine = self._loaded(job, run, self._placed(run))
+        return engine.judge(request.state, blind=request.blind).to_tensors()
+
+    def _placed(self, run: SiteRun) -> Place:
+        place = run.placed
+        if place is None:
+            raise UserError(f"{run.folder / 'placement.json'}: gone since the request came")
+        return place
+
+    def _loaded(self, job: Job, run: SiteRun, place: Place) -> SiteEngine:
+        """Return the run's model and pairs, loaded once."""
+        name = run.folder.name
+        if self._engine is None or self._engine[:2] != (name, place.first_position):
+            self._engine = None
+            recipe = run.recipe()
+            prepared = run.prepared(place.first_position)
+            self._prepared(job, run, place.first_position)
+            engine = SiteEngine(
+                recipe,
+                prepared,
+                self._llm(run, recipe),
+                first_position=place.first_position,
+                on_step=self._step,
+            )
+            self._engine = name, place.first_position, engine
+        return self._engine[2]
+
+    def _prepared(self, job: Job, run: SiteRun, first_position: int) -> Prepared:
+        gigabytes = self._site.limits.memory_gb
+        return prepare_site(
+            run.recipe(),
+            run.prepared(first_position),
+            _counted(job),
+            first_position=first_position,
+            most_memory=None if gigabytes is None else int(gigabytes * 10**9),
+        )
+
+    def _step(self) -> None:
+        if self._job is not None:
+            self._job.step()
+
+    def _llm(self, run: SiteRun, recipe: Recipe) -> LanguageModel:
+        name = run.folder.name
+        if self._language is None or self._language[0] != name:
+            self._language = self._engine = None
+            begun = time.perf_counter()
+            self._language = name, load_language(recipe)
+            self._say(f"run {name[:8]}: model loaded, in {_since(begun)}")
+        return self._language[1]
+
+
+def _counted(job: Job) -> Callable[[str, int, int], None]:
+    """Progress of preparing, as the job's steps."""
+
+    def progress(_what: str, done: int, total: int) -> None:
+        job.step()
+        job.steps, job.of = min(done, total), total
+
+    return progress
+
+
+def _since(begun: float) -> str:
+    return f"{time.perf_counter() - begun:.1f} s"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Serve one site until told to end: `python -m fedcmp.deployment.trainer SITE.toml --socket PATH`."""
+    parser = argparse.ArgumentParser(prog="python -m fedcmp.deployment.trainer")
+    parser.add_argument("site", type=Path)
+    parser.add_argument("--socket", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))  # what is worth keeping is on disk
+    log_to_stderr()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        trainer = Trainer(read_site(given.site), _print)
+        with TrainerSocket(given.socket, trainer.answer) as server:
+            _print("the trainer is ready")
+            server.serve_forever()
+    except UserError as error:
+        _print(f"error: {error}")
+        raise SystemExit(2) from None
+
+
+def _print(line: str) -> None:
+    print(shown(line), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""What a site is willing to do and to send: its own SITE.toml decides, whatever a server asks for.
+
+Refused before anything is read or trained: a recipe, a method or a number of rounds that the site does not accept, a
+method that needs what the site does not send. And once more when a reply leaves: only what is allowed is in it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fedcmp.client.objectives.canonical import GRAM
+from fedcmp.client.objectives.canonical import SECOND_MOMENT as CANONICAL_MOMENT
+from fedcmp.config import Recipe
+from fedcmp.deployment.site_file import SENDABLE, Site
+from fedcmp.errors import UserError
+from fedcmp.wire.messages import Reply
+from fedcmp.wire.site_messages import Judged
+
+PROJECTOR, MOMENTS, GRAMS, VARIATES, ALIGNMENT, LOSSES, COUNTS = SENDABLE
+_EXTRAS = {CANONICAL_MOMENT: MOMENTS, GRAM: GRAMS, "control_change": VARIATES}
+_OF_OBJECTIVE = {"canonical": (MOMENTS, GRAMS), "scaffold": (VARIATES,)}
+
+
+def check_accepted(recipe: Recipe, text: str, site: Site) -> None:
+    """Refuse a run that the site does not accept.
+
+    Args:
+        recipe: the run's, as the server sent it.
+        text: the same, as it came.
+        site: SITE.toml.
+
+    Raises:
+        UserError: says which key of SITE.toml refuses what.
+    """
+    accept = site.accept
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    if accept.recipes and digest not in accept.recipes:
+        raise UserError(f"accept.recipes does not list this run's recipe, whose sha256 is {digest}")
+    if accept.max_rounds is not None and recipe.federation.rounds > accept.max_rounds:
+        raise UserError(f"federation.rounds = {recipe.federation.rounds}: accept.max_rounds is {accept.max_rounds}")
+    for method in recipe.run.methods:
+        if "*" not in accept.methods and method not in accept.methods:
+            raise UserError(f"method {method}: accept.methods has {', '.join(accept.methods)} only")
+        missing = [what for what in needed_by(recipe, method) if what not in site.send.allow]
+        if missing:
+            raise UserError(f"method {method} needs {', '.join(missing)} from a site: not in send.allow")
+
+
+def needed_by(recipe: Recipe, method: str) -> list[str]:
+    """Return what a federated method cannot do without, in SENDABLE's order."""
+    chosen = recipe.chosen(method)
+    needs = chosen.create_aggregator().needs
+    found = {PROJECTOR, COUNTS, *_OF_OBJECTIVE.get(chosen.objective, ())}
+    found |= {MOMENTS} if "second_moment" in needs else set()
+    found |= {ALIGNMENT} if "alignment_error" in needs else set()
+    return [what for what in SENDABLE if what in found]
+
+
+def only_allowed(reply: Reply, site: Site) -> Reply:
+    """Return a reply as it may leave the site: figures that are not to be sent are taken out.
+
+    Raises:
+        UserError: it holds tensors that are not to be sent: the method cannot work without them.
+    """
+    allow = site.send.allow
+    kinds: set[str] = {PROJECTOR} if reply.state or reply.update else set()
+    kinds |= {MOMENTS} if reply.second_moment else set()
+    kinds |= {_EXTRAS.get(label, label) for label in reply.extra}
+    refused = sorted(kinds - set(allow))
+    if refused:
+        raise UserError(f"{', '.join(refused)}: asked for by the server, but not in send.allow")
+    figures = {name: value for name, value in reply.figures.items() if LOSSES in allow or "loss" not in name}
+    alignment = reply.alignment_error if ALIGNMENT in allow else 0.0
+    return replace(reply, figures=figures, alignment_error=alignment)
+
+
+def check_judging(site: Site) -> None:
+    """Refuse to report losses where the site does not send them.
+
+    Raises:
+        UserError: losses are not in send.allow.
+    """
+    if LOSSES not in site.send.allow:
+        raise UserError("the losses on held-out pairs are asked for, but losses are not in send.allow")
+
+
+def sent_names(answer: Reply | Judged) -> Sequence[str]:
+    """Return what an answer holds, in SENDABLE's words, for the site's own log."""
+    if isinstance(answer, Judged):
+        return [LOSSES]
+    found: list[str] = [
+        *([PROJECTOR] if answer.state or answer.update else []),
+        *([MOMENTS] if answer.second_moment else []),
+        *(_EXTRAS.get(label, label) for label in answer.extra),
+        *([LOSSES] if any("loss" in name for name in answer.figures) else []),
+        *([ALIGNMENT] if answer.alignment_error else []),
+    ]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,358 @@
+"""What a server and an organisation's site say to each other around the work itself (messages.py).
+
+    server -> site                          site -> server
+    Invitation   which run this is          Admission    what the site has: pairs, widths, models
+    Placement    which client it is         Holding      what it trains on, and what it holds out
+    Training     an Assignment              Reply        (messages.py)
+    Judging      tensors to be judged       Judged       sums of losses on the site's held-out pairs
+    Collecting   is that job done?          Working      not yet; or NotKnown: send it again
+                                            Refusal      why the site does not do it
+
+Every request names its run and carries a ticket, a pair (attempt, number) that only grows: a site that has seen a later
+one answers no earlier one, so that nothing can be replayed. A job is known by a hash of what it is to do: however often
+it is sent, it is done once.
+
+Each is a JSON header and named tensors, as in messages.py; `read_request` and `read_answer` refuse all else.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import Field
+from torch import Tensor
+
+from fedcmp.wire.files import message_hash
+from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.naming import MessageError, MessageHeader, Tensors, checked, joined, parted
+
+Header = dict[str, Any]
+Frame = tuple[Header, Tensors]
+
+Name = Annotated[str, Field(min_length=1, max_length=200)]
+Line = Annotated[str, Field(max_length=4000)]
+Document = Annotated[str, Field(max_length=4_000_000)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
+Number = Annotated[int, Field(ge=0, le=2**53)]
+Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Counts = Annotated[dict[Name, Number], Field(max_length=10_000)]
+
+
+class _Plain(MessageHeader):
+    """A message without tensors: its fields are its header."""
+
+    def to_tensors(self) -> Frame:
+        """Return header and no tensors."""
+        return self.model_dump(), {}
+
+    @classmethod
+    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Read what `to_tensors` returned.
+
+        Raises:
+            MessageError: another header, or tensors.
+        """
+        if tensors:
+            raise MessageError(f"{cls.model_fields['message'].default}: has {len(tensors)} tensors; it must have none")
+        return checked(cls, header)
+
+
+class _Request(MessageHeader):
+    """What every request says.
+
+    `run` names the server's run, `attempt` and `number` are its ticket, and `patience` says after how many seconds an
+    answer is due, be it that the work is not done yet.
+    """
+
+    run: Hash
+    attempt: Number
+    number: Number
+    patience: Seconds
+
+    @property
+    def ticket(self) -> tuple[int, int]:
+        """What orders all requests of a run."""
+        return self.attempt, self.number
+
+
+class Invitation(_Request, _Plain):
+    """Ask a site to take part: the run's recipe as TOML, and the release of fedcmp that the server runs."""
+
+    message: Literal["invitation"] = "invitation"
+    release: Name
+    recipe: Document
+
+
+class Admission(_Plain):
+    """What a site that takes part has: its usable pairs, the widths of its frozen parts, hashes of both."""
+
+    message: Literal["admission"] = "admission"
+    release: Name
+    usable: Annotated[int, Field(ge=1, le=2**53)]
+    vision_width: Annotated[int, Field(ge=1, le=10**6)]
+    text_width: Annotated[int, Field(ge=1, le=10**6)]
+    vision: Hash
+    language: Hash
+
+
+class Placement(_Request, _Plain):
+    """Tell a site which client it is, out of how many, and how many usable pairs the clients before it hold."""
+
+    message: Literal["placement"] = "placement"
+    client: Number
+    clients: Annotated[int, Field(ge=1, le=10**6)]
+    first_position: Number
+
+
+class PairsAccount(MessageHeader):
+    """Where the pairs of one collection went: the fields of a "pairs" record (runs/records.py) but its name."""
+
+    read: Number
+    train: Number
+    held_out: Number
+    judged: Number
+    refused: Counts
+    unused: Counts
+    ignored: Counts
+    captions_cut: Number
+
+
+class Holding(_Plain):
+    """What a site holds as that client: pairs to train on, by group, unusable ones by reason; accounts of them."""
+
+    message: Literal["holding"] = "holding"
+    train: Annotated[int, Field(ge=1, le=2**53)]
+    groups: Counts
+    bad_pairs: Counts
+    missing_pairs: Number
+    pairs: Annotated[list[PairsAccount], Field(max_length=100)]
+
+
+class Collecting(_Request, _Plain):
+    """Ask for the answer to a job that was sent before."""
+
+    message: Literal["collecting"] = "collecting"
+    job: Hash
+
+
+class Working(_Plain):
+    """The job is not done yet: so many steps of so many are, as far as that is known."""
+
+    message: Literal["working"] = "working"
+    job: Hash
+    steps: Number
+    of: Number
+
+
+class NotKnown(_Plain):
+    """The site does not know the job, or not the run: it lost them, or never got them. Send them again."""
+
+    message: Literal["not known"] = "not known"
+    what: Literal["job", "run"]
+
+
+class Refusal(_Plain):
+    """Why a site does not do what is asked: it does not accept it, or could not do it (and may, if asked again)."""
+
+    message: Literal["refusal"] = "refusal"
+    reason: Line
+    accepted: bool
+
+
+class _TrainingHeader(_Request):
+    message: Literal["training"] = "training"
+    method: Name
+    assignment: dict[str, Any]
+
+
+class _JudgingHeader(_Request):
+    message: Literal["judging"] = "judging"
+    method: Name
+    round: Number
+    blind: bool
+
+
+class Judged(_Plain):
+    """Sums over a site's held-out captions.
+
+    `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged.
+    """
+
+    message: Literal["judged"] = "judged"
+    losses: Annotated[dict[Name, Finite], Field(max_length=10_000)]
+    tokens: Counts
+    captions: Number
+    seconds: Seconds
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """Send a client its assignment.
+
+    Attributes:
+        run, attempt, number, patience: as every request.
+        method: of the run's recipe.
+        assignment: the work.
+    """
+
+    run: str
+    attempt: int
+    number: int
+    patience: float
+    method: str
+    assignment: Assignment
+    message: ClassVar[str] = "training"
+
+    @property
+    def ticket(self) -> tuple[int, int]:
+        """What orders all requests of a run."""
+        return self.attempt, self.number
+
+    @property
+    def job(self) -> str:
+        """What tells this work from any other, however often it is sent."""
+        header, tensors = self.assignment.to_tensors()
+        return message_hash(json.dumps(["training", self.run, self.method, header], sort_keys=True), tensors)
+
+    def to_tensors(self) -> Frame:
+        """Return header and named tensors."""
+        header, tensors = self.assignment.to_tensors()
+        head = _TrainingHeader(
+            run=self.run,
+            attempt=self.attempt,
+            number=self.number,
+            patience=self.patience,
+            method=self.method,
+            assignment=header,
+        )
+        return head.model_dump(), tensors
+
+    @classmethod
+    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Read what `to_tensors` returned.
+
+        Raises:
+            MessageError: header or tensors are not of that form.
+        """
+        head = checked(_TrainingHeader, header)
+        assignment = Assignment.from_tensors(head.assignment, tensors)
+        return cls(head.run, head.attempt, head.number, head.patience, head.method, assignment)
+
+
+@dataclass(frozen=True, eq=False)
+class Judging:
+    """Ask for the losses of a model on the site's held-out pairs.
+
+    Attributes:
+        run, attempt, number, patience: as every request.
+        method: of the run's recipe.
+        round: after which these tensors were merged; 0: before the first.
+        blind: without images; `state` is then empty.
+        state: the trained tensors.
+    """
+
+    run: str
+    attempt: int
+    number: int
+    patience: float
+    method: str
+    round: int
+    blind: bool = False
+    state: Tensors = field(default_factory=dict)
+    message: ClassVar[str] = "judging"
+
+    @property
+    def ticket(self) -> tuple[int, int]:
+        """What orders all requests of a run."""
+        return self.attempt, self.number
+
+    @property
+    def job(self) -> str:
+        """What tells this work from any other, however often it is sent."""
+        head = json.dumps(["judging", self.run, self.method, self.round, self.blind])
+        return message_hash(head, self.state)
+
+    def to_tensors(self) -> Frame:
+        """Return header and named tensors."""
+        head = _JudgingHeader(
+            run=self.run,
+            attempt=self.attempt,
+            number=self.number,
+            patience=self.patience,
+            method=self.method,
+            round=self.round,
+            blind=self.blind,
+        )
+        return head.model_dump(), joined(state=self.state)
+
+    @classmethod
+    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Read what `to_tensors` returned.
+
+        Raises:
+            MessageError: header or tensors are not of that form.
+        """
+        head = checked(_JudgingHeader, header)
+        plain, _ = parted("judging", tensors, plain=("state",), labelled=())
+        if head.blind == bool(plain["state"]):
+            raise MessageError("judging: state must hold tensors, but for a blind model, which has none")
+        return cls(
+            head.run, head.attempt, head.number, head.patience, head.method, head.round, head.blind, plain["state"]
+        )
+
+
+Request = Invitation | Placement | Training | Judging | Collecting
+Answer = Admission | Holding | Reply | Judged | Working | NotKnown | Refusal
+_REQUESTS: dict[str, type[Request]] = {
+    "invitation": Invitation,
+    "placement": Placement,
+    "training": Training,
+    "judging": Judging,
+    "collecting": Collecting,
+}
+_ANSWERS: dict[str, type[Answer]] = {
+    "admission": Admission,
+    "holding": Holding,
+    "reply": Reply,
+    "judged": Judged,
+    "working": Working,
+    "not known": NotKnown,
+    "refusal": Refusal,
+}
+
+
+def read_request(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Request:
+    """Read what a server sent.
+
+    Raises:
+        MessageError: it is no request, or malformed.
+    """
+    request: Request = _kind(_REQUESTS, header).from_tensors(header, tensors)
+    return request
+
+
+def read_answer(header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Answer:
+    """Read what a site sent.
+
+    Raises:
+        MessageError: it is no answer, or malformed.
+    """
+    answer: Answer = _kind(_ANSWERS, header).from_tensors(header, tensors)
+    return answer
+
+
+def _kind(kinds: dict[str, Any], header: Mapping[str, Any]) -> Any:
+    kind = header.get("message") if isinstance(header, Mapping) else None
+    if not isinstance(kind, str) or kind not in kinds:
+        said = repr(kind) if isinstance(kind, str) else type(kind).__name__
+        raise MessageError(f"message = {said}: must be one of {', '.join(kinds)}")
+    return kinds[kind]
+
+
+def job_of(request: Invitation | Placement) -> str:
+    """Return what tells a preparation from any other, however often it is asked for."""
+    ticket = {"attempt", "number", "patience"}
+    return hashlib.sha256(json.dumps(request.model_dump(exclude=ticket), sort_keys=True).encode()).hexdigest()
