@@ -63,7 +63,12 @@ def serve_command(
         note("")
         note(f"stopped; what is finished is kept. To continue: fedcmp serve {recipe} --resume")
         raise
-    result(f"finished: {place}")
+    from fedcmp.cli.report import print_summary
+    from fedcmp.report.writing import write_report
+
+    page = write_report(place)
+    print_summary(place)
+    result(f"report: {page}")
 
 
 def _lab(folder: Path, sites: int, pairs: int, port: int) -> None:

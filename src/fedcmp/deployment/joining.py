@@ -28,11 +28,11 @@ from fedcmp.deployment.supernode import (
     ENTRY,
     MOST_SKEW,
     NodeLine,
-    NodeLines,
     clock_difference,
     free_node,
     node_arguments,
     reach,
+    read_node_line,
 )
 from fedcmp.deployment.supervised import Child, Restarts, end_all
 from fedcmp.errors import UserError, WorkerDied
@@ -147,7 +147,7 @@ class _Site:
         self._node: tuple[Child, Child] | None = None  # SuperNode, apps
         self._node_restarts = Restarts(most=None, quick=30.0, longest=_SLOWLY)
         self._connected = self._refused = False
-        self._next_try, self._round = 0.0, ""
+        self._next_try = 0.0
 
     def run(self) -> None:
         """Keep everything going until Ctrl-C or SIGTERM."""
@@ -167,7 +167,7 @@ class _Site:
             if code is None:
                 return
             if code == _USERS_MISTAKE:
-                raise UserError(_last(self._trainer).removeprefix("fedcmp: "))
+                raise UserError(_last(self._trainer).removeprefix("error: "))
             if not self._trainer_restarts.died(self._trainer.seconds):
                 raise WorkerDied(f"the trainer died again and again ({_last(self._trainer)}); see {self._logs}")
             self._say(f"the trainer died (exit code {code}); starting it again, it resumes from its last save")
@@ -238,14 +238,11 @@ class _Site:
     def _hear(self, said: NodeLine) -> None:
         if said.kind == "connected":
             self._connected = True
-            write_whole(self._last_node, said.value.encode(), durable=False)
+            write_whole(self._last_node, said.node.encode(), durable=False)
             self._trouble.over()
             self._say(f"connected to {self._site.site.server}")
         elif said.kind == "refused":
             self._refused = True
-        elif said.kind == "received" and said.value != self._round:
-            self._round = said.value
-            self._say(f"received work of round {said.value}")
         elif said.kind == "lost":
             self._trouble("the server does not answer; trying again")
         elif said.kind == "back":
@@ -268,12 +265,12 @@ class _Site:
         )
 
     def _make_node(self) -> tuple[Child, Child]:
-        own, read = self._site.site, NodeLines()
+        own = self._site.site
         environment = {**QUIET, "FLWR_HOME": str(own.folder / "flower")}
         port = own.node_port or free_port()
 
         def heard(line: str) -> None:
-            if said := read(line):
+            if said := read_node_line(line):
                 self._said.put(said)
 
         arguments = node_arguments(

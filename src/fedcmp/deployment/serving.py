@@ -8,7 +8,6 @@ from HOME/sites at every start, and the ServerApp continues from its own checkpo
 a new one and come back by themselves. A run that stops with an error of its own is not tried again.
 """
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -29,6 +28,7 @@ from fedcmp.deployment.addresses import free_port, joined_address
 from fedcmp.deployment.certificates import check_certificates
 from fedcmp.deployment.control import Control
 from fedcmp.deployment.flower_lines import Terse, plain
+from fedcmp.deployment.invitation import check_deployable, recipe_checksum
 from fedcmp.deployment.server_folder import (
     CLIENT_APP,
     SERVER_APP,
@@ -105,6 +105,7 @@ def serve(folder: ServerFolder, work: Work, address: Address, say: Say) -> Path:
         WorkerDied: a process died again and again.
     """
     place = folder.run_place(work.recipe)
+    check_deployable(work.recipe)
     _check_sites(folder, work)
     for remark in check_certificates(folder.certificates):
         say(remark)
@@ -114,7 +115,7 @@ def serve(folder: ServerFolder, work: Work, address: Address, say: Say) -> Path:
     with alone_in(folder.home, f"{folder.home}: another `fedcmp serve` works there; stop it first"):
         if work.overwrite and place.exists():
             shutil.rmtree(place)
-        say(f"recipe: {work.path}, sha256 {hashlib.sha256(work.path.read_bytes()).hexdigest()}")
+        say(f"recipe: {work.path}, sha256 {recipe_checksum(work.recipe)}")
         try:
             _Server(folder, work, address, say).run()
         finally:
@@ -129,10 +130,6 @@ def _at_home(folder: ServerFolder, recipe: Recipe) -> Recipe:
 
 def _check_sites(folder: ServerFolder, work: Work) -> None:
     sites = work.recipe.deployment.sites
-    if not sites:
-        raise UserError(
-            f'{work.path}: deployment.sites: missing; name the sites that take part: sites = ["hospital-a", ...]'
-        )
     known = {site.name for site in registered_sites(folder.sites)}
     if unknown := [name for name in sites if name not in known]:
         raise UserError(
@@ -231,10 +228,11 @@ class _Server:
 
     def _start_run(self, control: Control) -> None:
         folder, work = self._folder, self._work
+        begun = (folder.run_place(work.recipe) / "recipe.toml").exists()  # a run that died before has nothing to resume
         config: dict[str, bool | int | float | str] = {
             "recipe": str(work.path),
             "home": str(folder.home),
-            "resume": self._resume,
+            "resume": self._resume and begun,
         }
         self._begun = time.monotonic()
         try:

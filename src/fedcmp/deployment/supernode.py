@@ -18,13 +18,11 @@ from fedcmp.deployment.flower_lines import plain
 
 ENTRY = "flwr.supernode.cli:flower_supernode"
 _NODE = re.compile(r"SuperNode ID: (\d+)")
-_RECEIVED = re.compile(r"Receiving: (\S+) message")
-_ROUND = re.compile(r"\[RUN (\d+)(?:, ROUND ([^\]]+))?\]")
 _REFUSED = re.compile(r"\[code: 2004\]|Failed to activate SuperNode")
 
 MOST_SKEW = 300.0  # seconds by which Flower lets the clocks of a SuperNode and its SuperLink differ, about
 
-Kind = Literal["connected", "received", "sent", "refused", "lost", "back"]
+Kind = Literal["connected", "refused", "lost", "back"]
 
 
 @dataclass(frozen=True)
@@ -32,40 +30,24 @@ class NodeLine:
     """What a line of the SuperNode says.
 
     Attributes:
-        kind: connected (value: its node's number), received (value: the message's round or type), sent, refused,
-            lost (the server does not answer), back.
-        value: see there.
+        kind: connected, refused, lost (the server does not answer) or back.
+        node: with connected, the number of its node.
     """
 
     kind: Kind
-    value: str = ""
+    node: str = ""
 
 
-class NodeLines:
-    """Read the lines of one SuperNode; it says round and message on two lines."""
-
-    def __init__(self) -> None:
-        self._round = ""
-
-    def __call__(self, line: str) -> NodeLine | None:
-        """Return what a line says; None where it is of no interest."""
-        text = plain(line)
-        if found := _NODE.search(text):
-            return NodeLine("connected", found[1])
-        if found := _ROUND.search(text):
-            self._round = found[2] or ""
-            return None
-        if found := _RECEIVED.search(text):
-            return NodeLine("received", self._round or found[1])
-        if "Sent successfully" in text:
-            return NodeLine("sent", self._round)
-        if _REFUSED.search(text):
-            return NodeLine("refused")
-        if "Connection attempt failed" in text:
-            return NodeLine("lost")
-        if "Connection successful after" in text:
-            return NodeLine("back")
-        return None
+def read_node_line(line: str) -> NodeLine | None:
+    """Return what a line of the SuperNode says; None where it is of no interest."""
+    text = plain(line)
+    if found := _NODE.search(text):
+        return NodeLine("connected", found[1])
+    if _REFUSED.search(text):
+        return NodeLine("refused")
+    if "Connection attempt failed" in text:
+        return NodeLine("lost")
+    return NodeLine("back") if "Connection successful after" in text else None
 
 
 def node_arguments(
