@@ -13,9 +13,12 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
+from fedcmp.errors import UserError
+
 server_app = ServerApp()
 client_app = ClientApp()
 failing_app = ServerApp()
+broken_app = ServerApp()
 hostile_app = ClientApp()
 
 
@@ -75,7 +78,12 @@ def ask_trainer(message, context):
 
 @failing_app.main()
 def fail(grid, context):
-    raise ValueError("the recipe asks for the impossible")
+    raise UserError("the recipe asks for the impossible")
+
+
+@broken_app.main()
+def fail_by_mistake(grid, context):
+    raise KeyError("none")
 
 
 @hostile_app.query()

@@ -144,6 +144,11 @@ def test_a_key_is_rotated_and_taken_back_while_the_server_runs(federation):
     remove_site(lab.home / "sites", "site-1")
     site.wait_for("refused: ", 60)
     assert read_roster(lab.home) == {}
+    register_site(lab.home / "sites", "site-1", public_path(key))
+    server.wait_for("Flower takes it again only after a restart of the server", 20)
+    make_site_key(key, "site-1", rotate=True)
+    register_site(lab.home / "sites", "site-1", public_path(key), replace=True)
+    site.wait_for("connected to", 60, times=3)
 
 
 @pytest.mark.slow
@@ -166,6 +171,11 @@ def test_an_error_of_the_server_app_stops_the_run_with_one_line(federation):
     assert server.ends(60) == 2
     assert server.text.splitlines()[-1] == "fedcmp: the recipe asks for the impossible"
     assert "Traceback" not in server.text
+    broken = lab.serve("broken_app")
+    assert broken.ends(60) == 1
+    log = lab.home / "logs" / "apps.log"
+    assert broken.text.splitlines()[-1] == f"fedcmp: the server app failed: 'none'; see {log}"
+    assert "KeyError" in log.read_text()
 
 
 @pytest.mark.slow

@@ -168,6 +168,8 @@ class _Server:
         self._roster: dict[int, RegisteredSite] = {}
         self._left: dict[str, int] = {}  # keys that Flower could not take back, which may come again
         self._online: set[int] = set()
+        self._ever: set[int] = set()  # nodes that have been connected
+        self._gone: set[int] = set()  # of these, those whose keys were taken back
         self._said: set[str] = set()
         self._looked = self._begun = 0.0
         self._run = 0
@@ -213,14 +215,22 @@ class _Server:
             superlink.start()
             with Control(private, folder.certificates.authority) as control:
                 self._wait_for(superlink, control)
-                self._check_doors()
-                self._roster, self._left, self._online = {}, {}, set()
-                self._look(control)
+                self._forget()
+                try:
+                    self._check_doors()
+                    self._look(control)
+                except (httpx.HTTPError, OSError) as error:
+                    raise _ProcessDied(f"the SuperLink does not answer ({error})") from None
                 self._say(f"serving on {self._where}; {counted(len(self._roster), 'registered site')}")
                 starter.start()
                 yield superlink, starter, control
         finally:
             end_all([starter, superlink])
+
+    def _forget(self) -> None:
+        """Begin with a SuperLink that knows no site."""
+        self._roster, self._left = {}, {}
+        self._online, self._ever, self._gone = set(), set(), set()
 
     @property
     def _where(self) -> str:
@@ -322,7 +332,8 @@ class _Server:
         Raises:
             _RunDied: the ServerApp was killed.
             _ProcessDied: one of the processes died.
-            UserError: the ServerApp ended with an error of its own.
+            UserError: the ServerApp said what is wrong, or the run was stopped.
+            WorkerDied: the ServerApp failed by a mistake of its own.
         """
         while True:
             for child, what in ((superlink, "the SuperLink"), (starter, "the process that starts apps")):
@@ -330,32 +341,40 @@ class _Server:
                     raise _ProcessDied(f"{what} died ({_last(child)})")
             with suppress(Empty):
                 run, code = self._events.get(timeout=_TICK_SECONDS)
-                if run == self._run and self._is_over(control, code):
+                if run == self._run and self._is_over(control, starter, code):
                     return
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._look_again(control)
 
-    def _is_over(self, control: Control, code: int) -> bool:
-        """Return whether the run is over, now that its ServerApp has ended."""
+    def _is_over(self, control: Control, starter: Child, code: int) -> bool:
+        """Return whether the run is over, now that its ServerApp has ended with an exit code."""
         try:
             state = control.run_state(self._run)
         except httpx.HTTPError as error:
             raise _ProcessDied(f"the SuperLink does not answer ({error})") from None
         if state.completed:
             return True
+        if state.stopped:
+            raise UserError("the run was stopped by another command; `fedcmp serve RECIPE --resume` continues it")
         if state.finished and state.details.startswith(_RAISED):
-            raise UserError(state.details.removeprefix(_RAISED))
+            said = state.details.removeprefix(_RAISED)
+            if any("fedcmp.errors." in line for line in starter.last_lines):  # the class, at the end of a traceback
+                raise UserError(said)
+            raise WorkerDied(f"the server app failed: {said}; see {self._folder.logs / 'apps.log'}")
         raise _RunDied(f"the server app died (exit code {code})")
 
     def _look_again(self, control: Control) -> None:
         try:
             self._look(control)
         except UserError as error:  # a file among the keys that is none
-            if str(error) not in self._said:
-                self._said.add(str(error))
-                self._say(str(error))
+            self._say_once(str(error))
         except httpx.HTTPError:  # that the SuperLink died is noticed elsewhere
             return
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
 
     def _look(self, control: Control) -> None:
         """Register keys that are new, take back those that are gone, and say who has come and who has left."""
@@ -364,20 +383,30 @@ class _Server:
         changed = False
         for node, site in list(self._roster.items()):
             if site.key.line not in wanted or wanted[site.key.line].name != site.name:
-                if not control.unregister(node):
-                    self._left[site.key.line] = node
                 del self._roster[node]  # what it sends counts for nobody from here on
+                if node not in self._ever:  # Flower 1.41 fails to take such a key back, and then takes it no more
+                    self._left[site.key.line] = node
                 self._say(f"{site.name}: key {site.key.fingerprint} is registered no more")
                 changed = True
         known = {site.key.line for site in self._roster.values()}
         for line, site in wanted.items():
-            if line not in known:
-                node = self._left.pop(line, 0) or control.register(site.key.pem, site.name)
-                self._roster[node] = site
+            if line in known:
+                continue
+            try:
+                self._roster[self._left.pop(line, 0) or control.register(site.key.pem, site.name)] = site
                 changed = True
+            except httpx.HTTPStatusError:
+                self._say_once(
+                    f"{site.name}: key {site.key.fingerprint} was taken back before, and Flower takes it again only "
+                    "after a restart of the server; restart it, or use a new key"
+                )
         if changed:
             write_roster(self._folder, {node: site.name for node, site in self._roster.items()})
         online = control.online()
+        self._ever |= online
+        for node in self._ever - set(self._roster) - self._gone:
+            if control.unregister(node):
+                self._gone.add(node)
         for node in sorted(online - self._online):
             if node in self._roster:
                 self._say(f"{self._roster[node].name}: connected")
