@@ -68,6 +68,7 @@ class Sites:
         self._note, self._progress = note, progress
         self._clock, self._sleep, self._pause = clock, sleep, pause
         self._number = 0
+        self._met: set[int] = set()  # invited in this process
         # told which client they are; one that has lost it since says so
         self._placed = {client for client, member in register.members.items() if member.holding is not None}
 
@@ -153,6 +154,7 @@ class Sites:
             answer = yield from self._patiently(client, make)
             if isinstance(answer, NotKnown):
                 self._placed.discard(client)
+                self._met.discard(client)
             elif isinstance(answer, Refusal):
                 failures += 1
                 self._note(client, "refused", answer.reason)
@@ -169,9 +171,10 @@ class Sites:
 
     def _invited(self, client: int) -> Talk:
         """Invite and place a site: it may have lost the run, or come to it late."""
-        admitted = yield from self._invite(client)
-        if isinstance(admitted, Refusal):
-            return admitted
+        if client not in self._met:
+            admitted = yield from self._invite(client)
+            if isinstance(admitted, Refusal):
+                return admitted
         first = self.register.placement(client)
 
         def place(head: Head) -> Request:
@@ -199,6 +202,7 @@ class Sites:
             self.register.admit(client, answer)
         except UserError as error:
             return self._turned_away(client, str(error))
+        self._met.add(client)
         self._note(client, "joined", f"{answer.usable:,} usable pairs")
         return answer
 
