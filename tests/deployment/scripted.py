@@ -140,7 +140,7 @@ class Federation:
     """A server's talks with three scripted sites."""
 
     def __init__(self, folder, *, poll_seconds=60.0, pause=0.5):
-        self.clock, self.notes, self.steps = Clock(), [], []
+        self.clock, self.notes, self.steps, self.follow = Clock(), [], [], None
         self.sites = {name: ScriptedSite(client, 60 - 10 * client) for client, name in enumerate(NAMES)}
         self.link = ScriptedLink(self.clock, self.sites)
         self.register = Register(folder / "sites.json", NAMES)
@@ -154,12 +154,17 @@ class Federation:
             self.register,
             "[run]\n",
             poll_seconds=poll_seconds,
-            note=lambda client, event, detail: self.notes.append((NAMES[client], event, detail)),
+            note=self._note,
             progress=lambda client, steps, of: self.steps.append((NAMES[client], steps, of)),
             clock=self.clock,
             sleep=self.clock.sleep,
             pause=pause,
         )
+
+    def _note(self, client, event, detail):
+        self.notes.append((NAMES[client], event, detail))
+        if self.follow is not None:
+            self.follow(client, event, detail)
 
     def events(self, name, *kinds):
         return [detail for site, event, detail in self.notes if site == name and event in kinds]

@@ -171,17 +171,21 @@ class Sites:
 
     def _invited(self, client: int) -> Talk:
         """Invite and place a site: it may have lost the run, or come to it late."""
-        if client not in self._met:
-            admitted = yield from self._invite(client)
-            if isinstance(admitted, Refusal):
-                return admitted
-        first = self.register.placement(client)
+        for _ in range(_MOST_FAILURES):
+            if client not in self._met:
+                admitted = yield from self._invite(client)
+                if isinstance(admitted, Refusal):
+                    return admitted
+            first = self.register.placement(client)
 
-        def place(head: Head) -> Request:
-            clients = len(self.register.names)
-            return Placement(**vars(head), client=client, clients=clients, first_position=first)
+            def place(head: Head, first: int = first) -> Request:
+                clients = len(self.register.names)
+                return Placement(**vars(head), client=client, clients=clients, first_position=first)
 
-        answer = yield from self._patiently(client, place)
+            answer = yield from self._patiently(client, place)
+            if not isinstance(answer, NotKnown):
+                break
+            self._met.discard(client)  # it has lost the run since it was invited
         if isinstance(answer, Holding):
             try:
                 self.register.hold(client, answer)
