@@ -178,13 +178,13 @@ class ModuleSteps(torch.optim.Optimizer):
                     f"{matrix.weight} belongs to {type(layer).__name__}: shared-basis knows matrices of nn.Linear "
                     "only; leave it out of the ServerApp's arrays, or use another rule"
                 )
-            self._hooks.append(layer.register_forward_pre_hook(partial(self._see, matrix)))
+            self._hooks.append(layer.register_forward_pre_hook(partial(self._see, matrix), with_kwargs=True))
 
     @torch.no_grad()
-    def _see(self, matrix: Matrix, layer: nn.Module, fed: tuple[Any, ...]) -> None:
+    def _see(self, matrix: Matrix, layer: nn.Module, fed: tuple[Any, ...], named: dict[str, Any]) -> None:
         if not layer.training:
             return
-        inputs_NI = fed[0].detach().flatten(0, -2).to(self._stacked[matrix.weight].dtype)
+        inputs_NI = (fed[0] if fed else named["input"]).detach().flatten(0, -2).to(self._stacked[matrix.weight].dtype)
         if matrix.bias is not None:
             inputs_NI = torch.cat([inputs_NI, torch.ones_like(inputs_NI[:, :1])], dim=1)
         gram_II = inputs_NI.T @ inputs_NI

@@ -22,7 +22,7 @@ def main(rule: str, checkpoint: str, result: str, wait: str = "") -> None:
     torch.set_num_threads(1)
 
     def fault(node: int, message: Message) -> None:
-        if wait == f"{message.metadata.message_type}-{message.metadata.group_id}:{node}":
+        if wait == f"{message.metadata.group_id}:{node}":
             Path(f"{result}.there").touch()
             time.sleep(600)
 

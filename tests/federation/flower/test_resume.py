@@ -52,17 +52,15 @@ def killed_at(rule, folder, wait):
 
 
 def test_killed_in_the_middle_of_a_round(tmp_path):
-    assert killed_at("shared-basis", tmp_path, "train-3:102") == undisturbed("shared-basis", tmp_path)
+    assert killed_at("shared-basis", tmp_path, "3:102") == undisturbed("shared-basis", tmp_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", ["shared-basis", "fedavgm"])
-@pytest.mark.parametrize(
-    "wait", ["train-opening:101", "train-1:100", "train-2:103", "evaluate-2:101", "train-4:103", "evaluate-4:100"]
-)
+@pytest.mark.parametrize("wait", ["opening:101", "1:100", "2:103", "evaluate-2:101", "4:103", "evaluate-4:100"])
 def test_killed_anywhere(tmp_path, rule, wait):
     if rule == "fedavgm" and "opening" in wait:
-        wait = "train-3:100"
+        wait = "3:100"
     assert killed_at(rule, tmp_path, wait) == undisturbed(rule, tmp_path)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from fedcmp.aggregation import ClientUpdate, available, create
 from fedcmp.federation.flower import AggregatorStrategy, Asked, array_record, reply_content, tensors_of
+from fedcmp.federation.flower.records import public_of
 from tests.federation.flower.apps import CLIENTS, answering, bits, client_app, initial, make_grid
 
 ROUNDS = 3
@@ -32,7 +33,7 @@ def recorded(rule, **options):
     @app.train()
     def on_train(message, context):
         reply = inner(message, context)
-        exchanged.append((Asked.of(message), message.content, reply.content))
+        exchanged.append((Asked.of(message), message.content, reply.content, public_of(message)))
         return reply
 
     return run(rule, app=app, **options), exchanged
@@ -62,28 +63,27 @@ def test_every_rule_gives_what_the_rule_itself_gives_on_the_same_updates(rule):
     for _, group in itertools.groupby(exchanged, key=lambda one: (one[0].round, one[0].measure_only)):
         exchange = list(group)
         assert len(exchange) == CLIENTS
-        for asked, sent, _ in exchange:
+        for _, sent, _, broadcast in exchange:
             assert bits(sent["arrays"]) == bits(array_record(state))
             public = aggregator.broadcast(state)
-            assert {label: bits(array_record(named)) for label, named in asked.public.items()} == {
+            assert {label: bits(array_record(named)) for label, named in broadcast.items()} == {
                 label: bits(array_record(named)) for label, named in public.items()
             }
         measured = state if exchange[0][0].measure_only else None
-        state = aggregator.aggregate(state, [update_of(reply, measured) for _, _, reply in exchange])
+        state = aggregator.aggregate(state, [update_of(reply, measured) for _, _, reply, _ in exchange])
     assert bits(result.arrays) == bits(array_record(state))
     assert aggregator.round == ROUNDS + aggregator.opening
 
 
 def test_shared_basis_measures_first_and_then_steps_in_the_basis():
     _, exchanged = recorded("shared-basis", rounds=2)
-    asked = [one for one, _, _ in exchanged]
-    assert [(one.round, one.measure_only, sorted(one.public)) for one in asked[::CLIENTS]] == [
+    assert [(one.round, one.measure_only, sorted(public)) for one, _, _, public in exchanged[::CLIENTS]] == [
         (1, True, []),
         (1, False, ["canonical_basis", "canonical_stretch"]),
         (2, False, ["canonical_basis", "canonical_stretch"]),
     ]
-    assert {one.objective for one in asked} == {"canonical"}
-    assert all("arrays" not in reply for _, _, reply in exchanged[:CLIENTS])
+    assert {one.objective for one, *_ in exchanged} == {"canonical"}
+    assert all("arrays" not in reply for _, _, reply, _ in exchanged[:CLIENTS])
 
 
 def fixed(states, examples):

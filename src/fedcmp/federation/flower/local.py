@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from fedcmp.client.module_steps import ModuleSteps
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.errors import UserError
-from fedcmp.federation.flower.arrays import tensors_of
-from fedcmp.federation.flower.records import ARRAYS, Asked, Metrics, reply_content
+from fedcmp.federation.flower.records import ARRAYS, Asked, Metrics, arrays_of, public_of, reply_content
 
 
 def load_arrays(message: Message, model: nn.Module) -> Asked:
@@ -35,11 +34,7 @@ def load_arrays(message: Message, model: nn.Module) -> Asked:
         UserError: an array that the model does not have, or of another shape; see also Asked.of.
     """
     known = model.state_dict()
-    try:
-        received = tensors_of(message.content.array_records.get(ARRAYS, {}))
-    except ValueError as error:
-        raise UserError(f"arrays: {error}") from error
-    for name, tensor in received.items():
+    for name, tensor in arrays_of(message).items():
         if name not in known:
             raise UserError(f"arrays: the model has no tensor {name}: server and clients must build the same model")
         if known[name].shape != tensor.shape:
@@ -75,7 +70,7 @@ def local_optimizer(
         settings=settings,
         objective=asked.objective,
         stretch=bool(asked.objective_options.get("stretch", True)),
-        broadcast=asked.public,
+        broadcast=public_of(message),
         names=list(message.content.array_records[ARRAYS]),
         measure_only=asked.measure_only,
     )

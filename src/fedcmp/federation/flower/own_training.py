@@ -4,10 +4,8 @@ from pathlib import Path
 
 from flwr.app import Message
 
-from fedcmp.errors import UserError
 from fedcmp.federation.client_folder import ClientFolder
-from fedcmp.federation.flower.arrays import tensors_of
-from fedcmp.federation.flower.records import ARRAYS, KEPT, Asked, Metrics, reply_content
+from fedcmp.federation.flower.records import KEPT, Asked, Metrics, arrays_of, public_of, reply_content
 from fedcmp.federation.learner import ClientSide, Work
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.payload import forms
@@ -27,10 +25,6 @@ def carry_out(message: Message, side: ClientSide, *, client: int, folder: Path, 
         UserError: the message is not AggregatorStrategy's; the client's state is missing; no image is usable.
     """
     asked = Asked.of(message)
-    try:
-        state = tensors_of(message.content.array_records.get(ARRAYS, {}))
-    except ValueError as error:
-        raise UserError(f"arrays: {error}") from error
     assignment = Assignment(
         round=asked.round,
         learning_rate=learning_rate,
@@ -40,8 +34,8 @@ def carry_out(message: Message, side: ClientSide, *, client: int, folder: Path, 
         measure_only=asked.measure_only,
         with_second_moment=asked.second_moment,
         continues=asked.continues,
-        state=state,
-        public={label: dict(named) for label, named in asked.public.items()},
+        state=arrays_of(message),
+        public=public_of(message),
     )
     (reply,) = side.carry_out([Work(client, assignment, ClientFolder(folder))])
     content = reply_content(

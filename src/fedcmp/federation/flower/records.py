@@ -43,7 +43,6 @@ class Asked:
         second_moment: send AdamW's second moments along.
         objective: name of the local objective; `objective_options` are its own.
         continues: the last round in which the server accepted a reply of this client that kept a state; 0: none yet.
-        public: what the rule broadcasts, label -> name -> tensor.
     """
 
     round: int
@@ -52,7 +51,6 @@ class Asked:
     objective: str = "plain"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
     continues: int = 0
-    public: Mapping[str, Tensors] = field(default_factory=dict)
 
     @classmethod
     def of(cls, message: Message) -> "Asked":
@@ -61,8 +59,7 @@ class Asked:
         Raises:
             UserError: the message is another strategy's, or another version's.
         """
-        content = message.content
-        config = content.config_records.get(ASKED)
+        config = message.content.config_records.get(ASKED)
         if config is None:
             raise UserError(
                 f"the message holds no ConfigRecord {ASKED!r}: it is not AggregatorStrategy's; use it in the "
@@ -78,17 +75,12 @@ class Asked:
                 objective=str(config["objective"]),
                 objective_options=json.loads(str(config["objective-options"])),
                 continues=int(config["continues"]),  # type: ignore[arg-type]
-                public={
-                    key.removeprefix(PUBLIC): tensors_of(record)
-                    for key, record in content.array_records.items()
-                    if key.startswith(PUBLIC)
-                },
             )
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"ConfigRecord {ASKED!r}: {error}: use the same fedcmp on both sides") from error
 
     def record(self) -> ConfigRecord:
-        """Return the ConfigRecord, without what is broadcast."""
+        """Return the ConfigRecord."""
         return ConfigRecord(
             {
                 "version": VERSION,
@@ -100,6 +92,33 @@ class Asked:
                 "continues": self.continues,
             }
         )
+
+
+def arrays_of(message: Message) -> Tensors:
+    """Return the tensors to train from.
+
+    Raises:
+        UserError: they are missing or cannot be read.
+    """
+    return read_arrays(message.content.array_records.get(ARRAYS, ArrayRecord()))
+
+
+def read_arrays(arrays: ArrayRecord) -> Tensors:
+    """Return tensors that our own side made or passes on; UserError where they cannot be read."""
+    try:
+        return tensors_of(arrays)
+    except ValueError as error:
+        raise UserError(f"arrays: {error}") from error
+
+
+def public_of(message: Message) -> dict[str, Tensors]:
+    """Return what the rule broadcasts with a message, label -> name -> tensor.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    records = message.content.array_records
+    return {name.removeprefix(PUBLIC): read_arrays(records[name]) for name in records if name.startswith(PUBLIC)}
 
 
 def broadcast_records(public: Mapping[str, Tensors]) -> dict[str, ArrayRecord]:

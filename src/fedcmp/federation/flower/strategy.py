@@ -22,11 +22,21 @@ from torch import Tensor
 
 from fedcmp.aggregation import Aggregator
 from fedcmp.errors import UserError, counted
-from fedcmp.federation.flower.arrays import array_record, tensors_of
+from fedcmp.federation.flower.arrays import array_record
 from fedcmp.federation.flower.merging import RUNNING_STATISTICS, Merge
 from fedcmp.federation.flower.objectives import objective_of
 from fedcmp.federation.flower.open_round import OpenRound, sorted_replies
-from fedcmp.federation.flower.records import ARRAYS, ASKED, CONFIG, KEPT, NUM_EXAMPLES, ROUND, Asked, broadcast_records
+from fedcmp.federation.flower.records import (
+    ARRAYS,
+    ASKED,
+    CONFIG,
+    KEPT,
+    NUM_EXAMPLES,
+    ROUND,
+    Asked,
+    broadcast_records,
+    read_arrays,
+)
 from fedcmp.federation.flower.replies import Answer, mean_metrics
 from fedcmp.federation.flower.sampling import connected_nodes, sampled_nodes
 from fedcmp.federation.flower.saved import CheckpointFile, Saved
@@ -175,7 +185,7 @@ class AggregatorStrategy(Strategy):
         Raises:
             UserError: too few nodes; of the opening round, as `aggregate_train`.
         """
-        state = tensors_of(arrays)
+        state = read_arrays(arrays)
         nodes = sampled_nodes(self._nodes(grid), self._fraction_train, server_round, self._seed)
         if self.aggregator.opening and self.aggregator.round == 0:
             _LOG.info("opening round: %s measure", counted(len(nodes), "node"))
@@ -209,7 +219,7 @@ class AggregatorStrategy(Strategy):
         if self._fraction_evaluate > 0:
             content = RecordDict({ARRAYS: arrays, CONFIG: _with_round(config, server_round)})
             nodes = sampled_nodes(self._nodes(grid), self._fraction_evaluate, server_round, self._seed)
-            group = str(server_round)
+            group = f"evaluate-{server_round}"  # a late reply to the training of the round is none to this
             self._evaluating = [self._message(content, node, MessageType.EVALUATE, group) for node in nodes]
         return self._evaluating
 
@@ -229,7 +239,7 @@ class AggregatorStrategy(Strategy):
     def _begun(self, initial: ArrayRecord) -> tuple[ArrayRecord, int]:
         """Return the tensors to continue from, and the rounds finished."""
         self._history = Result(arrays=initial)
-        saved = self._file.load(tensors_of(initial))
+        saved = self._file.load(read_arrays(initial))
         if saved is None:
             return initial, 0
         _LOG.info("%s: resuming after round %d", self._file.path, saved.round)
