@@ -12,8 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedcmp.aggregation import ClientUpdate, available, create
-from fedcmp.federation.flower import AggregatorStrategy, Asked, array_record, reply_content, tensors_of
-from fedcmp.federation.flower.records import public_of
+from fedcmp.federation.flower import AggregatorStrategy, Asked, array_record, public_of, reply_content, tensors_of
 from tests.federation.flower.apps import CLIENTS, answering, bits, client_app, initial, make_grid
 
 ROUNDS = 3

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fedcmp.federation.flower.local import load_arrays, local_optimizer, local_update
     from fedcmp.federation.flower.local_grid import LocalGrid, run_locally
     from fedcmp.federation.flower.own_training import carry_out
-    from fedcmp.federation.flower.records import Asked, reply_content
+    from fedcmp.federation.flower.records import Asked, public_of, reply_content
     from fedcmp.federation.flower.strategy import AggregatorStrategy
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "load_arrays",
     "local_optimizer",
     "local_update",
+    "public_of",
     "reply_content",
     "run_locally",
     "tensors_of",
@@ -42,6 +43,7 @@ _FILES = {
     "load_arrays": "local",
     "local_optimizer": "local",
     "local_update": "local",
+    "public_of": "records",
     "reply_content": "records",
     "run_locally": "local_grid",
     "tensors_of": "arrays",

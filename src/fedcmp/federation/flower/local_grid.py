@@ -8,7 +8,6 @@ a test hold them.
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
@@ -18,7 +17,7 @@ from flwr.supercore.task_identity import TaskIdentity
 
 _RAISED = 2  # Flower's code of an exception in a ClientApp
 _FIRST_NODE = 100
-Fault = Callable[[int, Message], Literal["drop"] | Error | None]
+Fault = Callable[[int, Message], str | Error | None]
 
 
 @dataclass
