@@ -89,13 +89,10 @@ def _trained(folder: Path, recipe: Recipe, client: int | None) -> tuple[Projecto
     tensors = trained_tensors(folder, recipe, checkpoint.projectors, client)
     module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
-    if checkpoint.round < recipe.federation.rounds:
-        _LOG.warning(
-            "%s: is not finished: what is exported is of round %d of %d",
-            folder,
-            checkpoint.round,
-            recipe.federation.rounds,
-        )
+    planned = RunFolder(folder).planned_rounds or recipe.federation.rounds
+    if checkpoint.round < planned:
+        message = "%s: is not finished: what is exported is of round %d of %d"
+        _LOG.warning(message, folder, checkpoint.round, planned)
     return module.as_projector(), checkpoint.round
 
 

@@ -31,7 +31,7 @@ from fedcmp.errors import UserError
 from fedcmp.files import cannot_be_written, write_whole
 from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
 from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
-from fedcmp.runs.records import Finished, Record, RunRecord
+from fedcmp.runs.records import AnyRecord, Finished, Record, RunRecord
 
 Tensors = dict[str, Tensor]
 _LOG = logging.getLogger(__name__)
@@ -205,7 +205,12 @@ class RunFolder:
         records = read_records(self.metrics) if self.begun else []
         if not any(isinstance(record, Finished) for record in records):
             return None
-        return next((record.rounds or 0 for record in records if isinstance(record, RunRecord)), 0)
+        return _planned(records) or 0
+
+    @property
+    def planned_rounds(self) -> int | None:
+        """How many rounds (merges, of an asynchronous run) the run has; None where its records do not say."""
+        return _planned(read_records(self.metrics)) if self.begun else None
 
     def _checkpoint(self, number: int) -> Path:
         return self.checkpoints / f"round-{number:04d}"
@@ -239,6 +244,10 @@ class RunFolder:
         with self.metrics.open("r+b" if size else "wb") as file:
             file.truncate(size)
         self._hashed, self._hashed_bytes = hashlib.sha256(), 0
+
+
+def _planned(records: Sequence[AnyRecord]) -> int | None:
+    return next((record.rounds for record in records if isinstance(record, RunRecord)), None)
 
 
 def _is_whole(state: dict[str, Any]) -> bool:

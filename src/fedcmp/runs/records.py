@@ -221,13 +221,17 @@ class ClientRound(Record):
     """What one client did in one round.
 
     `weight` is its share in the merge, `update_norm` the length of its change, `alignment_error` E_k in [0, 2],
-    `learning_rate` that of its first step; `refused` says why its update was not merged.
+    `learning_rate` that of its first step; `refused` says why its update was not merged. Where clients do not wait for
+    each other, `round` is the merge that the update went into, `part` which of its pairs' parts the client trained on,
+    and `staleness` how many merges its version was behind.
     """
 
     kind: Literal["client"] = "client"
     round: Count
     client: Count
     client_name: Text
+    part: Whole = None
+    staleness: Whole = None
     loss: Number = None
     loss_first: Number = None
     loss_last: Number = None
@@ -265,7 +269,8 @@ class ServerRound(Record):
     """What the server noted about one round.
 
     `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers, and the names
-    of clients that were asked and did not reply.
+    of clients that were asked and did not reply. `clock` is the run's time in seconds, real or virtual, where rounds
+    are asynchronous or a recipe says how fast clients are.
     """
 
     kind: Literal["round"] = "round"
@@ -274,6 +279,7 @@ class ServerRound(Record):
     bytes_sent: Whole
     diagnostics: Numbers
     missing: Names = []
+    clock: Number = None
 
     @property
     def num_bytes(self) -> int | None:
