@@ -211,7 +211,7 @@ class Trainer:
 
     def _begin_live(self, request: Training) -> None:
         """Say in live.json which round is trained."""
-        rounds = self._runs[request.run].asked().federation.rounds
+        rounds = self._runs[request.run].recipe().federation.rounds
         self._live = LiveFile(self._site.site.folder, request.method, rounds, [self._site.site.name])
         self._live.open(request.assignment.round)
 
