@@ -43,7 +43,7 @@ from fedcmp.deployment.site_keys import RegisteredSite, registered_sites
 from fedcmp.deployment.supervised import Child, Restarts, end_all
 from fedcmp.errors import UserError, WorkerDied, counted
 from fedcmp.locks import alone_in
-from fedcmp.runs.place import check_place
+from fedcmp.runs.place import check_place, holds_something
 
 _TICK_SECONDS = 0.2
 _LOOK_SECONDS = 2.0  # between two looks at who is connected and which keys are registered
@@ -199,7 +199,7 @@ class _Server:
         if not self._restarts.died(time.monotonic() - self._begun):
             raise WorkerDied(f"{why}, and that again and again; see {self._folder.logs}. To continue: --resume")
         self._say(f"{why}; starting again, the run resumes")
-        self._resume = True
+        self._resume = holds_something(self._folder.run_place(self._work.recipe))
         time.sleep(self._restarts.wait)
 
     @contextmanager

@@ -1,6 +1,6 @@
 """One run as a site keeps it: the server's recipe, which client the site is, replies, and what the client remembers.
 
-    runs/RUN/recipe.toml            as the server sent it
+    runs/RUN/recipe.toml            as the server sent it, with a checksum; damaged, it counts as not there
     runs/RUN/placement.json         client, first_position
     runs/RUN/ticket.json            of the last request that was answered: an earlier one is none
     runs/RUN/prepared-POSITION/     pairs as that client trains on them
@@ -14,6 +14,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.site_recipe import read_server_recipe, site_recipe
@@ -47,8 +48,8 @@ class SiteRun:
 
     @property
     def known(self) -> bool:
-        """Whether the server's recipe is here."""
-        return self._recipe_file.exists()
+        """Whether the server's recipe is here, whole."""
+        return self._text() is not None
 
     def accept(self, text: str) -> None:
         """Keep the server's recipe.
@@ -56,18 +57,19 @@ class SiteRun:
         Raises:
             UserError: the run was begun with another one.
         """
-        if self.known and self._recipe_file.read_text(encoding="utf-8") != text:
+        content = sealed_toml(text)
+        if self._text() not in (None, content):
             raise UserError("the run's recipe changed since it began; a changed recipe is a new run")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._recipe_file, text.encode())
+        write_whole(self._recipe_file, content.encode())
 
     def asked(self) -> Recipe:
         """Return the server's recipe."""
-        return read_server_recipe(self._recipe_file.read_text(encoding="utf-8"))
+        return read_server_recipe(self._known_text())
 
     def recipe(self) -> Recipe:
         """Return the recipe by which the site works."""
-        return site_recipe(self._recipe_file.read_text(encoding="utf-8"), self._site, self.folder)
+        return site_recipe(self._known_text(), self._site, self.folder)
 
     def is_late(self, ticket: tuple[int, int]) -> bool:
         """Return whether a later request was there already; if not, note this one."""
@@ -112,6 +114,21 @@ class SiteRun:
             return Reply.from_tensors(header["reply"], tensors) if header.get("job") == job else None
         except (ValueError, KeyError, MessageError):
             return None
+
+    def _text(self) -> str | None:
+        """What the recipe's file holds, its checksum included; None: it is not there, or torn."""
+        try:
+            content = self._recipe_file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            return None
+        above = content[: content.rfind("\n", 0, -1) + 1]
+        return content if content == sealed_toml(above) else None
+
+    def _known_text(self) -> str:
+        text = self._text()
+        if text is None:
+            raise UserError(f"{self._recipe_file}: gone since the request came")
+        return text
 
     def _reply_file(self, method: str) -> Path:
         return self.method(method) / "reply.safetensors"

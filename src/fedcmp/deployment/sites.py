@@ -145,10 +145,8 @@ class Sites:
             if isinstance(answer, NotKnown):
                 self._placed.discard(client)
             elif isinstance(answer, Refusal):
-                failures += 1
                 self._note(client, "refused", answer.reason)
-                if not answer.accepted or failures == _MOST_FAILURES:
-                    return answer
+                return answer
             elif isinstance(answer, Reply | Judged):
                 return answer
             else:
@@ -193,7 +191,8 @@ class Sites:
         return answer
 
     def _patiently(self, client: int, make: Maker) -> Generator[Maker, Answer, Answer]:
-        """Ask, and go on asking while the site is at work."""
+        """Ask, and go on asking while the site is at work, or could not do it for once."""
+        failures = 0
         answer = yield make
         while True:
             if isinstance(answer, Working):
@@ -202,6 +201,10 @@ class Sites:
                 answer = yield lambda head, job=job: Collecting(**vars(head), job=job)  # type: ignore[misc]
             elif isinstance(answer, NotKnown) and answer.what == "job":
                 self._note(client, "asked again", "the site lost the work under way")
+                answer = yield make
+            elif isinstance(answer, Refusal) and answer.accepted and failures < _MOST_FAILURES - 1:
+                failures += 1
+                self._note(client, "asked again", answer.reason)
                 answer = yield make
             else:
                 return answer

@@ -26,10 +26,10 @@ from fedcmp.deployment.site_recipe import read_server_recipe
 from fedcmp.deployment.site_run import Place, SiteRun
 from fedcmp.deployment.trainer_socket import TrainerSocket
 from fedcmp.deployment.willing import check_accepted, check_judging, only_allowed, sent_names
-from fedcmp.errors import UserError
+from fedcmp.errors import UserError, shortage
 from fedcmp.model.language import LanguageModel
 from fedcmp.preparation.loading import Prepared, load_language
-from fedcmp.terminal import log_to_stderr, shown
+from fedcmp.terminal import log_to_stderr, shortened, shown
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError, Tensors
@@ -90,6 +90,8 @@ class Trainer:
         except UserError as error:
             self._say(f"refused: {error}")
             frame = Refusal(reason=str(error), accepted=False).to_tensors()
+        except OSError as error:
+            frame = self._could_not(error)
         try:
             answer = read_answer(*frame)
             what = sent_names(answer) if isinstance(answer, Reply | Judged) else []
@@ -102,7 +104,11 @@ class Trainer:
     def _answer(self, request: Request) -> Frame:
         with self._lock:
             run = self._runs.setdefault(request.run, SiteRun(self._site, request.run))
-            if run.is_late(request.ticket):
+            try:
+                late = run.is_late(request.ticket)
+            except UserError as error:
+                return self._could_not(error)
+            if late:
                 return Refusal(
                     reason="an earlier request than one that was answered: late, or replayed", accepted=True
                 ).to_tensors()
@@ -120,6 +126,12 @@ class Trainer:
         if not job.wait(min(request.patience, MOST_PATIENCE)) or job.answer is None:
             return Working(job=job.name, steps=job.steps, of=job.of).to_tensors()
         return job.answer
+
+    def _could_not(self, error: Exception) -> Frame:
+        """The refusal of work that the site does, but for a full disk or the like: it may be asked again."""
+        reason = shortage(error) or str(error)
+        self._say(f"could not: {reason}")
+        return Refusal(reason=shortened(shown(reason)), accepted=True).to_tensors()
 
     def _check(self, request: Request, run: SiteRun) -> None:
         """Refuse what this site does not do, before it begins."""

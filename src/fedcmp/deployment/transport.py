@@ -42,9 +42,6 @@ class SitesTransport:
         for client, answer in self._sites.ask(wanted, until=until, least=least):
             if not isinstance(answer, Reply):
                 continue
-            if answer.client != client:
-                self._notes.note(client, "refused", f"its reply names another client, {answer.client}")
-                continue
             self._notes.done(client)
             yield answer
 
