@@ -12,19 +12,10 @@ from fedcmp.federation.flower.link import Link, Lost
 from fedcmp.runs.records import Happening
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
-from fedcmp.wire.site_messages import (
-    Admission,
-    Answer,
-    Collecting,
-    Holding,
-    Judged,
-    Refusal,
-    Request,
-    Training,
-    read_answer,
-)
+from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Refusal, Request, read_answer
 
 _GRACE = 60.0  # seconds that a message lives beyond the site's patience: both ways, and a process for it
+_OVERDUE = 120.0  # seconds beyond that: a message is lost then, whatever the link says of it
 _AGAIN = (2.0, 5.0, 15.0, 60.0)  # seconds before a lost message is sent again; the last for ever
 _MOST_MALFORMED = 3  # answers in a row before a site is left out
 
@@ -52,11 +43,10 @@ class _Line:
     talk: Talk
     next: Maker
     sent: str | None = None
-    asked: Request | None = None  # the last one that was sent, but for those that only collect its answer
+    lost_at: float = 0.0  # when nobody waits for the answer any more
     not_before: float = 0.0
-    losses: int = 0  # in a row, as the two below
+    losses: int = 0
     malformed: int = 0
-    refusals: int = 0
     online: bool = True
 
 
@@ -116,10 +106,10 @@ class Exchange:
                 self._note(client, "rejoined" if line.online else "lost", "" if line.online else "cannot be reached")
             if line.sent is not None or now < line.not_before or name not in online:
                 continue
-            request = line.next(self._head(patience))
-            line.asked = line.asked if isinstance(request, Collecting) else request
+            request, seconds = line.next(self._head(patience)), patience + _GRACE
             try:
-                line.sent = self._link.push(name, request.to_tensors(), seconds=patience + _GRACE)
+                line.sent = self._link.push(name, request.to_tensors(), seconds=seconds)
+                line.lost_at = now + seconds + _OVERDUE
             except ConnectionError as error:
                 self._again(client, line, str(error))
 
@@ -128,52 +118,40 @@ class Exchange:
         for sent, frame in self._link.pull(list(waiting)):
             client = waiting[sent]
             line = self._lines.get(client)
-            if line is None or line.sent != sent:  # answered twice
+            if line is None or line.sent != sent:  # answered already
                 continue
             line.sent = None
-            if isinstance(frame, Lost):
-                self._again(client, line, frame.reason)
-                continue
-            try:
-                answer = read_answer(*frame)
-                _check_fits(client, line.asked, answer)
-            except MessageError as error:
-                self._again(client, line, f"malformed answer: {error}")
-                line.malformed += 1
-                if line.malformed >= _MOST_MALFORMED:
-                    reason = f"malformed answers, the last: {error}"
+            answer = self._read(frame)
+            if isinstance(answer, Lost):
+                self._again(client, line, answer.reason)
+                line.malformed = line.malformed + 1 if answer.malformed else 0
+                if line.malformed == _MOST_MALFORMED:
+                    reason = f"malformed answers, the last: {answer.reason}"
                     self._note(client, "refused", reason)
                     del self._lines[client]
                     yield client, Refusal(reason=reason[:4000], accepted=False)
                 continue
             line.losses = line.malformed = 0
-            if isinstance(answer, Refusal):  # asked at once, it would refuse for the same reason
-                line.not_before = self._clock() + _AGAIN[min(line.refusals, len(_AGAIN) - 1)]
-                line.refusals += 1
-            else:
-                line.refusals = 0
             try:
                 line.next = line.talk.send(answer)
             except StopIteration as over:
                 del self._lines[client]
                 yield client, over.value
+        now = self._clock()
+        for client, line in self._lines.items():
+            if line.sent is not None and now > line.lost_at:
+                line.sent = None
+                self._again(client, line, "no answer, and no word of what became of the message")
+
+    def _read(self, frame: Frame | Lost) -> Answer | Lost:
+        if isinstance(frame, Lost):
+            return frame
+        try:
+            return read_answer(*frame)
+        except MessageError as error:
+            return Lost(str(error), malformed=True)
 
     def _again(self, client: int, line: _Line, reason: str) -> None:
         line.not_before = self._clock() + _AGAIN[min(line.losses, len(_AGAIN) - 1)]
         line.losses += 1
         self._note(client, "asked again", reason)
-
-
-def _check_fits(client: int, asked: Request | None, answer: Answer) -> None:
-    """Refuse a reply to another assignment than that which was sent.
-
-    Raises:
-        MessageError: says which.
-    """
-    if not isinstance(answer, Reply):
-        return
-    if not isinstance(asked, Training):
-        raise MessageError("a reply, where no training was asked for")
-    wanted = asked.assignment
-    if (answer.client, answer.round, answer.measure_only) != (client, wanted.round, wanted.measure_only):
-        raise MessageError(f"a reply of client {answer.client} to round {answer.round}; asked was round {wanted.round}")

@@ -14,7 +14,7 @@ import torch
 
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.config.sections import Data, Model, Run, Scenario
+from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
@@ -29,7 +29,6 @@ from fedcmp.locks import alone_in
 from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import initial_trainable
-from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.live import LiveFile
 from fedcmp.runs.place import check_place
@@ -38,47 +37,6 @@ from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, tim
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
-
-
-def invitation_recipe(recipe: Recipe) -> str:
-    """Return what the sites are sent of a recipe: nothing that names a path or a model of the server's."""
-    sent = Recipe(
-        run=Run(seed=recipe.run.seed, methods=recipe.run.methods),
-        model=Model(**recipe.model.model_dump(exclude={"vision", "language", "projector_from", "device", "compile"})),
-        data=Data(
-            num_pairs=1,
-            **recipe.data.model_dump(
-                include={"train_share", "held_out", "max_caption_tokens", "max_unknown_fraction", "feature_dtype"}
-            ),
-        ),
-        scenario=Scenario(
-            clients=len(recipe.deployment.sites), max_missing_fraction=recipe.scenario.max_missing_fraction
-        ),
-        federation=recipe.federation,
-        training=recipe.training,
-        evaluation=recipe.evaluation.model_copy(update={"questions": None}),
-        method=recipe.method,
-        deployment=recipe.deployment,
-    )
-    return dump_recipe(sent)
-
-
-def check_deployable(recipe: Recipe) -> None:
-    """Refuse what only a simulation can do.
-
-    Raises:
-        UserError: names the key.
-    """
-    if not recipe.deployment.sites:
-        raise UserError("deployment.sites: missing; name the sites that take part, in an order that stays")
-    for method in recipe.run.methods:
-        if not is_federated(method):
-            raise UserError(
-                f"run.methods: {method} has no server, so no federation can run it; leave it out, or simulate it"
-            )
-    for key in ("wrong_captions", "rate_factors"):
-        if getattr(recipe.scenario, key):
-            raise UserError(f"scenario.{key}: imitates clients in a simulation; leave it out")
 
 
 def run_server(
@@ -117,6 +75,7 @@ def run_server(
         single = len(recipe.run.methods) == 1
         folders = {m: RunFolder(folder if single else folder / m) for m in recipe.run.methods}
         register = Register(folder / "sites.json", names)
+        folder.mkdir(parents=True, exist_ok=True)
         if not resume and not single:
             write_whole(folder / "recipe.toml", sealed_toml(text).encode())
         for method, kept in folders.items():
