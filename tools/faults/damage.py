@@ -61,11 +61,11 @@ def _files(places: Places, site: str, what: str) -> Iterator[Path]:
         case "register":
             yield server / "sites.json"
         case "state":
-            yield from state.glob("runs/*/*/round-*.safetensors")
+            yield from state.glob("runs/*/methods/*/round-*.safetensors")
         case "middle of a part":
-            yield from state.glob("runs/*/*/part.safetensors")
+            yield from state.glob("runs/*/methods/*/part.safetensors")
         case "last reply":
-            yield from state.glob("runs/*/*/reply.safetensors")
+            yield from state.glob("runs/*/methods/*/reply.safetensors")
         case "recipe":
             yield from state.glob("runs/*/recipe.toml")
         case "place":

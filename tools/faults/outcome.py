@@ -53,7 +53,7 @@ def outcome(places: Places, setting: Setting, absent: Absent) -> dict[str, str]:
     for site in SITES:
         if (ROUNDS, False, site) in absent:
             continue
-        for path in places.state(site).glob(f"runs/*/{setting.method}/round-{ROUNDS:04d}.safetensors"):
+        for path in places.state(site).glob(f"runs/*/methods/{setting.method}/round-{ROUNDS:04d}.safetensors"):
             found[f"{site}: {path.name}"] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 

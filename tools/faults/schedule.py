@@ -44,6 +44,13 @@ from tools.faults.roles import CLEAR_STOP, Clock, Part, Strike, serve, train
 SERVER = ""  # among actors
 _MOST_STOPS = 4
 _POLL = 0.02
+_LOADED_LATE = (
+    "transformers.models.clip.modeling_clip",
+    "transformers.models.clip.image_processing_pil_clip",
+    "transformers.models.llama.modeling_llama",
+    "transformers.models.auto.processing_auto",
+    "transformers.generation.utils",
+)
 
 
 @dataclass(frozen=True)
@@ -82,7 +89,7 @@ class Runner:
     def __init__(self, pairs: Mapping[str, Mapping[str, Any]], folder: Path) -> None:
         self._pairs, self._folder = pairs, folder
         self._context = get_context("forkserver")
-        self._context.set_forkserver_preload(["tools.faults.roles"])  # torch is imported once, not per process
+        self._context.set_forkserver_preload(["tools.faults.roles", *_LOADED_LATE])  # once, not per process
 
     def run(self, plan: Plan, *, span: float, absent: Absent = frozenset(), keep: bool = False) -> Ended:
         """Run a schedule to its end.
