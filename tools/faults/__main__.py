@@ -10,6 +10,7 @@ come back.
 import argparse
 import os
 import platform
+import signal
 import sys
 import tempfile
 from collections import Counter
@@ -78,6 +79,7 @@ def main() -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # file systems are unmounted on the way out
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     disks = can_be_mounted(work / "disk")
     plans = [draw_plan(given.seed, number, disks=disks) for number in given.only or range(given.schedules)]

@@ -44,10 +44,10 @@ def outcome(places: Places, setting: Setting, absent: Absent) -> dict[str, str]:
     state = json.loads((last / "state.json").read_text(encoding="utf-8"))
     found = {
         "records": _hash(others),
-        "state": _hash({key: value for key, value in state.items() if key not in _OF_FILES}),
+        "state": _hash({key: value for key, value in state.items() if key not in (*_OF_FILES, "best")}),
     }
     if setting.deadline is None:
-        found["judgements"] = _hash(judged)
+        found["judgements"] = _hash([judged, state["best"]])
     for path in last.glob("*.safetensors"):
         found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
     for site in SITES:

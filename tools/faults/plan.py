@@ -18,6 +18,7 @@ METHODS = (
 SERVER_KILLED, SITE_KILLED = "server killed", "site killed"
 MESSAGE, SILENT, CUT = "message", "site silent", "link cut"
 TORN, DISK, CLOCK = "torn file", "disk full", "clock an hour off"
+OTHER_ROUND = "answered for another round"
 FATES = (
     "lost",
     "answer lost",
@@ -26,7 +27,7 @@ FATES = (
     "delivered again later",
     "late",
     "answered late",
-    "answered for another round",
+    OTHER_ROUND,
     "answer torn",
     "answer of other bytes",
 )
@@ -128,7 +129,10 @@ def _draw_fault(kind: str, draw: random.Random) -> Fault:
         case "message":
             message = draw.choices(["training", "judging", "collecting", "invitation", "placement"], [6, 2, 1, 1, 1])[0]
             count = draw.randint(1, 3 if message in ("training", "judging") else 1)
-            return Fault(kind, site, draw.choice(FATES), message, count, lasts=draw.uniform(0.05, 1.0))
+            fate = draw.choice(FATES)
+            if fate == OTHER_ROUND:  # of which there must be one
+                message, count = "training", draw.randint(2, 3)
+            return Fault(kind, site, fate, message, count, lasts=draw.uniform(0.05, 1.0))
         case "torn file":
             if draw.random() < 0.5:
                 return Fault(kind, what=draw.choice(list(OF_SERVER)), count=draw.randint(1, 2))
