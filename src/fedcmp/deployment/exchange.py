@@ -48,7 +48,6 @@ class _Line:
     losses: int = 0
     refusals: int = 0
     malformed: int = 0
-    refusals: int = 0  # in a row
     online: bool = True
 
 
@@ -134,11 +133,6 @@ class Exchange:
                     yield client, Refusal(reason=reason[:4000], accepted=False)
                 continue
             line.losses = line.malformed = 0
-            if isinstance(answer, Refusal):  # asked at once it would refuse once more: a disk is full for a while
-                line.not_before = self._clock() + _AGAIN[min(line.refusals, len(_AGAIN) - 1)]
-                line.refusals += 1
-            else:
-                line.refusals = 0
             try:
                 line.next = line.talk.send(answer)
             except StopIteration as over:
