@@ -100,7 +100,7 @@ def run_server(
             pause=pause,
         )
         with _evaluators(recipe, sites, notes, clock) as evaluator:
-            _admit(sites, recipe, say, clock)
+            _admit(sites, recipe, say)
             for method, kept in folders.items():
                 live = LiveFile(kept.path, method, recipe.federation.rounds, names)
                 notes.follow(live)
@@ -126,9 +126,9 @@ def _evaluators(
         yield lambda *_: NoEvaluator()
 
 
-def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None]) -> None:
     seconds, register = recipe.deployment.start_seconds, sites.register
-    sites.admit(until=None if seconds is None else clock() + seconds)
+    sites.admit(seconds=seconds)
     there = [register.names[client] for client, member in sorted(register.members.items()) if member.holding]
     if len(there) < max(1, recipe.federation.min_clients):
         raise UserError(
