@@ -59,7 +59,7 @@ def free_ports(count):
 @pytest.mark.slow
 def test_flwr_run_on_a_superlink_ends_with_the_bits_of_this_process(apps, tmp_path):
     """Real SuperLink and SuperNodes, a fresh ClientApp process for every message; order_by hides the nodes' numbers."""
-    here = run_here(apps, tmp_path, "shared-basis", **{"nodes": 2, "num-rounds": 2})
+    here = run_here(apps, tmp_path, "shared-basis", **{"nodes": 2, "num-rounds": 1})
     link, *nodes = free_ports(3)
     home = tmp_path / "flwr"
     home.mkdir()
@@ -90,8 +90,8 @@ def test_flwr_run_on_a_superlink_ends_with_the_bits_of_this_process(apps, tmp_pa
             config = f"partition-id={number} num-partitions=2"
             node = ["--insecure", "--superlink", f"127.0.0.1:{link}", "--port", str(port), "--node-config", config]
             start("flower-supernode", *node)
-        overrides = f'num-rounds=2 clients=2 rule="shared-basis" result="{result}"'
-        until = time.monotonic() + 60
+        overrides = f'num-rounds=1 clients=2 rule="shared-basis" result="{result}"'
+        until = time.monotonic() + 120
         while True:
             run = [str(binaries / "flwr"), "run", str(APP), "here", "--run-config", overrides]
             done = subprocess.run(run, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -99,7 +99,7 @@ def test_flwr_run_on_a_superlink_ends_with_the_bits_of_this_process(apps, tmp_pa
                 break
             assert time.monotonic() < until, done.stdout + done.stderr
             time.sleep(1)
-        until = time.monotonic() + 300
+        until = time.monotonic() + 600
         while not result.exists():
             assert time.monotonic() < until, (tmp_path / "log").read_text()[-3000:]
             time.sleep(0.5)
