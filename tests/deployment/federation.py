@@ -14,6 +14,7 @@ from fedcmp.deployment.certificates import make_authority, make_server_certifica
 from fedcmp.deployment.server_folder import ServerFolder
 from fedcmp.deployment.site_keys import make_site_key, public_path, register_site
 
+PATIENCE = 5  # times the seconds that a test expects something to take: other work may share the cores
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +77,7 @@ class Running:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, wanted, seconds=60, times=1):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while self.text.count(wanted) < times:
             assert time.monotonic() < deadline, f"{wanted!r} was not said in {seconds} s:\n{self.text}"
             assert self.process.poll() is None or self.text.count(wanted) >= times, f"ended:\n{self.text}"
@@ -84,14 +85,14 @@ class Running:
 
     def ends(self, seconds=60):
         try:
-            return self.process.wait(timeout=seconds)
+            return self.process.wait(timeout=seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still there after {seconds} s:\n{self.text}") from None
 
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=30 * PATIENCE)
 
     def child(self, words):
         """The number of the process that this one has started with these words in its command."""
@@ -160,7 +161,7 @@ def alive(pids):
 
 
 def gone(pids, seconds=10):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while left := alive(pids):
         assert time.monotonic() < deadline, [command_of(pid) for pid in left]
         time.sleep(0.1)
