@@ -75,6 +75,7 @@ def run_server(
         single = len(recipe.run.methods) == 1
         folders = {m: RunFolder(folder if single else folder / m) for m in recipe.run.methods}
         register = Register(folder / "sites.json", names)
+        folder.mkdir(parents=True, exist_ok=True)
         if not resume and not single:
             write_whole(folder / "recipe.toml", sealed_toml(text).encode())
         for method, kept in folders.items():

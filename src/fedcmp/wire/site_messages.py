@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedcmp.wire.files import message_hash
@@ -33,11 +33,13 @@ Frame = tuple[Header, Tensors]
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Line = Annotated[str, Field(max_length=4000)]
-Document = Annotated[str, Field(max_length=4_000_000)]
+Document = Annotated[str, Field(max_length=1_000_000)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 Number = Annotated[int, Field(ge=0, le=2**53)]
+Pairs = Annotated[int, Field(ge=1, le=10**10)]  # of one site: those of 10,000 sites are still a Number
+Width = Annotated[int, Field(ge=1, le=2**17)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Nats = Annotated[float, Field(ge=0, le=1e30)]
 Counts = Annotated[dict[Name, Number], Field(max_length=10_000)]
 
 
@@ -91,9 +93,9 @@ class Admission(_Plain):
 
     message: Literal["admission"] = "admission"
     release: Name
-    usable: Annotated[int, Field(ge=1, le=2**53)]
-    vision_width: Annotated[int, Field(ge=1, le=10**6)]
-    text_width: Annotated[int, Field(ge=1, le=10**6)]
+    usable: Pairs
+    vision_width: Width
+    text_width: Width
     vision: Hash
     language: Hash
 
@@ -124,7 +126,7 @@ class Holding(_Plain):
     """What a site holds as that client: pairs to train on, by group, unusable ones by reason; accounts of them."""
 
     message: Literal["holding"] = "holding"
-    train: Annotated[int, Field(ge=1, le=2**53)]
+    train: Pairs
     groups: Counts
     bad_pairs: Counts
     missing_pairs: Number
@@ -178,14 +180,21 @@ class _JudgingHeader(_Request):
 class Judged(_Plain):
     """Sums over a site's held-out captions.
 
-    `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged.
+    `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged: of each
+    at least one, for the server divides by them.
     """
 
     message: Literal["judged"] = "judged"
-    losses: Annotated[dict[Name, Finite], Field(max_length=10_000)]
-    tokens: Counts
-    captions: Number
+    losses: Annotated[dict[Name, Nats], Field(min_length=1, max_length=10_000)]
+    tokens: Annotated[dict[Name, Annotated[int, Field(ge=1, le=2**53)]], Field(max_length=10_000)]
+    captions: Pairs
     seconds: Seconds
+
+    @model_validator(mode="after")
+    def _of_the_same_groups(self) -> Self:
+        if self.losses.keys() != self.tokens.keys():
+            raise ValueError("losses and tokens must be of the same groups")
+        return self
 
 
 @dataclass(frozen=True, eq=False)
