@@ -27,6 +27,9 @@ def count_rounds(grid, context):
     home = Path(str(context.run_config["home"]))
     kept = home / "rounds.json"
     done = json.loads(kept.read_text()) if context.run_config["resume"] and kept.exists() else []
+    place = home / "runs" / "test"  # of a run that has begun
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "recipe.toml").touch()
     print(f"resuming behind round {len(done)}" if done else "beginning", flush=True)
     settings = json.loads((home / "settings.json").read_text())
     while len(done) < settings["rounds"]:
