@@ -96,8 +96,9 @@ class Running:
 
     def child(self, words):
         """The number of the process that this one has started with these words in its command."""
-        found = [pid for pid in descendants(self.process.pid) if words in command_of(pid)]
-        assert len(found) == 1, (words, [command_of(pid) for pid in descendants(self.process.pid)])
+        started = children(self.process.pid)
+        found = [pid for pid in started if words in command_of(pid)]
+        assert len(found) == 1, (words, [command_of(pid) for pid in started])
         return found[0]
 
 
@@ -127,17 +128,20 @@ def make_federation(folder, count=1, *, registered=True, **settings):
     return federation
 
 
-def descendants(pid):
-    """Numbers of all processes below one."""
+def children(pid):
+    """Numbers of the processes that one has started."""
     found = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         try:
-            children = (thread / "children").read_text().split()
+            found += map(int, (thread / "children").read_text().split())
         except OSError:
             continue
-        for child in map(int, children):
-            found += [child, *descendants(child)]
     return found
+
+
+def descendants(pid):
+    """Numbers of all processes below one."""
+    return [below for child in children(pid) for below in (child, *descendants(child))]
 
 
 def command_of(pid):
