@@ -5,6 +5,7 @@ that a simulation runs (federation/rounds.py).
     FOLDER/METHOD/...                  each method's run, as runs/folder.py has it; of one method, FOLDER itself
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
+from fedcmp.deployment.courier import SitesCourier
 from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
@@ -21,8 +23,10 @@ from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
 from fedcmp.errors import UserError, counted
+from fedcmp.federation.arrivals import Arrivals
+from fedcmp.federation.buffered import Buffered
 from fedcmp.federation.flower.link import Link
-from fedcmp.federation.rounds import Evaluator, Events, Rounds
+from fedcmp.federation.rounds import Evaluator, Events, Rounds, Side, Transport
 from fedcmp.federation.server import ServerSide
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
@@ -100,9 +104,8 @@ def run_server(
             for method, kept in folders.items():
                 live = LiveFile(kept.path, method, recipe.federation.rounds, names)
                 notes.follow(live)
-                transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
                 judge = evaluator(method, kept.path)
-                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, transport).run(resume=resume)
+                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, clock).run(resume=resume)
                 live.close()
                 notes.follow(None)
     return folder
@@ -143,19 +146,13 @@ def _rounds(
     folder: RunFolder,
     events: Events,
     evaluator: Evaluator,
-    transport: SitesTransport,
+    clock: Callable[[], float],
 ) -> Rounds:
     register = sites.register
     first = next(iter(register.members.values())).admission
     initial = initial_trainable(recipe, first.vision_width, first.text_width).tensors()
     rate = _rate(method, recipe, register, folder)
-
-    def heard(reply: Reply, clients: int) -> None:
-        events.client_done(method, reply.round, reply.client, clients, reply.figures.get("loss", float("nan")))
-
-    side = ServerSide(
-        method, recipe.chosen(method), recipe, register.names, initial, folder.path / "waiting", rate, heard
-    )
+    side, transport, rounds = _halves(method, recipe, sites, notes, folder, events, initial, rate, clock)
     return Rounds(
         method,
         recipe,
@@ -163,10 +160,39 @@ def _rounds(
         transport,
         evaluator,
         folder,
-        first_records=[_run_record(method, recipe, rate, initial), *_held(register)],
+        first_records=[_run_record(method, recipe, rate, initial, rounds), *_held(register)],
         events=events,
         notes=notes.drain,
+        rounds=rounds,
     )
+
+
+def _halves(
+    method: str,
+    recipe: Recipe,
+    sites: Sites,
+    notes: SiteNotes,
+    folder: RunFolder,
+    events: Events,
+    initial: Tensors,
+    rate: float,
+    clock: Callable[[], float],
+) -> tuple[Side, Transport, int]:
+    """The server's half of the rounds, what carries its assignments, and how many rounds (or merges) there will be."""
+    names, waiting, chosen = sites.register.names, folder.path / "waiting", recipe.chosen(method)
+
+    def heard(reply: Reply, clients: int) -> None:
+        events.client_done(method, reply.round, reply.client, clients, reply.figures.get("loss", math.nan))
+
+    def heard_part(reply: Reply, done: int, parts: int) -> None:
+        events.part_done(method, done, parts, reply.client, reply.figures.get("loss", math.nan))
+
+    if recipe.federation.mode == "async":
+        buffered = Buffered(method, chosen, recipe, names, initial, waiting, rate, heard_part)
+        return buffered, Arrivals(buffered, SitesCourier(method, sites, notes, clock=clock)), buffered.rounds
+    side = ServerSide(method, chosen, recipe, names, initial, waiting, rate, heard)
+    transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
+    return side, transport, recipe.federation.rounds
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:
@@ -177,11 +203,11 @@ def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) ->
     return learning_rate(method, recipe, register.pairs)
 
 
-def _run_record(method: str, recipe: Recipe, rate: float, initial: Tensors) -> RunRecord:
+def _run_record(method: str, recipe: Recipe, rate: float, initial: Tensors, rounds: int) -> RunRecord:
     return RunRecord(
         method=method,
         federated=True,
-        rounds=recipe.federation.rounds,
+        rounds=rounds,
         clients=len(recipe.deployment.sites),
         seed=recipe.run.seed,
         learning_rate=rate,

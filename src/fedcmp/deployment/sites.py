@@ -156,10 +156,8 @@ class Sites:
                 self._placed.discard(client)
                 self._met.discard(client)
             elif isinstance(answer, Refusal):
-                failures += 1
                 self._note(client, "refused", answer.reason)
-                if not answer.accepted or failures == _MOST_FAILURES:
-                    return answer
+                return answer
             else:
                 wrong = fits(client, answer) if isinstance(answer, Reply | Judged) else _said(answer)
                 if not wrong and isinstance(answer, Reply | Judged):
@@ -211,7 +209,8 @@ class Sites:
         return answer
 
     def _patiently(self, client: int, make: Maker) -> Generator[Maker, Answer, Answer]:
-        """Ask, and go on asking while the site is at work."""
+        """Ask, and go on asking while the site is at work, or could not do it this time."""
+        failures = 0
         answer = yield make
         while True:
             if isinstance(answer, Working):
@@ -220,6 +219,10 @@ class Sites:
                 answer = yield lambda head, job=job: Collecting(**vars(head), job=job)  # type: ignore[misc]
             elif isinstance(answer, NotKnown) and answer.what == "job":
                 self._note(client, "asked again", "the site lost the work under way")
+                answer = yield make
+            elif isinstance(answer, Refusal) and answer.accepted and failures < _MOST_FAILURES - 1:
+                failures += 1
+                self._note(client, "refused", answer.reason)
                 answer = yield make
             else:
                 return answer
