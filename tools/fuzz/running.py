@@ -22,8 +22,8 @@ from typing import Protocol
 from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
 
-SECONDS = 10.0  # for one input; a kind may have less, as its attribute `seconds`
-MEMORY = 3 * 2**30  # bytes by which one input may raise the most that was ever used; likewise, `memory`
+SECONDS = 10.0  # for one input
+MEMORY = 3 * 2**30  # bytes by which one input may raise the most that was ever used; a kind may have less, as `memory`
 _ROOM = 8 * 2**30  # addresses beyond those in use before: keeps a fault from ending the machine
 _LONGEST = 2500  # characters of a line
 
@@ -60,7 +60,7 @@ class Figures:
         accepted: inputs that were read.
         refused: inputs that were refused in one line.
         seconds: for all of them.
-        slowest: seconds of the slowest.
+        slowest: seconds that the slowest took of a core.
         memory: bytes by which all of them together raised the most that was ever used.
         faults: number of the input, and what happened.
     """
@@ -109,12 +109,11 @@ def run_kind(
 
 def _fed(kind: Kind, data: bytes, figures: Figures) -> str:
     """Count one input; what happened where it is a fault."""
-    before, begun = _most_memory(), time.monotonic()
-    seconds: float = getattr(kind, "seconds", SECONDS)
+    before, begun = _most_memory(), time.process_time()
     memory: int = getattr(kind, "memory", MEMORY)
     refusals: tuple[type[Exception], ...] = (UserError, BadPair, *kind.refusals)
     try:
-        with _bounded_time(seconds):
+        with _bounded_time():
             accepted = kind.feed(data)
         problem = ""
     except Fault:
@@ -122,10 +121,10 @@ def _fed(kind: Kind, data: bytes, figures: Figures) -> str:
     except refusals as error:
         accepted, problem = False, not_one_line(str(error))
     except TooLong:
-        return f"took longer than {seconds:g} s"
+        return f"took longer than {SECONDS:g} s"
     except Exception:
         return traceback.format_exc()
-    figures.slowest = max(figures.slowest, time.monotonic() - begun)
+    figures.slowest = max(figures.slowest, time.process_time() - begun)
     if _most_memory() - before > memory:
         problem = f"took {(_most_memory() - before) / 2**30:.1f} GiB of memory"
     if not problem:
@@ -146,12 +145,12 @@ def not_one_line(message: str) -> str:
 
 
 @contextmanager
-def _bounded_time(seconds: float) -> Iterator[None]:
+def _bounded_time() -> Iterator[None]:
     def over(_number: int, _frame: FrameType | None) -> None:
         raise TooLong
 
     handler = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
         yield
     finally:
