@@ -95,6 +95,10 @@ def test_frozen_models_are_loaded_once_and_the_projector_at_every_call(short_run
     turned = {name: -tensor for name, tensor in last.projectors["global"].items()}
     kept.save(Checkpoint(last.round + 1, {"global": turned}, last.server, last.state))
     assert run.caption(image, method="fedavg", max_tokens=8) != before
+    assert run.caption(image, method="fedavg", round="best", max_tokens=8) == before
+    assert run.caption(image, method="fedavg", round=last.round, max_tokens=8) == before
+    with pytest.raises(fedcmp.UserError, match="round 9: "):
+        run.export(tmp_path / "none", method="fedavg", round=9)
 
 
 def test_the_blind_llm_does_not_see_the_image(short_run):

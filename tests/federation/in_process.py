@@ -1,7 +1,7 @@
 """A second transport for the rounds, without processes: it reorders, delays, duplicates and drops replies."""
 
 import random
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,6 +66,32 @@ class Unruly:
             if self.killed == (reply.round, number):
                 raise InterruptedError
             yield reply
+
+
+class Scripted:
+    """An evaluator that says what it is to say.
+
+    Args:
+        losses: of the rounds.
+        killed: rounds whose evaluation ends the process, with InterruptedError.
+    """
+
+    def __init__(self, losses: Sequence[float], killed: Collection[int] = ()) -> None:
+        self._losses, self._killed = losses, killed
+
+    def references(self, initial: object) -> list[Evaluation]:
+        del initial
+        return []
+
+    def evaluations(self, states: Mapping[str, object], round_number: int, *, last: bool) -> list[Evaluation]:
+        del last
+        if round_number in self._killed:
+            raise InterruptedError
+        loss = self._losses[round_number - 1]
+        return [Evaluation.from_line({"round": round_number, "caption_loss": loss + i}) for i in range(len(states))]
+
+    def samples(self, states: object) -> None:
+        del states
 
 
 class Unmeasured:

@@ -12,9 +12,10 @@ from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.federation.server import ServerSide
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.reading import load_runs
 from fedcmp.runs.records import SiteEvent
 from fedcmp.wire.files import read_message
-from tests.federation.in_process import Unmeasured, Unruly
+from tests.federation.in_process import Scripted, Unmeasured, Unruly
 from tests.simulation.runner import TIMES
 
 METHODS = ["fedavg", "shared-basis", "moon", "scaffold", "knots-ties", "local", "centralized"]
@@ -29,7 +30,7 @@ class StopAfter(Events):
             raise InterruptedError
 
 
-def run(engine, place, method, *, resume=False, events=None, federation=None, notes=tuple, **unruly):
+def run(engine, place, method, *, resume=False, events=None, federation=None, notes=tuple, judge=None, **unruly):
     """All rounds of one method; the run's folder, and the transport."""
     recipe = engine.recipe
     if federation:
@@ -44,7 +45,7 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, no
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting", 0.003)
     transport = Unruly(engine, place / "clients", **unruly)
     told = {"first_records": [], "events": events or Events(), "notes": notes}
-    rounds = Rounds(method, recipe, side, transport, Unmeasured(), folder, **told)
+    rounds = Rounds(method, recipe, side, transport, judge or Unmeasured(), folder, **told)
     rounds.run(resume=resume, references=False)
     return folder, transport
 
@@ -52,10 +53,15 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, no
 def outcome(folder):
     """Everything that a run leaves behind, times excepted."""
     last = folder.last()
-    tensors = {f"{who}/{name}": t for who, own in last.projectors.items() for name, t in own.items()} | last.server
     state = {key: value for key, value in last.state.items() if key != "metrics_bytes"}
     lines = [{key: value for key, value in line.items() if key not in TIMES} for line in folder.lines()]
-    return {name: (str(t.dtype), t.tolist()) for name, t in tensors.items()}, state, lines
+    return flat(last), state, lines
+
+
+def flat(checkpoint):
+    """The tensors of a checkpoint, in a form that can be compared."""
+    own = {f"{who}/{name}": t for who, tensors in checkpoint.projectors.items() for name, t in tensors.items()}
+    return {name: (str(t.dtype), t.tolist()) for name, t in (own | checkpoint.server).items()}
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +106,22 @@ def test_notes_are_logged_after_the_line_of_their_round(engine, tmp_path):
     kinds = [line.get("event", line["kind"]) for line in folder.lines() if line["kind"] != "client"]
     first, second, third = ["round", "joined", "asked", "evaluation"], ["round", "evaluation"], ["round", "late"]
     assert kinds == [*first, *second, *third, "evaluation", "finished"]
+
+
+@pytest.mark.parametrize("method", ["scaffold", "local", "centralized"])
+def test_the_best_round_is_kept_to_the_bit_through_a_kill_after_every_round(engine, tmp_path, method):
+    """A run without a server too: all its learners' tensors of one round, that of the lowest mean loss."""
+    losses = [0.3, 0.4, 0.35]
+    want, _ = run(engine, tmp_path / "whole", method, judge=Scripted(losses))
+    assert (want.at("best").round, want.at("last").round) == (1, 3)
+    for number in range(1, 4):
+        with pytest.raises(InterruptedError):
+            run(engine, tmp_path / "killed", method, resume=True, judge=Scripted(losses, [number]))
+    found, _ = run(engine, tmp_path / "killed", method, resume=True, judge=Scripted(losses))
+    assert outcome(found) == outcome(want)
+    mine, theirs, last = (flat(one) for one in (found.at("best"), want.at("best"), want.last()))
+    assert mine == theirs != last
+    assert load_runs(found.path)[0].best.round == 1  # as the records say it
 
 
 @pytest.mark.parametrize("method", ["moon", "scaffold", "shared-basis", "local"])

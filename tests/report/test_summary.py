@@ -114,3 +114,42 @@ def test_a_diverged_method_comes_last_and_is_never_best(tmp_path):
     assert comparison.best.label == "fedavg"
     table = summary_table(load_runs(tmp_path))
     assert [row.cells[1].text for row in table.rows[:2]][1] == "diverged"
+
+
+def changed_losses(folder, method, losses):
+    """A run whose global model has these losses, by round."""
+
+    def change(line):
+        if line["kind"] == "evaluation" and line["model"] == "global":
+            return line | {"caption_loss": losses[line["round"] - 1]}
+        return line
+
+    return write_run(folder / method, method, rounds=len(losses), change=change)
+
+
+def best_notes(folder):
+    return [note for note in summary_table(load_runs(folder)).notes if note.startswith("Better before the last round")]
+
+
+def test_a_run_that_was_better_before_its_last_round_is_named_and_its_loss_called_biased(tmp_path):
+    changed_losses(tmp_path, "fedavg", [0.9, 0.31, 0.32, 0.33])
+    changed_losses(tmp_path, "moon", [0.9, 0.4, 0.3999, 0.4001])  # by less than is written
+    changed_losses(tmp_path, "shared-basis", [0.9, 0.4, 0.3, 0.2])
+    changed_losses(tmp_path, "fedprox", [0.9, 0.4, 0.3, float("nan")])
+    (note,) = best_notes(tmp_path)
+    assert "(fedavg, round 2: 0.310, last: 0.330; fedprox, round 3: 0.300, last: diverged)" in note
+    assert "fedcmp export RUN OUT --round best" in note
+    assert "biased" in note
+
+
+def test_many_such_runs_are_counted(tmp_path):
+    for method in ("fedavg", "moon", "fedprox", "scaffold", "ties", "dare"):
+        changed_losses(tmp_path, method, [0.3, 0.4])
+    (note,) = best_notes(tmp_path)
+    assert note.count(", round 1: 0.300, last: 0.400;") == 4
+    assert "; 2 more)" in note
+
+
+def test_without_such_a_run_nothing_is_said(tmp_path):
+    changed_losses(tmp_path, "fedavg", [0.4, 0.3])
+    assert best_notes(tmp_path) == []

@@ -1,15 +1,19 @@
 import json
+import math
 import random
 import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from fedcmp.checksums import sealed
 from fedcmp.errors import UserError
+from fedcmp.runs.best import Best
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.reading import checkpoint_folders, read_records
-from fedcmp.runs.records import Finished, RunRecord, ServerRound
+from fedcmp.runs.record_files import checkpoint_folders, read_records
+from fedcmp.runs.records import Evaluation, Finished, RunRecord, ServerRound
 
 
 def checkpoint(number, value=0.0):
@@ -74,6 +78,135 @@ def test_an_unfinished_checkpoint_does_not_count(tmp_path):
     assert run.last().round == 1
     run.save(checkpoint(2))
     assert run.last().round == 2
+
+
+def saved(run, losses, *, first=1, best=None):
+    """Save a round per loss, as Rounds does; what was best before them is `best`."""
+    for number, loss in enumerate(losses, start=first):
+        best = Best.after(best, number, [Evaluation.from_line({"caption_loss": loss})])
+        made = checkpoint(number, float(number))
+        run.save(replace(made, state=made.state | (best.state() if best else {})))
+    return best
+
+
+def names(run):
+    return sorted(path.name for path in run.checkpoints.iterdir())
+
+
+def test_the_best_rounds_checkpoint_is_kept_without_the_servers_memory(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    saved(run, [0.5, 0.3, 0.4, 0.4, 0.4])
+    assert names(run) == ["best-0001", "best-0002", "round-0004", "round-0005"]  # 1 was the best before 2
+    assert sorted(path.name for path in (run.checkpoints / "best-0002").iterdir()) == [
+        "projector.safetensors",
+        "state.json",
+    ]
+    best = run.at("best")
+    assert (best.round, best.server) == (2, {})
+    assert torch.equal(best.projectors["global"]["w"], torch.full((2, 2), 2.0))
+    assert [run.at(which).round for which in ("last", "5", "4", "1")] == [5, 5, 4, 1]
+    assert run.resume().round == 5
+
+
+def test_a_best_round_that_is_among_the_last_two_is_found_there(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    saved(run, [0.5, 0.4, 0.3])
+    assert names(run) == ["round-0002", "round-0003"]
+    assert run.at("best").round == 3
+    saved(run, [0.2], first=4, best=Best(3, 0.3, before=2))
+    assert (names(run), run.at("best").round) == (["round-0003", "round-0004"], 4)
+
+
+def test_a_run_that_falls_back_by_one_round_still_has_its_best(tmp_path):
+    """At every round: the last checkpoint is damaged, and removed as the message says; the best before it is kept."""
+    losses = [0.5, 0.3, 0.4, 0.29, 0.6, 0.28, 0.27, 0.4]
+    for number in range(2, len(losses) + 1):
+        run = RunFolder(tmp_path / str(number))
+        run.begin("")
+        saved(run, losses[:number])
+        shutil.rmtree(run.checkpoints / f"round-{number:04d}")
+        state = run.resume().state
+        want = min(range(1, number), key=lambda n: losses[n - 1])
+        assert run.at("best").round == want
+        saved(run, losses[number - 1 :], first=number, best=Best.read(state))
+        undisturbed = RunFolder(tmp_path / f"{number}-undisturbed")
+        undisturbed.begin("")
+        saved(undisturbed, losses)
+        assert names(run) == names(undisturbed)
+
+
+@pytest.mark.parametrize("call", ["rename", "rmdir", "unlink", "rmtree"])
+def test_the_best_survives_a_kill_at_any_moment_of_a_save(tmp_path, monkeypatch, call):
+    losses, moments = [0.5, 0.3, 0.4, 0.45, 0.2, 0.6, 0.7], 0
+    for moment in range(40):
+        run = RunFolder(tmp_path / str(moment))
+        run.begin("")
+        left = moment
+
+        def dying(original):
+            def function(*given, **more):
+                nonlocal left
+                left -= 1
+                if left == -1:
+                    raise InterruptedError
+                return original(*given, **more)
+
+            return function
+
+        with monkeypatch.context() as patch:
+            place, name = ("shutil", "rmtree") if call == "rmtree" else ("pathlib.Path", call)
+            patch.setattr(f"{place}.{name}", dying(getattr(shutil if call == "rmtree" else Path, name)))
+            try:
+                saved(run, losses)
+            except InterruptedError:
+                moments += 1
+        resumed = run.resume()
+        done, best = (resumed.round, Best.read(resumed.state)) if resumed else (0, None)
+        if done:
+            assert run.at("best").round == min(range(1, done + 1), key=lambda n: losses[n - 1])
+        saved(run, losses[done:], first=done + 1, best=best)
+        assert run.at("best").round == 5
+        if done < len(losses):  # else nothing is saved any more that could clear up
+            assert names(run) == ["best-0002", "best-0005", "round-0006", "round-0007"]
+    assert moments >= (1 if call == "rmdir" else 5)
+
+
+def test_a_run_that_starts_anew_has_no_best_of_before(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    saved(run, [0.1, 0.5, 0.6, 0.7])
+    for path in checkpoint_folders(tmp_path):
+        shutil.rmtree(path)
+    assert run.resume() is None
+    assert names(run) == []
+
+
+def test_a_damaged_best_checkpoint_is_named(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    saved(run, [0.1, 0.5, 0.6])
+    place = run.checkpoints / "best-0001" / "projector.safetensors"
+    for damaged in flips(place, 50):
+        place.write_bytes(damaged)
+        with pytest.raises(UserError, match=r"best-0001: damaged checkpoint .*; nothing else needs it"):
+            run.at("best")
+    assert run.at("last").round == 3
+
+
+def test_a_round_that_is_not_kept_is_one_line(tmp_path):
+    run = RunFolder(tmp_path)
+    run.begin("")
+    saved(run, [math.nan, math.nan, math.nan])
+    with pytest.raises(UserError, match=r"round best: no round of .* finite loss; kept are the rounds 2, 3"):
+        run.at("best")
+    for which in ("1", "newest", "-1", "04"):
+        with pytest.raises(UserError, match=r"give best, last or a number: kept are the rounds 2, 3"):
+            run.at(which)
+    saved(run, [0.5], first=4, best=Best(1, 0.1))
+    with pytest.raises(UserError, match=r"round best: the checkpoint of round 1 is not in .* any more; kept are"):
+        run.at("best")
 
 
 def test_two_checkpoints_are_kept(tmp_path):

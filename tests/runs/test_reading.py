@@ -6,7 +6,8 @@ from fedcmp.checksums import sealed, sealed_toml
 from fedcmp.errors import UserError
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import CAPTION_LOSS
-from fedcmp.runs.reading import json_lines, load_runs
+from fedcmp.runs.reading import load_runs
+from fedcmp.runs.record_files import json_lines
 from fedcmp.runs.records import SPLITS
 from tests.report.fakes import PROJECTOR_BYTES, write_lines, write_run
 

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fedcmp.runs.reading import checkpoint_folders
+from fedcmp.runs.record_files import checkpoint_folders
 
 NAME = "kills"
 RECIPE = """
@@ -100,7 +100,8 @@ def outcome(run: Path) -> dict[str, str]:
         *_, last = checkpoint_folders(method)
         state = json.loads((last / "state.json").read_text())
         found[f"{name}: state"] = _hash({key: value for key, value in state.items() if key not in _OF_FILES})
-        for path in [*last.glob("*.safetensors"), *method.glob(f"clients/*/{last.name}.safetensors")]:
+        kept = ("checkpoints/best-*/*.safetensors", f"clients/*/{last.name}.safetensors")
+        for path in [*last.glob("*.safetensors"), *(path for place in kept for path in method.glob(place))]:
             found[f"{name}: {path.relative_to(method)}"] = hashlib.sha256(path.read_bytes()).hexdigest()
         for path in method.glob("samples.json"):
             found[f"{name}: samples"] = hashlib.sha256(path.read_bytes()).hexdigest()

@@ -91,6 +91,7 @@ class Run:
         *,
         method: str | None = None,
         client: int | None = None,
+        round: str | int = "last",
         max_tokens: int = 40,
     ) -> str:
         """Let the trained model caption an image.
@@ -102,13 +103,14 @@ class Run:
             method: whose projector; default: the best federated method, or the only one. "initial" is the untrained
                 projector, "blind" the LLM without the image.
             client: the client whose projector to use, for local-only runs.
+            round: of which round the projector is: "last", "best" (the lowest loss on held-out pairs) or a number.
             max_tokens: longest caption.
 
         Returns:
             The caption, by greedy decoding.
 
         Raises:
-            UserError: no such method or client, no checkpoint yet, or a file that is no image.
+            UserError: no such method or client, no such checkpoint, or a file that is no image.
         """
         quiet_libraries()
         from fedcmp.finished.captioner import REFERENCES, Captioner, open_image
@@ -119,27 +121,36 @@ class Run:
         chosen = self._chosen(None if method in REFERENCES else method)
         who = method if method in REFERENCES else "trained"
         # the projector is read anew: the run may still be working
-        self._captioner = Captioner(self._folders[chosen], who=str(who), client=client, like=self._captioner)
+        place, like = self._folders[chosen], self._captioner
+        self._captioner = Captioner(place, who=str(who), client=client, at=str(round), like=like)
         return self._captioner.caption(opened, max_tokens=max_tokens)
 
-    def export(self, path: "str | os.PathLike[str]", *, method: str | None = None, client: int | None = None) -> Path:
+    def export(
+        self,
+        path: "str | os.PathLike[str]",
+        *,
+        method: str | None = None,
+        client: int | None = None,
+        round: str | int = "last",
+    ) -> Path:
         """Write a method's model as a Hugging Face LLaVA folder.
 
         Args:
             path: a new folder.
             method: which; default: the best federated method, or the only one.
             client: the client whose projector to use, for local-only runs.
+            round: of which round: "last", "best" (the lowest loss on held-out pairs) or a number.
 
         Returns:
             The folder, for `LlavaForConditionalGeneration.from_pretrained`.
 
         Raises:
-            UserError: no such method or client, no checkpoint yet, or the folder holds a model.
+            UserError: no such method or client, no such checkpoint, or the folder holds a model.
         """
         quiet_libraries()
         from fedcmp.finished.export import export_run
 
-        return export_run(self._folders[self._chosen(method)], Path(path), client=client)
+        return export_run(self._folders[self._chosen(method)], Path(path), client=client, at=str(round))
 
     def _chosen(self, method: str | None) -> str:
         if method is None:

@@ -1,4 +1,4 @@
-"""The verb `fedcmp evaluate`: a run's last projector evaluated again, or asked the real benchmarks."""
+"""The verb `fedcmp evaluate`: a run's projector evaluated again, or asked the real benchmarks."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fedcmp.cli.options import Client, Device, Override, check_numbers
+from fedcmp.cli.options import Client, Device, Override, Round, check_numbers
 from fedcmp.cli.output import begin, note, result
 from fedcmp.errors import UserError
 from fedcmp.extras import require
@@ -15,12 +15,18 @@ if TYPE_CHECKING:
     from fedcmp.report.tables import Table
 
 
+_CHOSEN = (
+    "The round was chosen by its loss on the run's held-out pairs: on these that loss is biased, lower than on others."
+)
+
+
 def evaluate_command(
     run: Annotated[
         Path | None,
         typer.Argument(help="Folder of a run; with --suite also an exported LLaVA folder.", show_default=False),
     ] = None,
     option: Override = None,
+    at: Round = "last",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     suite: Annotated[
         str | None,
@@ -56,7 +62,7 @@ def evaluate_command(
         bool, typer.Option("--print-environment", help="Print how to install lmms-eval, then stop.")
     ] = False,
 ) -> None:
-    """Evaluate a run's last projector again on held-out pairs, or on real benchmarks with --suite llava7.
+    """Evaluate a run's projector again on held-out pairs, or on real benchmarks with --suite llava7.
 
     Example: fedcmp evaluate runs/demo/shared-basis -o evaluation.questions_per_kind=500
     Example: fedcmp evaluate runs/llava --suite llava7 --datasets benchmarks/ --lmms-python lmms-env/bin/python
@@ -86,8 +92,10 @@ def evaluate_command(
         }
         if named := [name for name, value in given.items() if value is not None]:
             raise UserError(f"{named[0]}: goes with --suite llava7; without it the recipe's own evaluation is repeated")
-        _evaluate_again(run, option, as_json=as_json)
+        _evaluate_again(run, option, at, as_json=as_json)
         return
+    if at != "last":
+        raise UserError(f"--round {at}: not with --suite; export that round, then name the exported folder")
     if as_json:
         raise UserError("--json: not with --suite, whose results are JSON files in the output folder")
     require("pyarrow", "parquet", f"--suite {suite}")
@@ -133,7 +141,7 @@ def evaluate_command(
         raise UserError(f"--suite {suite}: nothing could be asked, for the reasons above")
 
 
-def _evaluate_again(run: Path, option: list[str] | None, *, as_json: bool) -> None:
+def _evaluate_again(run: Path, option: list[str] | None, at: str, *, as_json: bool) -> None:
     from fedcmp.runs.place import check_one_run
 
     check_one_run(run)
@@ -142,14 +150,14 @@ def _evaluate_again(run: Path, option: list[str] | None, *, as_json: bool) -> No
     from fedcmp.finished.evaluate import evaluate_run
 
     with Display(None) as display:
-        figures = evaluate_run(run, option, progress=display.preparing)
+        figures = evaluate_run(run, option, at=at, progress=display.preparing)
     if as_json:
         typer.echo(json.dumps(figures, indent=2))
     else:
-        print_table(_table(run, figures))
+        print_table(_table(run, figures, chosen=at == "best"))
 
 
-def _table(run: Path, figures: dict[str, Any]) -> "Table":
+def _table(run: Path, figures: dict[str, Any], *, chosen: bool) -> "Table":
     """Return a row per model: its losses and its answers."""
     from fedcmp.report.methods import say_group
     from fedcmp.report.tables import Cell, Column, Row, Table
@@ -177,13 +185,13 @@ def _table(run: Path, figures: dict[str, Any]) -> "Table":
         columns,
         tuple(row(who, own) for who, own in measured.items()),
         caption=f"{run}, after round {figures['round']}",
-        notes=(f"{size}. Lower losses and higher accuracies are better.",),
+        notes=(f"{size}. Lower losses and higher accuracies are better.", *([_CHOSEN] if chosen else [])),
     )
 
 
 def _write_reports(run: Path) -> None:
     from fedcmp.report.writing import write_report
-    from fedcmp.runs.reading import METRICS
+    from fedcmp.runs.record_files import METRICS
 
     if (run / METRICS).is_file() or any(run.glob(f"*/{METRICS}")):
         result(f"report: {write_report(run)}")

@@ -14,11 +14,15 @@ from fedcmp.cli.demo import demo_command
 from fedcmp.cli.ending import run_to_the_end
 from fedcmp.cli.evaluate import evaluate_command
 from fedcmp.cli.init import init_command
-from fedcmp.cli.options import Client, RunFolderArgument
+from fedcmp.cli.join import join_command
+from fedcmp.cli.keys import keys_app
+from fedcmp.cli.options import Client, Round, RunFolderArgument
 from fedcmp.cli.output import begin, note, result
 from fedcmp.cli.recipes import recipes_command
 from fedcmp.cli.report import report_command
 from fedcmp.cli.scenario import scenario_app
+from fedcmp.cli.serve import serve_command
+from fedcmp.cli.status import status_command
 from fedcmp.cli.study import study_command
 from fedcmp.cli.sweep import sweep_command
 from fedcmp.cli.train import train_command
@@ -38,6 +42,7 @@ app = typer.Typer(
 )
 app.add_typer(world_app)
 app.add_typer(scenario_app)
+app.add_typer(keys_app)
 app.command("demo")(demo_command)
 app.command("init")(init_command)
 app.command("recipes")(recipes_command)
@@ -47,6 +52,9 @@ app.command("sweep")(sweep_command)
 app.command("evaluate")(evaluate_command)
 app.command("study")(study_command)
 app.command("report")(report_command)
+app.command("serve")(serve_command)
+app.command("join")(join_command)
+app.command("status")(status_command)
 
 
 def _version(value: bool) -> None:
@@ -73,6 +81,7 @@ def export_command(
     run: RunFolderArgument,
     out: Annotated[Path, typer.Argument(help="New folder for the LLaVA checkpoint.", show_default=False)],
     client: Client = None,
+    at: Round = "last",
     projector_only: Annotated[
         bool, typer.Option("--projector-only", help="Write the projector alone; OUT is a file, or a folder for it.")
     ] = False,
@@ -94,9 +103,9 @@ def export_command(
     from fedcmp.finished.export import export_projector, export_run
 
     if projector_only:
-        result(f"exported: {export_projector(run, out, naming=naming, client=client)}")
+        result(f"exported: {export_projector(run, out, naming=naming, client=client, at=at, say=note)}")
         return
-    result(f"exported: {export_run(run, out, client=client, say=note)}")
+    result(f"exported: {export_run(run, out, client=client, at=at, say=note)}")
 
 
 @app.command("track")

@@ -18,6 +18,7 @@ Client = Annotated[
     int | None,
     typer.Option(help="Client whose projector to use (local runs).", show_default=False),
 ]
+Round = Annotated[str, typer.Option("--round", help="Round: last, best (lowest held-out loss) or a number.")]
 
 
 def check_numbers(**given: float | None) -> None:

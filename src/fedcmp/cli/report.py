@@ -59,7 +59,8 @@ def follow(run: Path, out: Path | None, *, every: float = _EVERY) -> Path:
         UserError: no such folder, or a file in it that cannot be read.
     """
     from fedcmp.report.writing import write_report
-    from fedcmp.runs.reading import load_runs, run_folders
+    from fedcmp.runs.reading import load_runs
+    from fedcmp.runs.record_files import run_folders
 
     preparing = run.with_name(f".{run.name}.preparing")  # takes the run's place when its pairs are prepared
     if not run.is_dir() and not preparing.is_dir():

@@ -51,6 +51,7 @@ def _say_plan(recipe: Path, option: list[str]) -> None:
     from fedcmp.config import load_recipe
 
     loaded = load_recipe(recipe, option)
+    _check_simulated(loaded)
     begin(f"{loaded.run.place}: estimating what the run needs")
     from fedcmp.cli.steps import Steps
     from fedcmp.planning.demand import Ranks
@@ -71,6 +72,7 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
 
     loaded = load_recipe(recipe, option, present=True)
     check_own_recipe(recipe, loaded, overwrite=overwrite)
+    _check_simulated(loaded)
     if remark := remark_on_versions(recipe):
         note(remark)
     check_place(loaded, resume=resume, overwrite=overwrite)  # before seconds of loading libraries, and again by train
@@ -106,6 +108,14 @@ def _train(recipe: Path, option: list[str], *, resume: bool, overwrite: bool, gr
     page = write_report(folder)
     print_summary(folder)
     result(f"report: {page}")
+
+
+def _check_simulated(recipe: "Recipe") -> None:
+    """Say that the sites of a deployment are only simulated here, or refuse where this machine has no pairs for it."""
+    recipe.check_own_pairs()
+    if recipe.deployment.sites:
+        sites = counted(len(recipe.deployment.sites), "site")
+        note(f"deployment: simulating the {sites} with the pairs of [data]; `fedcmp serve` runs them on their machines")
 
 
 def _begun(place: Path) -> tuple[int, int] | None:

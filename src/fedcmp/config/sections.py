@@ -305,7 +305,7 @@ class Evaluation(Section):
 
 
 class Deployment(Section):
-    """A federation between machines, run by `fedcmp serve`; `fedcmp train` simulates the same clients on one machine."""
+    """A federation between machines, run by `fedcmp serve`; `fedcmp train` only simulates its clients."""
 
     sites: list[SiteName] = Field(
         [],

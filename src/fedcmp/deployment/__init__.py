@@ -1,1 +1,1 @@
-"""A federation between machines: what a server and each site run, on Flower's own transport."""
+"""A federation on the sites' own machines: serve, join, keys, a lab to try it; on Flower, an optional extra."""

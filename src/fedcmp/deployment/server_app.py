@@ -4,7 +4,6 @@ Run config: `recipe` (a TOML file on the server's machine), `home` (the server's
 node is which site), `resume`.
 """
 
-import json
 import logging
 import sys
 from pathlib import Path
@@ -13,11 +12,9 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedcmp.config import load_recipe
+from fedcmp.deployment.server_folder import read_roster
 from fedcmp.deployment.server_run import run_server
-from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import FlowerLink
-
-ROSTER = "roster.json"
 
 app = ServerApp()
 
@@ -27,33 +24,16 @@ def main(grid: Grid, context: Context) -> None:
     """Run the recipe that the run config names.
 
     Raises:
-        SystemExit: the user's mistake; it is said in one line before.
+        UserError: whatever `run_server` cannot go on with.
     """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     config = context.run_config
-    try:
-        recipe = load_recipe(Path(str(config["recipe"])))
-        roster = read_roster(Path(str(config["home"])))
-        link = FlowerLink(grid, roster)
-        folder = run_server(recipe, link, resume=bool(config["resume"]), say=_say)
-        _say(f"finished: {folder}")
-    except UserError as error:
-        _say(f"stopped: {error}")
-        raise SystemExit(2) from None
-
-
-def read_roster(home: Path) -> dict[int, str]:
-    """Return node number -> site.
-
-    Raises:
-        UserError: the file is missing or damaged.
-    """
-    path = home / ROSTER
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {int(node): str(name) for node, name in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); `fedcmp serve` writes it") from error
+    home = Path(str(config["home"]))
+    recipe = load_recipe(Path(str(config["recipe"])))
+    run = recipe.run.model_copy(update={"folder": home / recipe.run.folder})
+    link = FlowerLink(grid, lambda: read_roster(home))
+    folder = run_server(recipe.model_copy(update={"run": run}), link, resume=bool(config["resume"]), say=_say)
+    _say(f"finished: {folder}")
 
 
 def _say(line: str) -> None:

@@ -6,7 +6,8 @@ that a simulation runs (federation/rounds.py).
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.config.sections import Data, Model, Run, Scenario
 from fedcmp.deployment.register import Register
+from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
@@ -29,8 +31,9 @@ from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import initial_trainable
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
+from fedcmp.runs.live import LiveFile
 from fedcmp.runs.place import check_place
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
@@ -127,16 +130,38 @@ def run_server(
             register,
             invitation_recipe(recipe),
             poll_seconds=recipe.deployment.poll_seconds,
-            note=notes.note,  # type: ignore[arg-type]
+            note=notes.note,
+            progress=notes.progress,
             clock=clock,
             sleep=sleep,
             pause=pause,
         )
-        _admit(sites, recipe, say, clock)
-        for method, kept in folders.items():
-            rounds = _rounds(method, recipe, sites, notes, kept, events or Events(), clock)
-            rounds.run(resume=resume)
+        with _evaluators(recipe, sites, notes, clock) as evaluator:
+            _admit(sites, recipe, say, clock)
+            for method, kept in folders.items():
+                live = LiveFile(kept.path, method, recipe.federation.rounds, names)
+                notes.follow(live)
+                transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
+                judge = evaluator(method, kept.path)
+                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, transport).run(resume=resume)
+                live.close()
+                notes.follow(None)
     return folder
+
+
+@contextmanager
+def _evaluators(
+    recipe: Recipe, sites: Sites, notes: SiteNotes, clock: Callable[[], float]
+) -> Iterator[Callable[[str, Path], Evaluator]]:
+    """What makes a method's evaluator, as deployment.judge says."""
+    if recipe.deployment.judge == "server":
+        with server_evaluators(recipe, recipe.run.place / "prepared", lambda *_: None) as make:
+            yield make
+    elif recipe.deployment.judge == "sites":
+        seconds = recipe.federation.deadline
+        yield lambda method, _: SitesEvaluator(method, sites, notes, seconds=seconds, clock=clock)
+    else:
+        yield lambda *_: NoEvaluator()
 
 
 def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None], clock: Callable[[], float]) -> None:
@@ -158,7 +183,8 @@ def _rounds(
     notes: SiteNotes,
     folder: RunFolder,
     events: Events,
-    clock: Callable[[], float],
+    evaluator: Evaluator,
+    transport: SitesTransport,
 ) -> Rounds:
     register = sites.register
     first = next(iter(register.members.values())).admission
@@ -171,14 +197,11 @@ def _rounds(
     side = ServerSide(
         method, recipe.chosen(method), recipe, register.names, initial, folder.path / "waiting", rate, heard
     )
-    evaluator: Evaluator = NoEvaluator()
-    if recipe.deployment.judge == "sites":
-        evaluator = SitesEvaluator(method, sites, notes, seconds=recipe.federation.deadline, clock=clock)
     return Rounds(
         method,
         recipe,
         side,
-        SitesTransport(method, sites, notes, least=recipe.federation.min_clients),
+        transport,
         evaluator,
         folder,
         first_records=[_run_record(method, recipe, rate, initial), *_held(register)],

@@ -2,22 +2,20 @@
 
     Sites.ask    many requests at once; yields each site's answer as it comes, until all are there or time is up
 
-With each site goes a talk of its own: a site that does not know the run is invited and placed first; one that is still
-working is asked for its answer again, by a message without tensors; one whose message was lost gets it again. A message
-lives `poll_seconds` and a little longer, so that a lost one is noticed, however long the work takes.
+A site that does not know the run is invited and placed first; one that is still working is asked for its answer again,
+by a message without tensors; one that lost its work gets it again.
 """
 
 import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
 
+from fedcmp.deployment.exchange import Done, Exchange, Head, Maker, Note, Talk
 from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
-from fedcmp.federation.flower.link import Link, Lost
+from fedcmp.federation.flower.link import Link
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Reply
-from fedcmp.wire.naming import MessageError
 from fedcmp.wire.site_messages import (
     Admission,
     Answer,
@@ -30,41 +28,10 @@ from fedcmp.wire.site_messages import (
     Refusal,
     Request,
     Working,
-    read_answer,
 )
 
 _LOG = logging.getLogger(__name__)
-_GRACE = 60.0  # seconds that a message lives beyond the site's patience: both ways, and a process for it
-_AGAIN = (2.0, 5.0, 15.0, 60.0)  # seconds before a lost message is sent again, the last ones for ever
 _MOST_FAILURES = 3  # of a site that says that it could not do its work, within one exchange
-
-
-@dataclass(frozen=True)
-class Head:
-    """What every request of one message carries."""
-
-    run: str
-    attempt: int
-    number: int
-    patience: float
-
-
-Maker = Callable[[Head], Request]
-Done = Reply | Judged | Admission | Holding | Refusal
-Talk = Generator[Maker, Answer, Done]
-Note = Callable[[int, str, str], None]  # client, event (runs.records.SiteEvent), detail
-
-
-@dataclass
-class _Line:
-    """A talk, and where it stands."""
-
-    talk: Talk
-    next: Maker
-    sent: str | None = None
-    not_before: float = 0.0
-    losses: int = 0
-    online: bool = field(default=True)
 
 
 class Sites:
@@ -126,74 +93,48 @@ class Sites:
             until: of `clock`, when waiting ends; None: wait for all.
             least: answers, refusals not counted, that are waited for even then.
         """
-        talks = {client: self._talk(client, make) for client, make in requests.items()}
+        talks = {client: self.talk(client, make) for client, make in requests.items()}
         yield from self._run(talks, until, least=least)
 
-    def _run(self, talks: Mapping[int, Talk], until: float | None, *, least: int = 0) -> Iterator[tuple[int, Done]]:
-        lines = {client: _Line(talk, next(talk)) for client, talk in talks.items()}
-        while lines:
-            self._send(lines, until if least <= 0 else None)
-            for client, answer in self._hear(lines):
-                least -= not isinstance(answer, Refusal)
-                yield client, answer
-            if not lines:
-                return
-            if until is not None and self._clock() >= until and least <= 0:
-                for client in lines:
-                    self._note(client, "missing", "no answer by the deadline")
-                return
+    def exchange(self) -> Exchange:
+        """Return an exchange with these sites, of no talks yet."""
+        return Exchange(
+            self._link,
+            self.register.names,
+            self._head,
+            patience=self._patience,
+            note=self._note,
+            clock=self._clock,
+        )
+
+    def wait(self, exchange: Exchange, until: float | None) -> Iterator[tuple[int, Done]]:
+        """Take one look at an exchange, and a pause if it had nothing to tell."""
+        found = False
+        for end in exchange.step(until):
+            found = True
+            yield end
+        if not found:
             self._sleep(self._pause)
 
-    def _send(self, lines: dict[int, _Line], until: float | None) -> None:
-        online = self._link.online()
-        now = self._clock()
-        left = max(0.0, until - now) if until is not None else self._patience
-        patience = min(self._patience, left)
-        for client, line in lines.items():
-            name = self.register.names[client]
-            if (name in online) != line.online:
-                line.online = name in online
-                self._note(client, "rejoined" if line.online else "lost", "" if line.online else "cannot be reached")
-            if line.sent is not None or now < line.not_before or name not in online:
-                continue
-            self._number += 1
-            request = line.next(Head(self.register.run, self.register.attempt, self._number, patience))
-            try:
-                line.sent = self._link.push(name, request.to_tensors(), seconds=patience + _GRACE)
-            except ConnectionError as error:
-                self._again(client, line, str(error))
+    def _run(self, talks: Mapping[int, Talk], until: float | None, *, least: int = 0) -> Iterator[tuple[int, Done]]:
+        exchange = self.exchange()
+        for client, talk in talks.items():
+            exchange.start(client, talk)
+        while exchange.clients:
+            for client, answer in self.wait(exchange, until if least <= 0 else None):
+                least -= not isinstance(answer, Refusal)
+                yield client, answer
+            if until is not None and self._clock() >= until and least <= 0:
+                for client in exchange.clients:
+                    self._note(client, "missing", "no answer by the deadline")
+                return
 
-    def _hear(self, lines: dict[int, _Line]) -> Iterator[tuple[int, Done]]:
-        waiting = {line.sent: client for client, line in lines.items() if line.sent is not None}
-        for sent, frame in self._link.pull(list(waiting)):
-            client = waiting[sent]
-            line = lines[client]
-            line.sent = None
-            if isinstance(frame, Lost):
-                self._again(client, line, frame.reason)
-                continue
-            try:
-                answer = read_answer(*frame)
-            except MessageError as error:
-                self._again(client, line, f"malformed answer: {error}")
-                if line.losses >= _MOST_FAILURES:
-                    self._note(client, "refused", f"malformed answer: {error}")
-                    del lines[client]
-                continue
-            line.losses = 0
-            try:
-                line.next = line.talk.send(answer)
-            except StopIteration as over:
-                del lines[client]
-                yield client, over.value
+    def _head(self, patience: float) -> Head:
+        self._number += 1
+        return Head(self.register.run, self.register.attempt, self._number, patience)
 
-    def _again(self, client: int, line: _Line, reason: str) -> None:
-        line.not_before = self._clock() + _AGAIN[min(line.losses, len(_AGAIN) - 1)]
-        line.losses += 1
-        self._note(client, "asked again", reason)
-
-    def _talk(self, client: int, make: Maker) -> Talk:
-        """One request to a site, whatever has to come first, until it is answered."""
+    def talk(self, client: int, make: Maker) -> Talk:
+        """Make one request to a site, whatever has to come first, until it is answered."""
         failures = 0
         while True:
             if client not in self._placed:

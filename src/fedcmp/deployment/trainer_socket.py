@@ -11,6 +11,7 @@ import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import IO, cast
 
 from fedcmp.errors import UserError
 from fedcmp.wire.frames import read_frame, write_frame
@@ -58,11 +59,13 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         with suppress(BrokenPipeError, ConnectionResetError, EOFError):
             try:
-                frame = read_frame(self.rfile)
+                frame = read_frame(cast(IO[bytes], self.rfile))
             except ValueError as error:
-                write_frame(self.wfile, *Refusal(reason=str(error)[:4000], accepted=False).to_tensors())
+                write_frame(
+                    cast(IO[bytes], self.wfile), *Refusal(reason=str(error)[:4000], accepted=False).to_tensors()
+                )
                 return
-            write_frame(self.wfile, *self.server.answering(*frame))
+            write_frame(cast(IO[bytes], self.wfile), *self.server.answering(*frame))
 
 
 def _is_own(connection: socket.socket) -> bool:

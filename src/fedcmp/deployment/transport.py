@@ -3,8 +3,9 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from fedcmp.deployment.exchange import Head, Maker
 from fedcmp.deployment.site_notes import SiteNotes
-from fedcmp.deployment.sites import Head, Maker, Sites
+from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.runs.records import Evaluation
 from fedcmp.wire.messages import Assignment, Reply
@@ -20,18 +21,22 @@ class SitesTransport:
         sites: the talks with them.
         notes: what happens to messages.
         least: replies that are waited for, even past a round's deadline: federation.min_clients.
+        clock: of `sites`.
     """
 
-    def __init__(self, method: str, sites: Sites, notes: SiteNotes, *, least: int) -> None:
+    def __init__(self, method: str, sites: Sites, notes: SiteNotes, *, least: int, clock: Callable[[], float]) -> None:
         self._method, self._sites, self._notes, self._least = method, sites, notes, least
+        self._clock = clock
 
     def exchange(
         self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
     ) -> Iterator[Reply]:
         """See Transport.exchange. A round does not close with fewer replies than the server merges."""
-        for assignment in assignments.values():
-            self._notes.open(self._method, assignment.round)
-            break
+        seconds = None if until is None else max(0.0, until - self._clock())
+        for number in {assignment.round for assignment in assignments.values()}:
+            self._notes.open(self._method, number, seconds=seconds)
+        for client in assignments:
+            (self._notes.done if client in done else self._notes.asked)(client)
         wanted = {client: self._training(each) for client, each in assignments.items() if client not in done}
         least = min(self._least, len(assignments)) - len(done)
         for client, answer in self._sites.ask(wanted, until=until, least=least):
@@ -40,6 +45,7 @@ class SitesTransport:
             if answer.client != client:
                 self._notes.note(client, "refused", f"its reply names another client, {answer.client}")
                 continue
+            self._notes.done(client)
             yield answer
 
     def _training(self, assignment: Assignment) -> Maker:

@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from fedcmp.config import Recipe
+from fedcmp.runs.best import Best
 from fedcmp.runs.folder import Checkpoint, RunFolder
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound, timestamp
 from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment
@@ -153,6 +154,7 @@ class Rounds:
         else:
             self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
         rounds = self._recipe.federation.rounds
+        best = Best.read(checkpoint.state) if checkpoint else None
         for number in range((checkpoint.round if checkpoint else 0) + 1, rounds + 1):
             records = [*self._round(number), *self._notes()]
             evaluation = None
@@ -160,8 +162,9 @@ class Rounds:
                 evaluations = self._evaluator.evaluations(self.side.states, number, last=number == rounds)
                 records += evaluations
                 evaluation = evaluations[0] if evaluations else None
+                best = Best.after(best, number, evaluations)
             self._folder.log(records)
-            known = {"method": self.method} | self.side.known()
+            known = {"method": self.method} | self.side.known() | (best.state() if best else {})
             self._folder.save(Checkpoint(number, self.side.states, self.side.memory(), known))
             self.side.settled()
             self._events.round_done(self.method, number, rounds, evaluation)

@@ -27,9 +27,10 @@ class Captioner:
 
     Args:
         folder: one method's run.
-        who: "trained" for the run's last projector, "initial" for the one that training started from, "blind" for the
+        who: "trained" for the run's projector, "initial" for the one that training started from, "blind" for the
             LLM without the image.
         client: the client whose projector to use, for local-only runs.
+        at: of which round the trained projector is: "last", "best" or a number.
         like: another captioner, whose frozen models serve where they are the same.
 
     Raises:
@@ -37,12 +38,18 @@ class Captioner:
     """
 
     def __init__(
-        self, folder: Path, *, who: str = "trained", client: int | None = None, like: "Captioner | None" = None
+        self,
+        folder: Path,
+        *,
+        who: str = "trained",
+        client: int | None = None,
+        at: str = "last",
+        like: "Captioner | None" = None,
     ) -> None:
         recipe = run_recipe(folder)
         tensors = None
         if who == "trained":
-            tensors = trained_tensors(folder, recipe, RunFolder(folder).last().projectors, client)
+            tensors = trained_tensors(folder, recipe, RunFolder(folder).at(at).projectors, client)
         shared = like if like is not None and like.frozen == _frozen(recipe) else None
         self.frozen: dict[str, object] = _frozen(recipe)
         self._blind = who == BLIND

@@ -1,4 +1,4 @@
-"""Evaluate a run's last trained tensors again, on the pairs that were held out or on others."""
+"""Evaluate a run's trained tensors again, on the pairs that were held out or on others."""
 
 import dataclasses
 import tempfile
@@ -20,24 +20,25 @@ from fedcmp.runs.folder import RunFolder
 _AT_A_TIME = 512  # captions or questions between two notes of progress
 
 
-def evaluate_run(folder: Path, overrides: list[str] | None, *, progress: Progress) -> dict[str, Any]:
-    """Return caption loss and question accuracy of a run's last projectors, and of the blind LLM.
+def evaluate_run(folder: Path, overrides: list[str] | None, *, at: str = "last", progress: Progress) -> dict[str, Any]:
+    """Return caption loss and question accuracy of a run's projectors, and of the blind LLM.
 
     One's own data are evaluated on what was held out when the run began, whatever is overridden.
 
     Args:
         folder: one method's run.
         overrides: "evaluation.key=value" texts.
+        at: of which round: "last", "best" (the lowest loss on held-out pairs) or a number.
         progress: receives what is prepared and evaluated.
 
     Returns:
         who ("global", "client-0", ..., "blind") -> figures as in metrics.jsonl.
 
     Raises:
-        UserError: no run, no checkpoint, or an override that is not about evaluation.
+        UserError: no run, no such checkpoint, or an override that is not about evaluation.
     """
     recipe = run_recipe(folder, overrides)
-    checkpoint = RunFolder(folder).last()
+    checkpoint = RunFolder(folder).at(at)
     drawn = recipe.data.format == "world"  # then other scenes may be asked for
     with tempfile.TemporaryDirectory() as name:
         place = Path(name) / "prepared"

@@ -26,8 +26,10 @@ def _silent(_line: str) -> None:
     return None
 
 
-def export_run(folder: Path, out: Path, *, client: int | None = None, say: Callable[[str], None] = _silent) -> Path:
-    """Write a run's last projector with its frozen parts, as a LLaVA folder with a model card.
+def export_run(
+    folder: Path, out: Path, *, client: int | None = None, at: str = "last", say: Callable[[str], None] = _silent
+) -> Path:
+    """Write a run's projector with its frozen parts, as a LLaVA folder with a model card.
 
     Where both frozen parts are from one LLaVA folder, and its config.json holds for the trained model, only the shard
     that holds the projector is written anew.
@@ -36,17 +38,18 @@ def export_run(folder: Path, out: Path, *, client: int | None = None, say: Calla
         folder: one method's run.
         out: a new folder.
         client: of a local-only run, whose projector.
+        at: of which round: "last", "best" (the lowest loss on held-out pairs) or a number.
         say: receives a line before each long step.
 
     Raises:
-        UserError: no run, no checkpoint, no such client, the folder holds a model, or LLaVA's format cannot hold it.
+        UserError: no run, no such checkpoint or client, the folder holds a model, or LLaVA's format cannot hold it.
     """
     check_export_folder(out)
     recipe = run_recipe(folder)
-    module, number = _trained(folder, recipe, client)
+    module, number = _trained(folder, recipe, client, at, say)
     say(f"loading the vision encoder, {_model_name(recipe.model.vision)} ...")
     encoder, text = load_encoder(recipe, device="cpu"), load_text(recipe)
-    card = model_card(folder, client=client, round_number=number)
+    card = model_card(folder, client=client, round_number=number, chosen=at == "best")
     base, dtype = base_folder(encoder, module, text), dtype_of(recipe.model.dtype)
     say(f"writing {out} with the LLM, {_model_name(recipe.model.language)} ...")
     if base is not None:
@@ -58,23 +61,33 @@ def _model_name(name: str) -> str:
     return "the embedded world's" if name == "world" else name
 
 
-def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface", client: int | None = None) -> Path:
-    """Write a run's last projector alone, in a file of its own; no frozen part is read.
+def export_projector(
+    folder: Path,
+    out: Path,
+    *,
+    naming: Naming = "huggingface",
+    client: int | None = None,
+    at: str = "last",
+    say: Callable[[str], None] = _silent,
+) -> Path:
+    """Write a run's projector alone, in a file of its own; no frozen part is read.
 
     Args:
         folder: one method's run.
         out: the new file, or a folder for it.
         naming: "huggingface": safetensors; "llava": mm_projector.bin for LLaVA's own code.
         client: of a local-only run, whose projector.
+        at: of which round; see `export_run`.
+        say: receives a line where it is not the last one.
 
     Returns:
         The file.
 
     Raises:
-        UserError: no run, no checkpoint, no such client, or the file is there already.
+        UserError: no run, no such checkpoint, no such client, or the file is there already.
     """
     path = file_for(out, naming)
-    module, _ = _trained(folder, run_recipe(folder), client)
+    module, _ = _trained(folder, run_recipe(folder), client, at, say)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -83,13 +96,17 @@ def export_projector(folder: Path, out: Path, *, naming: Naming = "huggingface",
     return path
 
 
-def _trained(folder: Path, recipe: Recipe, client: int | None) -> tuple[Projector, int]:
-    """The projector of a run's last checkpoint, and after which round that was written."""
-    checkpoint = RunFolder(folder).last()
+def _trained(
+    folder: Path, recipe: Recipe, client: int | None, at: str, say: Callable[[str], None]
+) -> tuple[Projector, int]:
+    """The projector of one of a run's checkpoints, and after which round that was written."""
+    checkpoint = RunFolder(folder).at(at)
     tensors = trained_tensors(folder, recipe, checkpoint.projectors, client)
     module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
-    if checkpoint.round < recipe.federation.rounds:
+    if at != "last":
+        say(f"round {checkpoint.round} of {recipe.federation.rounds}")
+    elif checkpoint.round < recipe.federation.rounds:
         _LOG.warning(
             "%s: is not finished: what is exported is of round %d of %d",
             folder,

@@ -18,6 +18,10 @@ from fedcmp.runs.reading import Run, load_runs
 from fedcmp.runs.records import Evaluation, say_split
 from fedcmp.terminal import shown, shown_lines
 
+CHOSEN = (
+    "\nOf all rounds this one was chosen, because its loss on these pairs is the lowest: on other pairs expect a "
+    "slightly higher one."
+)
 _HIDDEN = {"run": ("folder", "cache", "workers"), "data": ("pairs", "images", "clients")}
 _PLACES = {
     "model": ("vision", "language", "projector_from"),
@@ -40,13 +44,16 @@ print(processor.decode(out[0, inputs["input_ids"].shape[1] :], skip_special_toke
 ```"""
 
 
-def model_card(folder: Path, *, client: int | None = None, round_number: int | None = None) -> str:
+def model_card(
+    folder: Path, *, client: int | None = None, round_number: int | None = None, chosen: bool = False
+) -> str:
     """Return the text of README.md for the model of a run.
 
     Args:
         folder: one method's run.
         client: of a local-only run, whose projector is exported.
         round_number: after which round the projector is that of the run; None: the last one on record.
+        chosen: whether the round was chosen by its loss on the held-out pairs.
 
     Raises:
         UserError: the folder is no run, or a file of it is not what it should be.
@@ -70,6 +77,7 @@ def model_card(folder: Path, *, client: int | None = None, round_number: int | N
             "",
             "## Figures",
             *_figures(run, client),
+            *([CHOSEN] if chosen else []),
             *_benchmarks(run, client),
             "",
             "## How to load it",

@@ -234,17 +234,19 @@ def _judged_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize) ->
 
 
 def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
-    """Return the bytes of three checkpoints per method (two are kept, the next is written) and of prepared/."""
+    """Return the bytes of prepared/ and of checkpoints: per method two, the one being written, two of best rounds."""
     total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
     for method in recipe.run.methods:
         rule = None if method in NOT_FEDERATED else recipe.chosen(method)
+        learners = sizes.clients if method == "local" else 1
         one = needs.checkpoint_bytes(
             projector,
-            learners=sizes.clients if method == "local" else 1,
+            learners=learners,
             canonical=rule is not None and rule.aggregator == "shared-basis",
             apart=rule is None,
         )
-        total += 3 * one + _client_folders(recipe, method, rule, sizes, projector)
+        total += 3 * one + 2 * learners * needs.all_bytes(projector)
+        total += _client_folders(recipe, method, rule, sizes, projector)
         total += _kept_replies(recipe, method, rule, sizes, projector)
     return total
 

@@ -46,11 +46,26 @@ _MEASURES = (
 _WEIGHT = _Measure("weight", "Weight", "%", 1, 100.0)
 
 
+_OF_SITES = (
+    _Measure("arrived", "Reply", "seconds after the round was opened", 1, direction="lower is better"),
+    _Measure("num_bytes", "Bytes", "MB sent and received", 2, 1e-6, direction="lower is better"),
+)
+
+
 def client_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
     """Return per-client curves: (title of the measure, one panel per method), for each measure that was noted."""
-    found = [
-        (f"{m.title} ({m.unit}; {m.direction})", _small_multiples(comparison, comparison.methods, m)) for m in _MEASURES
-    ]
+    return _panels(comparison, comparison.methods, _MEASURES)
+
+
+def site_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
+    """Return the same of when each site's replies arrived and of what it sent and received."""
+    return _panels(comparison, comparison.federated, _OF_SITES)
+
+
+def _panels(
+    comparison: Comparison, methods: Sequence[MethodEntry], measures: Sequence[_Measure]
+) -> list[tuple[str, list[Panel]]]:
+    found = [(f"{m.title} ({m.unit}; {m.direction})", _small_multiples(comparison, methods, m)) for m in measures]
     return [(title, panels) for title, panels in found if panels]
 
 

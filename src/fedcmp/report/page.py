@@ -13,6 +13,7 @@ from fedcmp.report.methods import labelled_runs
 from fedcmp.report.remarks import facts, pointers, warnings
 from fedcmp.report.rendering import render, sections_of
 from fedcmp.report.samples import sample_cards
+from fedcmp.report.sites import sites_section
 from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.reading import Run
@@ -22,6 +23,7 @@ _SECTIONS = {
     "curves": ("Curves over rounds", "Curves"),
     "clients": ("Clients", "Clients"),
     "weights": ("Clients' weights in the merge", "Weights"),
+    "sites": ("Sites over time", "Sites"),
     "questions": ("Accuracy by kind of question", "Questions"),
     "groups": ("Caption loss by group", "Groups"),
     "benchmarks": ("The paper's benchmarks", "Benchmarks"),
@@ -49,6 +51,7 @@ def render_page(comparison: Comparison, *, title: str, refresh: int = 0) -> str:
         "curves": curve_panels(comparison),
         "clients": client_panels(comparison),
         "weights": weight_panels(comparison),
+        "sites": sites_section(comparison),
         "questions": kinds_table(comparison),
         "groups": groups_table(comparison),
         "benchmarks": benchmarks_table(comparison),

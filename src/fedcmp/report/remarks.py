@@ -9,6 +9,7 @@ from typing import Any
 from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
+from fedcmp.report.sites import sites_pointer
 from fedcmp.runs.fields import table
 from fedcmp.runs.reading import Run
 
@@ -121,6 +122,7 @@ def pointers(comparison: Comparison) -> list[Pointer]:
     if best is None:
         return []
     told = [_hardest_group(best), _blind_kinds(comparison, best), _heavy_client(best), _skipped(comparison)]
+    told.append(sites_pointer(comparison))
     return [pointer for pointer in told if pointer is not None]
 
 

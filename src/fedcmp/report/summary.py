@@ -11,14 +11,17 @@ from fedcmp.report.methods import (
     MeanSpread,
     MethodEntry,
     Metric,
+    labelled_runs,
     reference_line,
     reference_value,
     say_group,
     write_number,
 )
 from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
+from fedcmp.runs.best import Best
 from fedcmp.runs.reading import Run
 
+_MOST_BEST = 4  # runs that are named
 REFERENCE_TITLES = {
     "centralized": "centralized (pooled data)",
     "local": "local (each client alone)",
@@ -83,7 +86,8 @@ def comparison_table(comparison: Comparison) -> Table:
                 cells.append(_value_cell(metric, figure, detail=detail))
             rows.append(Row((*cells, *(Cell("–") for _ in columns[len(cells) :])), reference=True))
     caption = "Methods by caption loss on held-out pairs"
-    return Table(columns, tuple(rows), caption, spread_notes(methods)).without_empty_columns()
+    notes = (*spread_notes(methods), *best_round_notes(methods))
+    return Table(columns, tuple(rows), caption, notes).without_empty_columns()
 
 
 def spread_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
@@ -113,6 +117,25 @@ def spread_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
     if any(run.measures("validation") and not run.measures("test") for method in methods for run in method.counted):
         notes.append("Figures are of the validation split where a run has no test figures.")
     return tuple(notes)
+
+
+def best_round_notes(methods: Sequence[MethodEntry]) -> tuple[str, ...]:
+    """Say which runs were better in an earlier round than in their last, as far as three decimals tell it."""
+    said = []
+    for label, run in labelled_runs(methods):
+        if run.best is None or run.best.round == run.round_measured:
+            continue
+        last = Best.after(None, run.round_measured, run.measures(run.split)[run.round_measured])
+        end = CAPTION_LOSS.write(last.loss if last else math.nan)
+        if (lowest := CAPTION_LOSS.write(run.best.loss)) != end:
+            said.append(f"{label}, round {run.best.round}: {lowest}, last: {end}")
+    if not said:
+        return ()
+    more = [f"{len(said) - _MOST_BEST} more"] if len(said) > _MOST_BEST else []
+    return (
+        f"Better before the last round ({'; '.join([*said[:_MOST_BEST], *more])}). Each run keeps its best round "
+        "(`fedcmp export RUN OUT --round best`); chosen on these pairs, it has a biased loss: on others it is higher.",
+    )
 
 
 def title_of(method: MethodEntry) -> str:

@@ -12,6 +12,7 @@ from fedcmp.report.files import PNG_NAMES, png_files
 from fedcmp.report.markdown import render_document
 from fedcmp.report.page import render_page
 from fedcmp.report.remarks import facts, warnings
+from fedcmp.report.sites import sites_table
 from fedcmp.report.summary import comparison_table
 from fedcmp.report.verdict import verdict
 from fedcmp.runs.fields import text
@@ -54,7 +55,10 @@ def render_markdown(runs: Sequence[Run], *, title: str = "Report") -> str:
         title: the heading, plain text.
     """
     comparison = Comparison.of(runs)
-    makers = (benchmarks_table, kinds_table, groups_table, holdings_table, pairs_table, differences_table)
+    makers = (
+        *(sites_table, benchmarks_table, kinds_table, groups_table),
+        *(holdings_table, pairs_table, differences_table),
+    )
     made = (make(comparison) for make in makers)
     further = [(table.caption, table) for table in made if table is not None]
     return render_document(

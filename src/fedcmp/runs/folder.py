@@ -2,13 +2,17 @@
 
     recipe.toml                            the resolved recipe, versions, the manifest's hash
     metrics.jsonl                          one line a round and client, one a round and evaluation (docs/guide.md)
-    checkpoints/round-0007/projector.safetensors, server.safetensors, state.json
+    checkpoints/round-0007/projector.safetensors, server.safetensors, state.json     of the last two rounds
+    checkpoints/best-0003/projector.safetensors, state.json                          of the best round before those
     waiting/                               replies of the round under way (federation/kept_replies.py)
     samples.json, samples/*.png            held-out images and what the model writes about them
 
 A checkpoint is made under a hidden name and renamed. state.json records how long metrics.jsonl was then: whatever a
 killed round had written after that is cut off on resuming. It also holds the hashes of the checkpoint's files and of
 those records, and one of itself: a flipped bit is found when they are read (checksums.py).
+
+A checkpoint whose time is over is renamed instead of removed where its round is the best so far (best.py), or was so
+before the one that is now: a run that falls back by one round still has its best. Nothing resumes from there.
 """
 
 import hashlib
@@ -29,9 +33,10 @@ from torch import Tensor
 from fedcmp.checksums import Damaged, is_sealed, sealed, sealed_toml, sha256, unsealed
 from fedcmp.errors import UserError
 from fedcmp.files import cannot_be_written, write_whole
+from fedcmp.runs.best import Best
 from fedcmp.runs.fields import Record
 from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
-from fedcmp.runs.reading import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records
+from fedcmp.runs.record_files import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records, round_of
 from fedcmp.runs.records import Finished, RunRecord
 
 Tensors = dict[str, Tensor]
@@ -94,7 +99,7 @@ class RunFolder:
             raise cannot_be_written(self.metrics, error) from error
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, whole or not at all, and drop the one before the last."""
+        """Write a checkpoint, whole or not at all, and drop the one before the last, unless it is the best."""
         final = self._checkpoint(checkpoint.round)
         unfinished = self.checkpoints / f".{final.name}.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -111,8 +116,23 @@ class RunFolder:
         shutil.rmtree(final, ignore_errors=True)
         unfinished.rename(final)
         _sync(self.checkpoints)
+        self._keep_best(Best.read(state))
+
+    def _keep_best(self, best: Best | None) -> None:
+        """Remove what is neither of the last two rounds nor of a best one; the next save makes up for a kill."""
+        rounds = best.rounds if best else set()
         for older in checkpoint_folders(self.path)[:-2]:
-            shutil.rmtree(older)
+            place = self._best(round_of(older))
+            shutil.rmtree(place, ignore_errors=True)
+            if round_of(older) in rounds:
+                older.rename(place)
+            else:
+                shutil.rmtree(older)
+        for place in checkpoint_folders(self.path, "best"):
+            if round_of(place) not in rounds:
+                shutil.rmtree(place)
+            else:
+                (place / _FILES[1]).unlink(missing_ok=True)  # nobody resumes from there
 
     def finish(self, record: Finished) -> None:
         """Append a run's last record; its last checkpoint then vouches for all records."""
@@ -129,6 +149,7 @@ class RunFolder:
         complete = checkpoint_folders(self.path)
         if not complete:
             self._cut(0)
+            self._keep_best(None)
             return None
         checkpoint = self.read(complete[-1])
         read_records(self.metrics)  # those that the checkpoint vouches for are what was written
@@ -153,15 +174,39 @@ class RunFolder:
             )
         return checkpoint
 
+    def at(self, which: str) -> Checkpoint:
+        """Return the checkpoint of a round; nothing is changed.
+
+        Args:
+            which: "last", "best", or the number of a round whose checkpoint is kept.
+
+        Raises:
+            UserError: there is none.
+        """
+        last = self.last()
+        if which == "last":
+            return last
+        folders = [*checkpoint_folders(self.path, "best"), *checkpoint_folders(self.path)]
+        kept, best = {str(round_of(folder)): folder for folder in folders}, Best.read(last.state)
+        number = str(best.round) if which == "best" and best else which
+        if number in kept:
+            return self.read(kept[number])
+        there = f"kept are the rounds {', '.join(kept)}"
+        if which != "best":
+            raise UserError(f"round {which}: {self.path} has no checkpoint of it; give best, last or a number: {there}")
+        if best is None:
+            raise UserError(f"round best: no round of {self.path} was evaluated with a finite loss; {there}")
+        raise UserError(f"round best: the checkpoint of round {best.round} is not in {self.path} any more; {there}")
+
     def read(self, folder: Path) -> Checkpoint:
-        """Return one checkpoint.
+        """Return one checkpoint; that of a best round has nothing of the server.
 
         Raises:
             UserError: names the file that is missing or damaged.
         """
         state = self._state(folder)
         found: list[Tensors] = []
-        for name in _FILES:
+        for name in _FILES if folder == self._checkpoint(state["round"]) else _FILES[:1]:
             try:
                 content = (folder / name).read_bytes()
                 if "files" in state and state["files"].get(name) != sha256(content):
@@ -169,7 +214,7 @@ class RunFolder:
                 found.append(load(content))
             except (OSError, ValueError, SafetensorError, KeyError, TypeError, RuntimeError) as error:
                 raise _damaged(folder, f"{name}: {error}") from error
-        tensors, server = found
+        tensors, server = found[0], found[1] if len(found) > 1 else {}
         if state["projectors"] == ["global"]:
             projectors = {"global": tensors}
         else:
@@ -211,6 +256,9 @@ class RunFolder:
     def _checkpoint(self, number: int) -> Path:
         return self.checkpoints / f"round-{number:04d}"
 
+    def _best(self, number: int) -> Path:
+        return self.checkpoints / f"best-{number:04d}"
+
     def _state(self, folder: Path) -> dict[str, Any]:
         """What state.json holds, checked."""
         try:
@@ -220,7 +268,7 @@ class RunFolder:
                 raise Damaged("its keys are not those that were written")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise _damaged(folder, f"state.json: {error}") from error
-        if folder != self._checkpoint(state["round"]):
+        if folder not in (self._checkpoint(state["round"]), self._best(state["round"])):
             raise _damaged(folder, f"state.json: it is that of round {state['round']}")
         if not is_sealed(content):
             _say_unchecked(folder)
@@ -264,7 +312,9 @@ def _say_unchecked(folder: Path) -> None:
 
 
 def _damaged(folder: Path, problem: str) -> UserError:
-    return UserError(f"{folder}: damaged checkpoint ({problem}); remove this folder to resume from the one before")
+    last = not folder.name.startswith("best")
+    mend = "remove this folder to resume from the one before" if last else "nothing else needs it"
+    return UserError(f"{folder}: damaged checkpoint ({problem}); {mend}")
 
 
 def _as_file(tensors: Tensors) -> bytes:

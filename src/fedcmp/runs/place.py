@@ -11,6 +11,7 @@ from fedcmp.errors import UserError
 NOT_COMPARED = {
     "run": ("workers", "cache", "folder", "track", "preflight", "save_seconds"),
     "federation": ("on_bad_update", "min_clients", "deadline"),
+    "deployment": ("start_seconds", "poll_seconds"),
 }
 
 

@@ -1,13 +1,11 @@
 """From folders to runs: recipe.toml, metrics.jsonl and samples.json of each, read as they lie.
 
-A run's folder is one that holds metrics.jsonl. A run that is still going, or that was killed in the middle of a line,
-reads like any other: the torn last line is left out, and of two lines about the same thing the later one counts.
-Records that the last checkpoint vouches for, the recipe and the samples are checked against their checksums
-(checksums.py). Loads neither torch nor anything of the machinery that runs.
+A run that is still going, or that was killed in the middle of a line, reads like any other: of two lines about the same
+thing the later one counts. The recipe and the samples are checked against their checksums (checksums.py), records as
+record_files.py says. Loads neither torch nor anything of the machinery that runs.
 """
 
 import json
-import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,11 +13,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from fedcmp.checksums import check_toml, sha256, unsealed
+from fedcmp.checksums import check_toml, unsealed
 from fedcmp.errors import UserError
 from fedcmp.references import is_federated
+from fedcmp.runs.best import Best
 from fedcmp.runs.fields import table, text, whole
 from fedcmp.runs.held_out import HeldOut
+from fedcmp.runs.record_files import METRICS, checkpoint_folders, read_records, run_folders
 from fedcmp.runs.records import (
     SPLITS,
     AnyRecord,
@@ -33,12 +33,7 @@ from fedcmp.runs.records import (
     Sample,
     ServerRound,
     SiteEvent,
-    read_line,
 )
-
-METRICS = "metrics.jsonl"
-CHECKPOINTS = "checkpoints"
-_CHECKPOINT = re.compile(r"round-(\d+)")
 
 
 @dataclass(frozen=True)
@@ -141,6 +136,14 @@ class Run:
         return {round_: tuple(found[round_]) for round_ in sorted(found) if len(found[round_]) >= needed}
 
     @cached_property
+    def best(self) -> Best | None:
+        """The round after which the loss on held-out pairs was lowest, None where none was finite."""
+        best: Best | None = None
+        for round_, lines in self.measures(self.split).items():
+            best = Best.after(best, round_, lines)
+        return best
+
+    @cached_property
     def split(self) -> str:
         """Whose figures count: the first of SPLITS on which what the run offers was measured."""
         return next((split for split in SPLITS if self.measures(split)), SPLITS[0])
@@ -173,85 +176,6 @@ def load_runs(folder: Path) -> list[Run]:
             "or name the folder that holds the runs"
         )
     return [_read_run(path) for path in found]
-
-
-def run_folders(folder: Path) -> list[Path]:
-    """Return the folders that hold a run's records: the folder itself, or those in it, up to two levels deep."""
-    if (folder / METRICS).is_file():
-        return [folder]
-    return sorted(path.parent for path in {*folder.glob(f"*/{METRICS}"), *folder.glob(f"*/*/{METRICS}")})
-
-
-def checkpoint_folders(run: Path) -> list[Path]:
-    """Return the complete checkpoints of a run's folder, by their rounds' numbers."""
-    found = [(match, path) for path in (run / CHECKPOINTS).glob("*") if (match := _CHECKPOINT.fullmatch(path.name))]
-    return [path for _, path in sorted((int(match[1]), path) for match, path in found)]
-
-
-def json_lines(path: Path) -> list[Any]:
-    """Return the complete lines of a file of JSON lines, parsed; a last line without its newline is torn, and left out.
-
-    Raises:
-        UserError: the file cannot be read, or a complete line is not JSON.
-    """
-    return _parsed(path, _content(path))
-
-
-def read_records(path: Path) -> list[AnyRecord]:
-    """Return the records of a metrics.jsonl in the order of the file; what is no record is passed over.
-
-    Raises:
-        UserError: as `json_lines`; or the run's last checkpoint knows of other records than there are.
-    """
-    vouched = _vouched(path.parent)  # before the records, which a run under way may add to
-    content = _content(path)
-    lines = _parsed(path, content)
-    if vouched is not None:
-        number, size, digest = vouched
-        if len(content) < size:
-            raise UserError(
-                f"{path}: holds less than round {number} had written; restore the file, or start the run again with "
-                "--overwrite"
-            )
-        if digest and sha256(content[:size]) != digest:
-            raise UserError(
-                f"{path}: damaged (the records up to round {number} are not those that were written); restore the "
-                "file, or start the run again with --overwrite"
-            )
-    return [record for line in lines if (record := read_line(line)) is not None]
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); check the file's permissions") from error
-
-
-def _parsed(path: Path, content: bytes) -> list[Any]:
-    parsed = []
-    for number, raw in enumerate(content.split(b"\n")[:-1], start=1):
-        try:
-            parsed += [json.loads(raw)] if raw.strip() else []
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}: line {number}: damaged ({error}); restore the file, or start again with --overwrite"
-            ) from error
-    return parsed
-
-
-def _vouched(run: Path) -> tuple[int, int, str] | None:
-    """Return the last checkpoint's round, how many bytes of records it knows of, and their hash.
-
-    None where there is none; one that is damaged is named by who reads checkpoints.
-    """
-    for folder in checkpoint_folders(run)[-1:]:
-        try:
-            state = unsealed(json.loads((folder / "state.json").read_text(encoding="utf-8")))
-            return int(state["round"]), int(state["metrics_bytes"]), str(state.get("metrics_sha256", ""))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            return None
-    return None
 
 
 def _read_run(folder: Path) -> Run:

@@ -67,6 +67,7 @@ def train(
         UserError: a run of that name exists (and neither option is given), or does not fit; unusable data or models;
             more memory or disk is needed than there is.
     """
+    recipe.check_own_pairs()
     folder, folders = recipe.run.place, method_folders(recipe)
     require_trackers(list(recipe.run.track))
     taken = f"{folder}: another process is running this; wait for it, or give another run.name"

@@ -20,7 +20,7 @@ from fedcmp.checksums import unsealed
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.runs.fields import Record, finite, table, text, whole
-from fedcmp.runs.reading import json_lines
+from fedcmp.runs.record_files import json_lines
 from fedcmp.runs.study_records import Blind, ScenarioFacts, StudyPlan, StudyRun, Tuning
 from fedcmp.study.files import StudyFiles, write_json
 

@@ -21,7 +21,7 @@ from fedcmp.preparation.setup_file import SETUP
 from fedcmp.preparation.sources import cache_folder
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, OpeningRound, ServerRound
 from fedcmp.runs.study_records import StudyFigures
 from fedcmp.runs.versions import versions

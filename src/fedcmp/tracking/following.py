@@ -16,7 +16,7 @@ from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.runs.folder import RunFolder, check_folder
-from fedcmp.runs.reading import read_records
+from fedcmp.runs.record_files import read_records
 from fedcmp.tracking.points import points
 from fedcmp.tracking.trackers import Identity, Tracker, in_one_line, open_tracker
 

@@ -9,7 +9,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from PIL import Image
 
 from fedcmp.errors import UserError
 from fedcmp.extras import require
-from fedcmp.world.scene import TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Scenes, make_scenes
+from fedcmp.world.scene import TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Scenes, scenes_at
 from fedcmp.world.words import STYLES
 
 Split = Literal["train", "validation", "test"]
@@ -33,9 +33,10 @@ def export_world(
     count: int,
     format: Literal["llava", "webdataset", "parquet"] = "llava",
     picture: Literal["png", "jpeg"] = "png",
+    indices: Sequence[int] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write the first `count` scenes of a split; the folder appears whole or not at all.
+    """Write the first `count` scenes of a split, or chosen ones; the folder appears whole or not at all.
 
     Args:
         folder: must not exist yet, or be empty.
@@ -43,6 +44,7 @@ def export_world(
         count: scenes.
         format: "llava", "webdataset" or "parquet".
         picture: "png", exact, or "jpeg", quality 95.
+        indices: the scenes of the split to write, `count` of them; default: the first.
         on_progress: called with scenes written and their total.
 
     Returns:
@@ -60,7 +62,7 @@ def export_world(
     unfinished.mkdir(parents=True)
     try:
         write = {"llava": _write_llava, "webdataset": _write_webdataset, "parquet": _write_parquet}[format]
-        write(unfinished, _scenes(SPLITS[split], count, on_progress), picture)
+        write(unfinished, _scenes(SPLITS[split], range(count) if indices is None else indices, on_progress), picture)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
@@ -69,11 +71,11 @@ def export_world(
     return folder
 
 
-def _scenes(seed: int, count: int, on_progress: Callable[[int, int], None] | None) -> Iterator[Scenes]:
-    for start in range(0, count, _CHUNK):
-        yield make_scenes(seed, start, min(_CHUNK, count - start))
+def _scenes(seed: int, indices: Sequence[int], on_progress: Callable[[int, int], None] | None) -> Iterator[Scenes]:
+    for start in range(0, len(indices), _CHUNK):
+        yield scenes_at(seed, indices[start : start + _CHUNK])
         if on_progress is not None:
-            on_progress(min(start + _CHUNK, count), count)
+            on_progress(min(start + _CHUNK, len(indices)), len(indices))
 
 
 def _encoded(pixels: Any, picture: str) -> bytes:

@@ -5,7 +5,7 @@ comes from any other node is not looked at.
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from flwr.app import ArrayRecord, Message
@@ -44,33 +44,38 @@ class FlowerLink:
 
     Args:
         grid: a ServerApp's.
-        roster: node number -> site.
+        roster: returns node number -> site; asked again and again, for keys are added and removed while a run works.
     """
 
-    def __init__(self, grid: Grid, roster: Mapping[int, str]) -> None:
-        self._grid, self._sites = grid, dict(roster)
-        self._nodes = {site: node for node, site in roster.items()}
+    def __init__(self, grid: Grid, roster: Callable[[], Mapping[int, str]]) -> None:
+        self._grid, self._roster = grid, roster
+        self._nodes: dict[str, int] = {}
         self._sent_to: dict[str, int] = {}
         self._body: tuple[Tensors, ArrayRecord | None] = {}, None  # a round's messages share it
 
     def online(self) -> frozenset[str]:
         """See Link.online."""
-        return frozenset(self._sites[node] for node in self._grid.get_node_ids() if node in self._sites)
+        sites = self._roster()
+        self._nodes = {sites[node]: node for node in self._grid.get_node_ids() if node in sites}
+        return frozenset(self._nodes)
 
     def push(self, site: str, frame: Frame, *, seconds: float) -> str:
         """See Link.push.
 
         Raises:
-            ConnectionError: Flower did not take the message.
+            ConnectionError: the site is not there, or Flower did not take the message.
         """
+        node = self._nodes.get(site)
+        if node is None:
+            raise ConnectionError("it cannot be reached")
         header, tensors = frame
         content = with_header(json.dumps(header).encode(), self._packed(tensors))
-        message = Message(content, dst_node_id=self._nodes[site], message_type="train", ttl=seconds)
+        message = Message(content, dst_node_id=node, message_type="train", ttl=seconds)
         numbers = list(self._grid.push_messages([message]))
         sent = numbers[0] if numbers else None
         if not sent:
             raise ConnectionError("Flower did not take the message")
-        self._sent_to[sent] = self._nodes[site]
+        self._sent_to[sent] = node
         return sent
 
     def pull(self, sent: Collection[str]) -> Iterator[tuple[str, Frame | Lost]]:

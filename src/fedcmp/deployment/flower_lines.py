@@ -1,0 +1,34 @@
+"""What Flower's processes print, made terse: our own lines pass, Flower's remarks stay in the log."""
+
+import re
+
+from fedcmp.terminal import shown
+
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+_LEVEL = re.compile(r"^(?:[\d:.,TZ -]+)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\s*:\s*(.*)$")
+_ACCESS = re.compile(r'"(GET|POST|PUT|DELETE) /')
+_RAISED = "raised an exception"  # a traceback follows
+
+
+def plain(line: str) -> str:
+    """Return a line without colours."""
+    return _ESCAPES.sub("", line)
+
+
+class Terse:
+    """Choose the lines of one process that a person is shown; the others stay in its log."""
+
+    def __init__(self) -> None:
+        self._in_traceback = False
+
+    def __call__(self, line: str) -> str | None:
+        """Return what to show of a line; None: nothing."""
+        text = plain(line)
+        found = _LEVEL.match(text)
+        if found is None:
+            return None if self._in_traceback or _ACCESS.search(text) else shown(text.rstrip()) or None
+        level, message = found.groups()
+        self._in_traceback = _RAISED in message
+        if self._in_traceback or level in ("DEBUG", "INFO") or not message.strip():
+            return None
+        return shown(f"Flower: {message.strip()}")
