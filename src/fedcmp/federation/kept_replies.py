@@ -18,8 +18,8 @@ from pathlib import Path
 
 from fedcmp.errors import UserError
 from fedcmp.runs.fields import number
-from fedcmp.wire.files import message_hash, park_message, read_message
 from fedcmp.wire.edge_messages import AnyReply, parts_of, read_reply
+from fedcmp.wire.files import message_hash, park_message, read_message
 from fedcmp.wire.messages import Assignment
 
 _LOG = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""What a server and an edge server say to each other: the work of all of an edge's sites, and one sum of what they sent.
+"""What a server and an edge server say to each other: the work of all of its sites, and one sum of what they sent.
 
     Delegation   server -> edge   an Assignment for each of its sites, and what their contributions depend on
     PartialSum   edge -> server   their contributions added up, and an account of each of them
