@@ -23,8 +23,9 @@ from tests.federation.tree import Tree
 EDGES = {"east": [0, 1, 2], "west": [3, 4, 5], "south": [6, 7, 8]}
 MIXED = {"east": [1, 6, 7], "west": [0, 8]}  # clients in any order; 2 to 5 reply to the server itself
 ONE_EXCHANGE = [name for name in available() if create(name).adds_up == "in one exchange"]
-# Their memory goes through an eigenproblem, which turns the last digit of a sum into a few more: docs/scale.md
-BY_EIGENVECTORS = {"fedcmp", "shared-basis"}
+# AdamW takes steps of full length along directions of a basis in which there is nothing but rounding: from round to
+# round the last digit of a sum grows there, as it does from one tree to another (docs/scale.md)
+GROWS = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +46,6 @@ def run(engine, place, method, edges, *, resume=False, federation=None, **unruly
     recipe = engine.recipe
     if federation:
         recipe = recipe.model_copy(update={"federation": recipe.federation.model_copy(update=federation)})
-    names = engine.data.manifest.names
     folder = RunFolder(place / "run")
     if not folder.begun:
         folder.begin(dump_recipe(recipe))
@@ -62,6 +62,12 @@ _STARTS: dict[int, dict[str, torch.Tensor]] = {}
 def _initial(engine):
     """The same start for every run: an engine's own tensors move as its clients train."""
     return _STARTS.setdefault(id(engine), {n: t.clone() for n, t in engine.vlm.trainable.tensors().items()})
+
+
+def side_of(engine, method, place, recipe=None):
+    recipe = recipe or engine.recipe
+    names = engine.data.manifest.names
+    return ServerSide(method, recipe.chosen(method), recipe, names, _initial(engine), place / "waiting", 0.003)
 
 
 def last(folder: RunFolder):
@@ -93,8 +99,8 @@ def test_a_tree_ends_with_the_flat_result(engine, flat, tmp_path, method, edges)
     folder, side, tree = run(engine, tmp_path, method, edges, seed=1)
     expected, memory = flat(method)
     found = last(folder)
-    if method in BY_EIGENVECTORS:
-        assert furthest(found, expected, _initial(engine)) < 1e-5
+    if method == "shared-basis":
+        assert furthest(found, expected, _initial(engine)) < GROWS
     else:
         assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
         for name, tensor in memory.items():
@@ -104,37 +110,52 @@ def test_a_tree_ends_with_the_flat_result(engine, flat, tmp_path, method, edges)
     assert not (tmp_path / "run" / "waiting").exists()
 
 
+@pytest.fixture(scope="module")
+def replies(engine, tmp_path_factory):
+    """What nine clients reply to an assignment; each is trained once for all rules that ask the same of it."""
+    known = {}
+
+    def of(side, method, client, assignment):
+        key = repr((assignment.continuing(0).header(), client, sorted(assignment.public)))
+        if key not in known:
+            tree = Tree(engine, side, {}, tmp_path_factory.mktemp("clients"), method)
+            known[key] = tree.reply(client, assignment)
+        return known[key]
+
+    return of
+
+
 @pytest.mark.parametrize("method", ONE_EXCHANGE)
-def test_one_round_of_sums_differs_from_the_flat_one_in_the_last_digits_of_float64(engine, tmp_path, method):
-    """The bound that docs/scale.md states, on the sums themselves: 1e-12 of each tensor's largest entry."""
-    recipe = engine.recipe
-    folders = {}
-    found = {}
-    for kind, edges in (("flat", {"all": range(9)}), ("tree", EDGES)):
-        place = tmp_path / kind
-        side = ServerSide(
-            method,
-            recipe.chosen(method),
-            recipe,
-            engine.data.manifest.names,
-            _initial(engine),
-            place / "waiting",
-            0.003,
-        )
-        assignments = side.open(1, list(range(9)))
-        total = Sums()
-        for edge, delegation in delegations(assignments, edges, side.aggregator.public()).items():
-            own = EdgeSide(recipe.chosen(method).create_aggregator(), delegation, place / edge)
-            tree = Tree(engine, side, {}, tmp_path / "clients" / kind, method)
-            for client, assignment in own.assignments.items():
-                own.receive(tree._reply(client, assignment))
-            total.add(own.close().sums)
-        found[kind], folders[kind] = total.tensors, place
-    assert found["flat"].keys() == found["tree"].keys()
-    for name, tensor in found["flat"].items():
-        largest = float(tensor.abs().max()) if tensor.numel() else 0.0
-        exact = tensor.dtype == torch.float64
-        torch.testing.assert_close(found["tree"][name], tensor, rtol=0, atol=largest * (1e-12 if exact else 1e-6))
+def test_the_same_replies_give_the_same_tensors_and_sums_to_the_last_digits_of_float64(
+    engine, replies, tmp_path, method
+):
+    """The bound that docs/scale.md states, for every rule: 1e-12 of each sum's largest entry, counts in float32."""
+    flat, tree, whole = (side_of(engine, method, tmp_path / name) for name in ("flat", "tree", "whole"))
+    for measure_only in [True, False] if flat.needs_opening else [False]:
+        sums = {}
+        for name, side, edges in (("flat", flat, {}), ("tree", tree, EDGES), ("whole", whole, {"all": range(9)})):
+            assignments = side.open(1, list(range(9)), measure_only=measure_only)
+            if measure_only or not edges:  # all three open with the same bits: the basis is the round's before
+                for client, assignment in assignments.items():
+                    side.receive(replies(flat, method, client, assignment))
+                continue
+            sums[name] = Sums()
+            for edge, delegation in delegations(assignments, edges, side.aggregator.public()).items():
+                own = EdgeSide(create(method), delegation, tmp_path / name / edge)
+                for client, assignment in own.assignments.items():
+                    own.receive(replies(flat, method, client, assignment))
+                found = own.close()
+                sums[name].add({label: tensor.clone() for label, tensor in found.sums.items()})
+                side.receive(found)
+        for side in (flat, tree, whole):
+            side.close()
+    assert sums["tree"].tensors.keys() == sums["whole"].tensors.keys()
+    for label, tensor in sums["whole"].tensors.items():
+        exact = 1e-12 if tensor.dtype == torch.float64 else 1e-6
+        most = exact * float(tensor.abs().max()) if tensor.numel() else 0.0
+        torch.testing.assert_close(sums["tree"].tensors[label], tensor, rtol=0, atol=most)
+    for side in (tree, whole):
+        assert furthest(side.states["global"], flat.states["global"], _initial(engine)) < 1e-6
 
 
 def test_rounded_broadcasts_and_updates_end_the_same(engine, tmp_path):
@@ -184,7 +205,7 @@ def test_a_server_that_was_killed_keeps_the_sums_that_it_has(engine, flat, tmp_p
     assert kept
     folder, _, tree = run(engine, tmp_path, "shared-basis", EDGES, resume=True)
     assert sum(number == 2 for number, _ in tree.asked) == 9 - 3 * len(kept)
-    assert furthest(last(folder), flat("shared-basis")[0], _initial(engine)) < 1e-5
+    assert furthest(last(folder), flat("shared-basis")[0], _initial(engine)) < GROWS
 
 
 def test_a_site_that_never_replies_is_named_and_a_whole_edge_too(engine, tmp_path):
@@ -220,16 +241,13 @@ def test_a_sum_that_does_not_fit_its_accounts_is_refused_whole(engine, tmp_path)
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_sum_that_is_not_finite_is_refused(engine, tmp_path, value):
-    recipe = engine.recipe
-    side = ServerSide(
-        "fedavg", recipe.chosen("fedavg"), recipe, engine.data.manifest.names, _initial(engine), tmp_path / "w", 0.003
-    )
+    side = side_of(engine, "fedavg", tmp_path)
     assignments = side.open(1, list(range(9)))
     (delegation,) = delegations(assignments, {"east": [0, 1]}, side.aggregator.public()).values()
     own = EdgeSide(create("fedavg"), delegation, tmp_path / "east")
     tree = Tree(engine, side, {}, tmp_path / "clients", "fedavg")
     for client, assignment in own.assignments.items():
-        own.receive(tree._reply(client, assignment))
+        own.receive(tree.reply(client, assignment))
     found = own.close()
     sums = {name: tensor.clone() for name, tensor in found.sums.items()}
     sums["delta.linear_1.weight"][0, 0] = value
@@ -238,15 +256,12 @@ def test_a_sum_that_is_not_finite_is_refused(engine, tmp_path, value):
 
 
 def test_an_edge_without_replies_has_nothing_to_send(engine, tmp_path):
-    recipe = engine.recipe
-    side = ServerSide(
-        "fedavg", recipe.chosen("fedavg"), recipe, engine.data.manifest.names, _initial(engine), tmp_path / "w", 0.003
-    )
+    side = side_of(engine, "fedavg", tmp_path)
     assignments = side.open(1, list(range(9)))
     (delegation,) = delegations(assignments, {"none": [], "east": [0, 1]}, side.aggregator.public()).values()
     own = EdgeSide(create("fedavg"), delegation, tmp_path / "east")
     assert own.close() is None
-    (reply,) = [Tree(engine, side, {}, tmp_path / "clients", "fedavg")._reply(2, assignments[2])]
+    (reply,) = [Tree(engine, side, {}, tmp_path / "clients", "fedavg").reply(2, assignments[2])]
     assert own.receive(reply) == "its client has no part in the round"
     assert "which is closed" in own.receive(dataclasses.replace(reply, round=7))
 

@@ -57,7 +57,7 @@ class Tree:
         number = next(iter(assignments.values())).round
         draw = random.Random(f"{self.seed} {number}")
         beneath = {client for clients in self.edges.values() for client in clients}
-        replies: list[AnyReply] = [r for c in wanted if c not in beneath and (r := self._reply(c, wanted[c]))]
+        replies: list[AnyReply] = [r for c in wanted if c not in beneath and (r := self.reply(c, wanted[c]))]
         for edge, delegation in delegations(wanted, self.edges, self.side.aggregator.public()).items():
             header, tensors = delegation.to_tensors()
             found = self._sum(edge, Delegation.from_tensors(json.loads(json.dumps(header)), tensors), draw)
@@ -81,7 +81,7 @@ class Tree:
         for count, client in enumerate(order):
             if self.killed == (number, edge) and count == len(order) // 2:
                 raise InterruptedError
-            reply = self._reply(client, own.assignments[client])
+            reply = self.reply(client, own.assignments[client])
             if reply is not None:
                 assert own.receive(reply) == ""
                 assert own.receive(reply) == "its client has replied already"
@@ -91,7 +91,8 @@ class Tree:
             found = replace(found, sums={**found.sums, "examples": found.sums["examples"] + 1000})
         return found
 
-    def _reply(self, client: int, assignment: Assignment) -> Reply | None:
+    def reply(self, client: int, assignment: Assignment) -> Reply | None:
+        """Carry out one assignment."""
         self.asked.append((assignment.round, client))
         folder = ClientFolder(self.folders / f"client-{client}")
         (reply,) = self.engine.client_side.carry_out([Work(client, assignment, folder)])

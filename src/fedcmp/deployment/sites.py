@@ -15,6 +15,7 @@ from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import Link
 from fedcmp.version import __version__
+from fedcmp.wire.edge_messages import PartialSum, parts_of
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.site_messages import (
     Admission,
@@ -122,7 +123,7 @@ class Sites:
             exchange.start(client, talk)
         while exchange.clients:
             for client, answer in self.wait(exchange, until if least <= 0 else None):
-                least -= not isinstance(answer, Refusal)
+                least -= len(parts_of(answer)) if isinstance(answer, PartialSum) else not isinstance(answer, Refusal)
                 yield client, answer
             if until is not None and self._clock() >= until and least <= 0:
                 for client in exchange.clients:
@@ -149,7 +150,7 @@ class Sites:
                 self._note(client, "refused", answer.reason)
                 if not answer.accepted or failures == _MOST_FAILURES:
                     return answer
-            elif isinstance(answer, Reply | Judged):
+            elif isinstance(answer, Reply | PartialSum | Judged):
                 return answer
             else:
                 failures += 1
