@@ -16,6 +16,7 @@ from fedcmp.cli.main import app
 from fedcmp.config import Recipe
 from fedcmp.config.keys import Key, method_options, recipe_keys, sections, toml_value
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose, describe_method
+from fedcmp.deployment.site_file import Site
 from fedcmp.study.recipe import StudyRecipe
 
 PLACE = Path(__file__).resolve().parent / "reference.md"
@@ -42,6 +43,9 @@ def reference() -> str:
         *map(_method, available_methods()),
         "## A study's recipe\n",
         *_recipe(StudyRecipe),
+        "## A site's file\n",
+        "SITE.toml ([deployment.md](deployment.md)), read on the site's own machine only.\n",
+        *_recipe(Site),
     ]
     return "\n".join(parts).rstrip() + "\n"
 

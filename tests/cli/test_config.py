@@ -8,6 +8,12 @@ def test_all_keys_are_listed():
     assert shown == [key.place for key in recipe_keys(Recipe)]
 
 
+def test_a_sites_keys_are_explained():
+    shown = invoke("config", "--site", "send.allow").stdout
+    assert shown.startswith("send.allow\n")
+    assert "what may leave the site" in shown
+
+
 def test_a_key_is_explained():
     lines = invoke("config", "federation.participation").stdout.splitlines()
     assert lines[0] == "federation.participation"

@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fedcmp.config import Recipe, parse_recipe
+from fedcmp.deployment import trainer
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.trainer import Trainer
 from fedcmp.federation.flower.link import Lost
-from fedcmp.model.language import LanguageModel
-from fedcmp.preparation.loading import load_language
 from fedcmp.wire.site_messages import Frame
 from fedcmp.world.export import export_world
 
@@ -30,11 +30,15 @@ _LOADING = threading.Lock()
 def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """transformers cannot load two models in two threads of a process, which no real site does."""
 
-    def locked(recipe: Recipe) -> LanguageModel:
-        with _LOADING:
-            return load_language(recipe)
+    def locked(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **named: Any) -> Any:
+            with _LOADING:
+                return function(*given, **named)
 
-    monkeypatch.setattr("fedcmp.deployment.trainer.load_language", locked)
+        return call
+
+    for name in ("load_language", "prepare_site", "admission"):
+        monkeypatch.setattr(trainer, name, locked(getattr(trainer, name)))
 
 
 @cache

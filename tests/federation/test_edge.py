@@ -49,7 +49,7 @@ def run(engine, place, method, edges, *, resume=False, federation=None, **unruly
     folder = RunFolder(place / "run")
     if not folder.begun:
         folder.begin(dump_recipe(recipe))
-    side = ServerSide(method, recipe.chosen(method), recipe, names, _initial(engine), place / "run" / "waiting", 0.003)
+    side = side_of(engine, method, place / "run", recipe)
     tree = Tree(engine, side, edges, place / "kept", method, **unruly)
     rounds = Rounds(method, recipe, side, tree, Unmeasured(), folder, first_records=[], events=Events())
     rounds.run(resume=resume, references=False)

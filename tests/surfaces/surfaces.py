@@ -1,7 +1,7 @@
 """What users and other people's code rely on, as sorted lines of text: each list is kept in a file of this folder.
 
 cli.txt          every verb's arguments and options, their types, choices and defaults
-recipe.txt       every key of a recipe and of a study's recipe; every method with its options
+recipe.txt       every key of a recipe, a study's recipe and a site's file; every method with its options
 run-folder.txt   every file that `fedcmp train` writes into a run's folder
 python.txt       public names of fedcmp and fedcmp.aggregation with their signatures
 
@@ -25,6 +25,7 @@ from fedcmp.cli.main import app
 from fedcmp.client.objectives import available_objectives, describe_objective
 from fedcmp.config import Recipe
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose
+from fedcmp.deployment.site_file import Site
 from fedcmp.study.recipe import StudyRecipe
 
 FOLDER = Path(__file__).parent
@@ -92,6 +93,7 @@ def _in_brackets(notes: list[str]) -> str:
 def recipe_keys() -> list[str]:
     """One line per key of a recipe and of a study's recipe, and one per option of every method."""
     lines = [f"recipe {line}" for line in _keys(Recipe)] + [f"study {line}" for line in _keys(StudyRecipe)]
+    lines += [f"site {line}" for line in _keys(Site)]
     for name in available_methods():
         chosen = None if name in NOT_FEDERATED else choose(name)
         lines.append(f"method {name}" + (f" = {chosen.aggregator} with objective {chosen.objective}" if chosen else ""))

@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import torch
 
-from fedcmp.wire.frames import read_frame, write_frame
+from fedcmp.wire.frames import body_bytes, header_bytes, read_body, read_frame, write_frame
 
 
 def test_frames_come_back_bit_for_bit():
@@ -114,3 +114,30 @@ def test_raw_bytes_and_halves_travel_as_they_are():
     stream.seek(0)
     _, back = read_frame(stream)
     assert all(back[name].numpy().tobytes() == tensor.numpy().tobytes() for name, tensor in tensors.items())
+
+
+def test_a_list_of_tensors_that_is_too_long_is_refused_by_its_length(monkeypatch):
+    """A hundred thousand empty tensors are a few MB on the wire, and hundreds in memory."""
+    monkeypatch.setattr("fedcmp.wire.frames.MOST_NAMES_BYTES", 200)
+    body = body_bytes({f"tensor-{number}": torch.zeros(0) for number in range(10)})
+    with pytest.raises(ValueError, match=r"^malformed frame: its body claims a list of tensors of [0-9,]+ bytes; at"):
+        read_body(body)
+    assert read_body(body_bytes({"a": torch.zeros(3)})).keys() == {"a"}
+    assert read_body(b"") == {}
+
+
+def test_a_reader_may_take_less_than_a_frame_can_hold():
+    stream = io.BytesIO()
+    write_frame(stream, {"op": "x" * 100}, {"a": torch.zeros(100)})
+    for bounds in ({"most_header": 50}, {"most_body": 100}):
+        stream.seek(0)
+        with pytest.raises(ValueError, match=r"^malformed frame: it claims a header of 110 bytes"):
+            read_frame(stream, **bounds)
+    stream.seek(0)
+    assert read_frame(stream, most_header=110, most_body=1000)[0] == {"op": "x" * 100}
+
+
+def test_header_and_body_are_the_bytes_that_travel():
+    stream, header, tensors = io.BytesIO(), {"op": "é"}, {"a": torch.zeros(3), "b": torch.ones(2)}
+    write_frame(stream, header, tensors)
+    assert stream.getvalue()[12:] == header_bytes(header) + body_bytes(tensors)

@@ -11,6 +11,7 @@ def config_command(
         typer.Argument(help="A key, a section or a method, for example federation.rounds.", show_default=False),
     ] = None,
     study: Annotated[bool, typer.Option("--study", help="Keys of a study's recipe instead of a run's.")] = False,
+    site: Annotated[bool, typer.Option("--site", help="Keys of a site's file (SITE.toml) instead.")] = False,
 ) -> None:
     """Explain the keys of a recipe: meaning, type and default.
 
@@ -27,6 +28,10 @@ def config_command(
         from fedcmp.study.recipe import StudyRecipe
 
         keys = recipe_keys(StudyRecipe) if key is None else find_keys(StudyRecipe, key)
+    elif site:
+        from fedcmp.deployment.site_file import Site
+
+        keys = recipe_keys(Site) if key is None else find_keys(Site, key)
     elif key is not None and key.removeprefix("method.") in available_methods():
         typer.echo("\n".join(method_lines(key.removeprefix("method."))))
         return

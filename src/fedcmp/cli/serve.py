@@ -17,7 +17,7 @@ def serve_command(
         typer.Option(help="Server's folder: certificates, keys, runs. Default: the recipe's.", show_default=False),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Continue an interrupted run from its last complete round.")
+        bool, typer.Option("--resume", help="Continue the run that is there; begin it if there is none.")
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run of that name.")] = False,
     address: Annotated[str, typer.Option(help="Address of this machine to listen on; 0.0.0.0: all.")] = "0.0.0.0",
@@ -63,7 +63,12 @@ def serve_command(
         note("")
         note(f"stopped; what is finished is kept. To continue: fedcmp serve {recipe} --resume")
         raise
-    result(f"finished: {place}")
+    from fedcmp.cli.report import print_summary
+    from fedcmp.report.writing import write_report
+
+    page = write_report(place)
+    print_summary(place)
+    result(f"report: {page}")
 
 
 def _lab(folder: Path, sites: int, pairs: int, port: int) -> None:

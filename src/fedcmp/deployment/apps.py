@@ -27,6 +27,7 @@ import httpx
 from fedcmp.workers.parent import end_with_parent
 
 POLL_SECONDS = 0.25
+_GRACE_SECONDS = 6.0  # Flower's apps end within five
 ENDED = re.compile(r"app of run (\d+) ended with exit code (-?\d+)")  # a line of this process's, for its supervisor
 BEGUN = re.compile(r"app of run (\d+) is process (\d+)")
 
@@ -65,11 +66,18 @@ def _serve(given: argparse.Namespace, run: Callable[[str], None]) -> NoReturn:
     )
     kind = TaskType.SERVER_APP if given.kind == "server" else TaskType.CLIENT_APP
     apps: dict[int, int] = {}
+    try:
+        _start_all(client, AcquireTaskRequest(supported_task_types=[kind]), run, apps)
+    finally:  # SIGTERM went to them too
+        _wait_for(apps)
+
+
+def _start_all(client: Any, request: Any, run: Callable[[str], None], apps: dict[int, int]) -> NoReturn:
     while True:
         try:
-            found = client.AcquireTask(AcquireTaskRequest(supported_task_types=[kind]))
+            found = client.AcquireTask(request)
         except httpx.HTTPError as error:  # the supervisor notices a SuperLink or SuperNode that has died
-            print(f"no answer from {given.runtime}: {error}", flush=True)
+            print(f"no answer: {error}", flush=True)
             time.sleep(1)
             continue
         if found.HasField("task") and found.token:
@@ -109,6 +117,14 @@ def _report_ended(apps: dict[int, int]) -> None:
         done, status = os.waitpid(app, os.WNOHANG)
         if done:
             print(f"app of run {apps.pop(app)} ended with exit code {os.waitstatus_to_exitcode(status)}", flush=True)
+
+
+def _wait_for(apps: dict[int, int]) -> None:
+    """Give apps that were told to end a moment to do so; the system ends them with this process."""
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while apps and time.monotonic() < deadline:
+        _report_ended(apps)
+        time.sleep(0.05)
 
 
 def _server_app(given: argparse.Namespace) -> Callable[[str], None]:

@@ -37,11 +37,13 @@ class RunState:
     Attributes:
         finished: whether it has ended.
         completed: whether it has ended well.
+        stopped: whether somebody stopped it.
         details: what went wrong, in Flower's words.
     """
 
     finished: bool
     completed: bool
+    stopped: bool
     details: str
 
 
@@ -137,7 +139,12 @@ class Control:
         """
         status = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
         finished = status.status == Status.FINISHED
-        return RunState(finished, finished and status.sub_status == SubStatus.COMPLETED, str(status.details))
+        return RunState(
+            finished=finished,
+            completed=finished and status.sub_status == SubStatus.COMPLETED,
+            stopped=finished and status.sub_status == SubStatus.STOPPED,
+            details=str(status.details),
+        )
 
     def stop_run(self, run: int) -> None:
         """Stop a run, if it is not over."""

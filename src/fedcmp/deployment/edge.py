@@ -61,7 +61,8 @@ class Edge:
         self._link, self._folder, self._say = _Guarded(link), folder, say
         self._clock, self._sleep, self._pause = clock, sleep, pause
         self._lock = threading.Lock()
-        self._job: Job | None = None
+        self._jobs: dict[str, Job] = {}  # of one exchange
+        self._exchanged: object = None  # which
 
     def answer(self, header: Header, tensors: Tensors) -> Frame:
         """Return the answer to one request, within its patience."""
@@ -74,9 +75,8 @@ class Edge:
                 job = self._job_of(request)
             return self._when_done(job, request.patience)
         with self._lock:
-            job_asked = _collected(request.frame)
-            own = self._job if self._job is not None and self._job.name == job_asked else None
-        if own is not None:  # "is that job done?", of the edge's own work
+            own = self._jobs.get(_collected(request.frame))
+        if own is not None:  # is it done?
             return self._when_done(own, float(request.frame[0]["patience"]))
         return self._relay(request)
 
@@ -86,14 +86,18 @@ class Edge:
         return job.answer
 
     def _job_of(self, request: Delegating) -> Job:
+        """Return the job that does what is asked, begun if it is not there; those of other exchanges end."""
+        shared = request.delegation.assignment
+        exchange = request.run, request.method, shared.round, shared.measure_only
+        if exchange != self._exchanged:
+            for job in self._jobs.values():
+                job.supersede()
+            self._jobs, self._exchanged = {}, exchange
         name = request.job
-        if self._job is not None and self._job.name == name and not self._job.failed:
-            return self._job
-        if self._job is not None:
-            self._job.supersede()
-        self._job = Job(name, lambda job: self._sum(job, request), len(request.sites))
-        self._job.start()
-        return self._job
+        if name not in self._jobs or self._jobs[name].failed:
+            self._jobs[name] = Job(name, lambda job: self._sum(job, request), len(request.sites))
+            self._jobs[name].start()
+        return self._jobs[name]
 
     def _relay(self, request: Relay) -> Frame:
         """Hand a request on, and wait for its answer; a site that sends none is asked again by the server."""
@@ -186,12 +190,12 @@ def _collecting(job: str) -> Maker:
     return lambda head: Collecting(**vars(head), job=job)
 
 
-def _collected(frame: Frame) -> str | None:
-    """Return which job a frame asks for, None where it asks for none."""
+def _collected(frame: Frame) -> str:
+    """Return which job a frame asks for, "" where it asks for none."""
     try:
         return Collecting.from_tensors(*frame).job
     except MessageError:
-        return None
+        return ""
 
 
 class _Guarded:

@@ -14,9 +14,10 @@ from fedcmp.wire.edge_messages import PartialSum
 from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
-from fedcmp.wire.site_messages import Admission, Answer, Holding, Judged, Refusal, Request, read_answer
+from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Refusal, Request, read_answer
 
 _GRACE = 60.0  # seconds that a message lives beyond the site's patience: both ways, and a process for it
+_OVERDUE = 120.0  # seconds beyond that: a message is lost then, whatever the link says of it
 _AGAIN = (2.0, 5.0, 15.0, 60.0)  # seconds before a lost message is sent again; the last for ever
 _MOST_MALFORMED = 3  # answers in a row before a site is left out
 
@@ -44,8 +45,10 @@ class _Line:
     talk: Talk
     next: Maker
     sent: str | None = None
+    lost_at: float = 0.0  # when nobody waits for the answer any more
     not_before: float = 0.0
     losses: int = 0
+    malformed: int = 0
     online: bool = True
 
 
@@ -105,9 +108,10 @@ class Exchange:
                 self._note(client, "rejoined" if line.online else "lost", "" if line.online else "cannot be reached")
             if line.sent is not None or now < line.not_before or name not in online:
                 continue
-            request = line.next(self._head(patience))
+            request, seconds = line.next(self._head(patience)), patience + _GRACE
             try:
-                line.sent = self._link.push(name, request.to_tensors(), seconds=patience + _GRACE)
+                line.sent = self._link.push(name, request.to_tensors(), seconds=seconds)
+                line.lost_at = now + seconds + _OVERDUE
             except ConnectionError as error:
                 self._again(client, line, str(error))
 
@@ -115,27 +119,39 @@ class Exchange:
         waiting = {line.sent: client for client, line in self._lines.items() if line.sent is not None}
         for sent, frame in self._link.pull(list(waiting)):
             client = waiting[sent]
-            line = self._lines[client]
-            line.sent = None
-            if isinstance(frame, Lost):
-                self._again(client, line, frame.reason)
+            line = self._lines.get(client)
+            if line is None or line.sent != sent:  # answered already
                 continue
-            try:
-                answer = read_answer(*frame)
-            except MessageError as error:
-                self._again(client, line, f"malformed answer: {error}")
-                if line.losses >= _MOST_MALFORMED:
-                    reason = f"malformed answers, the last: {error}"
+            line.sent = None
+            answer = self._read(frame)
+            if isinstance(answer, Lost):
+                self._again(client, line, answer.reason)
+                line.malformed = line.malformed + 1 if answer.malformed else 0
+                if line.malformed == _MOST_MALFORMED:
+                    reason = f"malformed answers, the last: {answer.reason}"
                     self._note(client, "refused", reason)
                     del self._lines[client]
                     yield client, Refusal(reason=reason[:4000], accepted=False)
                 continue
-            line.losses = 0
+            line.losses = line.malformed = 0
             try:
                 line.next = line.talk.send(answer)
             except StopIteration as over:
                 del self._lines[client]
                 yield client, over.value
+        now = self._clock()
+        for client, line in self._lines.items():
+            if line.sent is not None and now > line.lost_at:
+                line.sent = None
+                self._again(client, line, "no answer, and no word of what became of the message")
+
+    def _read(self, frame: Frame | Lost) -> Answer | Lost:
+        if isinstance(frame, Lost):
+            return frame
+        try:
+            return read_answer(*frame)
+        except MessageError as error:
+            return Lost(str(error), malformed=True)
 
     def _again(self, client: int, line: _Line, reason: str) -> None:
         line.not_before = self._clock() + _AGAIN[min(line.losses, len(_AGAIN) - 1)]

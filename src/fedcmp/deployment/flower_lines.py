@@ -7,6 +7,7 @@ from fedcmp.terminal import shown
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"^(?:[\d:.,TZ -]+)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\s*:\s*(.*)$")
 _ACCESS = re.compile(r'"(GET|POST|PUT|DELETE) /')
+_INSTALLED = "Successfully installed "  # a ServerApp's folder, which holds no code
 _RAISED = "raised an exception"  # a traceback follows
 
 
@@ -26,7 +27,8 @@ class Terse:
         text = plain(line)
         found = _LEVEL.match(text)
         if found is None:
-            return None if self._in_traceback or _ACCESS.search(text) else shown(text.rstrip()) or None
+            unwanted = self._in_traceback or _ACCESS.search(text) or text.startswith(_INSTALLED)
+            return None if unwanted else shown(text.rstrip()) or None
         level, message = found.groups()
         self._in_traceback = _RAISED in message
         if self._in_traceback or level in ("DEBUG", "INFO") or not message.strip():

@@ -5,11 +5,10 @@ takes the place of is told to stop at its next step.
 """
 
 import threading
-import traceback
 from collections.abc import Callable
 
-from fedcmp.errors import UserError, shortage
-from fedcmp.wire.site_messages import Frame, Refusal
+from fedcmp.deployment.refusals import Say, refusal
+from fedcmp.wire.site_messages import Frame
 
 
 class Superseded(Exception):  # noqa: N818 - says what happened
@@ -22,13 +21,14 @@ class Job:
     Args:
         name: what tells it from any other.
         work: returns the answer; calls `step` as it goes on.
+        say: called with a line for the site's people if the work fails.
         of: steps that it takes, where that is known.
     """
 
-    def __init__(self, name: str, work: Callable[["Job"], Frame], of: int = 0) -> None:
+    def __init__(self, name: str, work: Callable[["Job"], Frame], say: Say = lambda _line: None, of: int = 0) -> None:
         self.name, self.steps, self.of = name, 0, of
         self.answer: Frame | None = None
-        self._work, self._over, self._stop = work, threading.Event(), False
+        self._work, self._say, self._over, self._stop = work, say, threading.Event(), False
         self._thread = threading.Thread(target=self._run, name=f"job {name[:8]}", daemon=True)
 
     def start(self) -> None:
@@ -51,7 +51,7 @@ class Job:
         self._thread.join()
 
     def wait(self, seconds: float) -> bool:
-        """Wait for the end; return whether it has come."""
+        """Wait for the end; return whether it has come. `answer` is then None of a job that was stopped."""
         return self._over.wait(seconds)
 
     @property
@@ -64,13 +64,7 @@ class Job:
             self.answer = self._work(self)
         except Superseded:
             pass
-        except UserError as error:
-            self.answer = Refusal(reason=str(error), accepted=True).to_tensors()
         except Exception as error:
-            said = shortage(error)
-            if said is None:
-                traceback.print_exc()
-                said = f"the site's trainer failed ({type(error).__name__}); its log says more"
-            self.answer = Refusal(reason=said, accepted=True).to_tensors()
+            self.answer = refusal(error, self._say).to_tensors()
         finally:
             self._over.set()

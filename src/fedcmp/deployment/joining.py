@@ -24,7 +24,16 @@ from fedcmp.deployment.private_files import check_private, private_folder
 from fedcmp.deployment.server_folder import CLIENT_APP, QUIET, write_secret
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.site_keys import read_site_key
-from fedcmp.deployment.supernode import ENTRY, NodeLine, NodeLines, free_node, node_arguments, reach
+from fedcmp.deployment.supernode import (
+    ENTRY,
+    MOST_SKEW,
+    NodeLine,
+    clock_difference,
+    free_node,
+    node_arguments,
+    reach,
+    read_node_line,
+)
 from fedcmp.deployment.supervised import Child, Restarts, end_all
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.files import write_whole
@@ -138,7 +147,7 @@ class _Site:
         self._node: tuple[Child, Child] | None = None  # SuperNode, apps
         self._node_restarts = Restarts(most=None, quick=30.0, longest=_SLOWLY)
         self._connected = self._refused = False
-        self._next_try, self._round = 0.0, ""
+        self._next_try = 0.0
 
     def run(self) -> None:
         """Keep everything going until Ctrl-C or SIGTERM."""
@@ -158,7 +167,7 @@ class _Site:
             if code is None:
                 return
             if code == _USERS_MISTAKE:
-                raise UserError(_last(self._trainer).removeprefix("fedcmp: "))
+                raise UserError(_last(self._trainer).removeprefix("error: "))
             if not self._trainer_restarts.died(self._trainer.seconds):
                 raise WorkerDied(f"the trainer died again and again ({_last(self._trainer)}); see {self._logs}")
             self._say(f"the trainer died (exit code {code}); starting it again, it resumes from its last save")
@@ -212,19 +221,28 @@ class _Site:
         elif self._connected:
             self._say("connection lost; reconnecting")
         else:
-            self._trouble(f"the SuperNode ended ({_last(supernode)}); see {self._logs}; trying again")
+            self._trouble(f"{self._why(supernode)}; trying again")
+
+    def _why(self, supernode: Child) -> str:
+        """Return why the SuperNode ended before it was connected."""
+        own = self._site.site
+        ahead = clock_difference(own.server, own.certificate)
+        if ahead is not None and abs(ahead) > MOST_SKEW:
+            which = "ahead of" if ahead > 0 else "behind"
+            return (
+                f"refused: this machine's clock is {abs(ahead) / 60:.0f} minutes {which} the server's, and what it "
+                "signs is out of date; set the clocks"
+            )
+        return f"the SuperNode ended ({_last(supernode)}); see {self._logs}"
 
     def _hear(self, said: NodeLine) -> None:
         if said.kind == "connected":
             self._connected = True
-            write_whole(self._last_node, said.value.encode(), durable=False)
+            write_whole(self._last_node, said.node.encode(), durable=False)
             self._trouble.over()
             self._say(f"connected to {self._site.site.server}")
         elif said.kind == "refused":
             self._refused = True
-        elif said.kind == "received" and said.value != self._round:
-            self._round = said.value
-            self._say(f"received work of round {said.value}")
         elif said.kind == "lost":
             self._trouble("the server does not answer; trying again")
         elif said.kind == "back":
@@ -247,12 +265,12 @@ class _Site:
         )
 
     def _make_node(self) -> tuple[Child, Child]:
-        own, read = self._site.site, NodeLines()
+        own = self._site.site
         environment = {**QUIET, "FLWR_HOME": str(own.folder / "flower")}
         port = own.node_port or free_port()
 
         def heard(line: str) -> None:
-            if said := read(line):
+            if said := read_node_line(line):
                 self._said.put(said)
 
         arguments = node_arguments(

@@ -34,7 +34,7 @@ ROUNDS = 3
 _LOOKED_THROUGH = 4096  # scenes at a time
 _FORMATS: tuple[tuple[Literal["llava", "webdataset", "parquet"], dict[str, str]], ...] = (
     ("llava", {"pairs": "pairs/pairs.json", "images": "pairs/images"}),
-    ("webdataset", {"pairs": "pairs"}),
+    ("webdataset", {"pairs": "pairs/shard-*.tar"}),
     ("parquet", {"pairs": "pairs/pairs.parquet"}),
 )
 
@@ -82,14 +82,14 @@ def new_lab(
     try:
         new.mkdir(parents=True, mode=0o700)
         server = ServerFolder(new / "server")
-        server.home.mkdir()
+        server.home.mkdir(mode=0o700)
         certificates = make_authority(server.certificates.folder, name="fedcmp lab")
         make_server_certificate(certificates, [HOST])
         (server.home / "federation.toml").write_text(_recipe(names), encoding="utf-8")
         drawn = _divide(sites, pairs)
         for number, name in enumerate(names):
             site, done = new / name, number * pairs
-            site.mkdir()
+            site.mkdir(mode=0o700)
             format, files = _FORMATS[number % len(_FORMATS)]
             export_world(
                 site / "pairs",

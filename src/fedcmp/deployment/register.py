@@ -73,8 +73,8 @@ class Register:
                 "began: restore them, or begin a new run"
             )
         for other, member in self.members.items():
-            if other != client:
-                self._compare(name, admission, self.names[other], member.admission)
+            theirs = "it had when the run began" if other == client else f"of {self.names[other]}"
+            self._compare(name, admission, theirs, member.admission)
         if known is None:
             self.members[client] = Member(admission)
             self._write()
@@ -109,14 +109,14 @@ class Register:
         """Pairs to train on of each site that takes part, by client number."""
         return [m.holding.train for _, m in sorted(self.members.items()) if m.holding is not None]
 
-    def _compare(self, name: str, own: Admission, other_name: str, other: Admission) -> None:
-        for what, mine, theirs in (
-            ("vision", own.vision, other.vision),
-            ("language", own.language, other.language),
+    def _compare(self, name: str, own: Admission, theirs: str, other: Admission) -> None:
+        for what, mine, known in (
+            ("vision", (own.vision, own.vision_width), (other.vision, other.vision_width)),
+            ("language", (own.language, own.text_width), (other.language, other.text_width)),
         ):
-            if mine != theirs:
+            if mine != known:
                 raise UserError(
-                    f"{name}: its model.{what} is not that of {other_name} (other weights, data type, tokenizer or "
+                    f"{name}: its model.{what} is not that {theirs} (other weights, data type, tokenizer or "
                     "layers): all sites need the same frozen parts"
                 )
 

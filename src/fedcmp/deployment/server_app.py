@@ -15,6 +15,8 @@ from fedcmp.config import load_recipe
 from fedcmp.deployment.server_folder import read_roster
 from fedcmp.deployment.server_run import run_server
 from fedcmp.federation.flower.link import FlowerLink
+from fedcmp.federation.rounds import Events
+from fedcmp.runs.records import Evaluation
 
 app = ServerApp()
 
@@ -32,8 +34,18 @@ def main(grid: Grid, context: Context) -> None:
     recipe = load_recipe(Path(str(config["recipe"])))
     run = recipe.run.model_copy(update={"folder": home / recipe.run.folder})
     link = FlowerLink(grid, lambda: read_roster(home))
-    folder = run_server(recipe.model_copy(update={"run": run}), link, resume=bool(config["resume"]), say=_say)
+    resume = bool(config["resume"])
+    folder = run_server(recipe.model_copy(update={"run": run}), link, resume=resume, say=_say, events=_Lines())
     _say(f"finished: {folder}")
+
+
+class _Lines(Events):
+    """Say each round's end."""
+
+    def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
+        """See Events."""
+        loss = None if evaluation is None else evaluation.caption_loss
+        _say(f"{method}, round {round_number} of {rounds}" + ("" if loss is None else f": held-out loss {loss:.3f}"))
 
 
 def _say(line: str) -> None:

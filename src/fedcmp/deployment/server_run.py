@@ -14,22 +14,24 @@ import torch
 
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.config.sections import Data, Model, Run, Scenario
+from fedcmp.deployment.invitation import check_deployable, invitation_recipe
+from fedcmp.deployment.edge_link import EdgeLink
+from fedcmp.deployment.edge_transport import EdgesTransport
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
 from fedcmp.errors import UserError, counted
+from fedcmp.federation.edge import check_sums
 from fedcmp.federation.flower.link import Link
-from fedcmp.federation.rounds import Evaluator, Events, Rounds
+from fedcmp.federation.rounds import Evaluator, Events, Rounds, Transport
 from fedcmp.federation.server import ServerSide
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
 from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import initial_trainable
-from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.live import LiveFile
 from fedcmp.runs.place import check_place
@@ -38,47 +40,6 @@ from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, tim
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
-
-
-def invitation_recipe(recipe: Recipe) -> str:
-    """Return what the sites are sent of a recipe: nothing that names a path or a model of the server's."""
-    sent = Recipe(
-        run=Run(seed=recipe.run.seed, methods=recipe.run.methods),
-        model=Model(**recipe.model.model_dump(exclude={"vision", "language", "projector_from", "device", "compile"})),
-        data=Data(
-            num_pairs=1,
-            **recipe.data.model_dump(
-                include={"train_share", "held_out", "max_caption_tokens", "max_unknown_fraction", "feature_dtype"}
-            ),
-        ),
-        scenario=Scenario(
-            clients=len(recipe.deployment.sites), max_missing_fraction=recipe.scenario.max_missing_fraction
-        ),
-        federation=recipe.federation,
-        training=recipe.training,
-        evaluation=recipe.evaluation.model_copy(update={"questions": None}),
-        method=recipe.method,
-        deployment=recipe.deployment,
-    )
-    return dump_recipe(sent)
-
-
-def check_deployable(recipe: Recipe) -> None:
-    """Refuse what only a simulation can do.
-
-    Raises:
-        UserError: names the key.
-    """
-    if not recipe.deployment.sites:
-        raise UserError("deployment.sites: missing; name the sites that take part, in an order that stays")
-    for method in recipe.run.methods:
-        if not is_federated(method):
-            raise UserError(
-                f"run.methods: {method} has no server, so no federation can run it; leave it out, or simulate it"
-            )
-    for key in ("wrong_captions", "rate_factors"):
-        if getattr(recipe.scenario, key):
-            raise UserError(f"scenario.{key}: imitates clients in a simulation; leave it out")
 
 
 def run_server(
@@ -117,6 +78,7 @@ def run_server(
         single = len(recipe.run.methods) == 1
         folders = {m: RunFolder(folder if single else folder / m) for m in recipe.run.methods}
         register = Register(folder / "sites.json", names)
+        folder.mkdir(parents=True, exist_ok=True)
         if not resume and not single:
             write_whole(folder / "recipe.toml", sealed_toml(text).encode())
         for method, kept in folders.items():
@@ -126,7 +88,7 @@ def run_server(
         register.begin()
         notes = SiteNotes(names, say)
         sites = Sites(
-            link,
+            EdgeLink(link, recipe.deployment.edges) if recipe.deployment.edges else link,
             register,
             invitation_recipe(recipe),
             poll_seconds=recipe.deployment.poll_seconds,
@@ -141,9 +103,8 @@ def run_server(
             for method, kept in folders.items():
                 live = LiveFile(kept.path, method, recipe.federation.rounds, names)
                 notes.follow(live)
-                transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
                 judge = evaluator(method, kept.path)
-                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, transport).run(resume=resume)
+                _rounds(method, recipe, sites, notes, kept, events or Events(), judge, clock).run(resume=resume)
                 live.close()
                 notes.follow(None)
     return folder
@@ -184,7 +145,7 @@ def _rounds(
     folder: RunFolder,
     events: Events,
     evaluator: Evaluator,
-    transport: SitesTransport,
+    clock: Callable[[], float],
 ) -> Rounds:
     register = sites.register
     first = next(iter(register.members.values())).admission
@@ -201,13 +162,23 @@ def _rounds(
         method,
         recipe,
         side,
-        transport,
+        _transport(method, recipe, sites, notes, side, clock),
         evaluator,
         folder,
         first_records=[_run_record(method, recipe, rate, initial), *_held(register)],
         events=events,
         notes=notes.drain,
     )
+
+
+def _transport(
+    method: str, recipe: Recipe, sites: Sites, notes: SiteNotes, side: ServerSide, clock: Callable[[], float]
+) -> Transport:
+    least, edges = recipe.federation.min_clients, recipe.deployment.edges
+    if not edges:
+        return SitesTransport(method, sites, notes, least=least, clock=clock)
+    public, chosen = side.aggregator.public, recipe.chosen(method)
+    return EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:

@@ -8,7 +8,6 @@ from HOME/sites at every start, and the ServerApp continues from its own checkpo
 a new one and come back by themselves. A run that stops with an error of its own is not tried again.
 """
 
-import hashlib
 import http.client
 import os
 import shutil
@@ -29,6 +28,7 @@ from fedcmp.deployment.addresses import free_port, joined_address
 from fedcmp.deployment.certificates import check_certificates
 from fedcmp.deployment.control import Control
 from fedcmp.deployment.flower_lines import Terse, plain
+from fedcmp.deployment.invitation import check_deployable, recipe_checksum
 from fedcmp.deployment.server_folder import (
     CLIENT_APP,
     SERVER_APP,
@@ -73,7 +73,7 @@ class Work:
     Attributes:
         path: the recipe's file, absolute.
         recipe: what is in it.
-        resume: continue the run that is there.
+        resume: continue the run that is there; where there is none, begin it.
         overwrite: remove the run that is there.
         server_app: "module:name" of the ServerApp.
         client_app: that of the ClientApp.
@@ -105,15 +105,17 @@ def serve(folder: ServerFolder, work: Work, address: Address, say: Say) -> Path:
         WorkerDied: a process died again and again.
     """
     place = folder.run_place(work.recipe)
+    check_deployable(work.recipe)
     _check_sites(folder, work)
     for remark in check_certificates(folder.certificates):
         say(remark)
-    check_place(_at_home(folder, work.recipe), resume=work.resume, overwrite=work.overwrite)
+    resume = work.resume and place.exists() and any(place.iterdir())  # a service says --resume at its first start too
+    check_place(_at_home(folder, work.recipe), resume=resume, overwrite=work.overwrite)
     _check_port(address)
     with alone_in(folder.home, f"{folder.home}: another `fedcmp serve` works there; stop it first"):
         if work.overwrite and place.exists():
             shutil.rmtree(place)
-        say(f"recipe: {work.path}, sha256 {hashlib.sha256(work.path.read_bytes()).hexdigest()}")
+        say(f"recipe: {work.path}, sha256 {recipe_checksum(work.recipe)}")
         try:
             _Server(folder, work, address, say).run()
         finally:
@@ -128,10 +130,6 @@ def _at_home(folder: ServerFolder, recipe: Recipe) -> Recipe:
 
 def _check_sites(folder: ServerFolder, work: Work) -> None:
     sites = work.recipe.deployment.sites
-    if not sites:
-        raise UserError(
-            f'{work.path}: deployment.sites: missing; name the sites that take part: sites = ["hospital-a", ...]'
-        )
     known = {site.name for site in registered_sites(folder.sites)}
     if unknown := [name for name in sites if name not in known]:
         raise UserError(
@@ -170,6 +168,8 @@ class _Server:
         self._roster: dict[int, RegisteredSite] = {}
         self._left: dict[str, int] = {}  # keys that Flower could not take back, which may come again
         self._online: set[int] = set()
+        self._ever: set[int] = set()  # nodes that have been connected
+        self._gone: set[int] = set()  # of these, those whose keys were taken back
         self._said: set[str] = set()
         self._looked = self._begun = 0.0
         self._run = 0
@@ -215,14 +215,22 @@ class _Server:
             superlink.start()
             with Control(private, folder.certificates.authority) as control:
                 self._wait_for(superlink, control)
-                self._check_doors()
-                self._roster, self._left, self._online = {}, {}, set()
-                self._look(control)
+                self._forget()
+                try:
+                    self._check_doors()
+                    self._look(control)
+                except (httpx.HTTPError, OSError) as error:
+                    raise _ProcessDied(f"the SuperLink does not answer ({error})") from None
                 self._say(f"serving on {self._where}; {counted(len(self._roster), 'registered site')}")
                 starter.start()
                 yield superlink, starter, control
         finally:
             end_all([starter, superlink])
+
+    def _forget(self) -> None:
+        """Begin with a SuperLink that knows no site."""
+        self._roster, self._left = {}, {}
+        self._online, self._ever, self._gone = set(), set(), set()
 
     @property
     def _where(self) -> str:
@@ -230,10 +238,11 @@ class _Server:
 
     def _start_run(self, control: Control) -> None:
         folder, work = self._folder, self._work
+        begun = (folder.run_place(work.recipe) / "recipe.toml").exists()  # a run that died before has nothing to resume
         config: dict[str, bool | int | float | str] = {
             "recipe": str(work.path),
             "home": str(folder.home),
-            "resume": self._resume,
+            "resume": self._resume and begun,
         }
         self._begun = time.monotonic()
         try:
@@ -323,7 +332,8 @@ class _Server:
         Raises:
             _RunDied: the ServerApp was killed.
             _ProcessDied: one of the processes died.
-            UserError: the ServerApp ended with an error of its own.
+            UserError: the ServerApp said what is wrong, or the run was stopped.
+            WorkerDied: the ServerApp failed by a mistake of its own.
         """
         while True:
             for child, what in ((superlink, "the SuperLink"), (starter, "the process that starts apps")):
@@ -331,32 +341,40 @@ class _Server:
                     raise _ProcessDied(f"{what} died ({_last(child)})")
             with suppress(Empty):
                 run, code = self._events.get(timeout=_TICK_SECONDS)
-                if run == self._run and self._is_over(control, code):
+                if run == self._run and self._is_over(control, starter, code):
                     return
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._look_again(control)
 
-    def _is_over(self, control: Control, code: int) -> bool:
-        """Return whether the run is over, now that its ServerApp has ended."""
+    def _is_over(self, control: Control, starter: Child, code: int) -> bool:
+        """Return whether the run is over, now that its ServerApp has ended with an exit code."""
         try:
             state = control.run_state(self._run)
         except httpx.HTTPError as error:
             raise _ProcessDied(f"the SuperLink does not answer ({error})") from None
         if state.completed:
             return True
+        if state.stopped:
+            raise UserError("the run was stopped by another command; `fedcmp serve RECIPE --resume` continues it")
         if state.finished and state.details.startswith(_RAISED):
-            raise UserError(state.details.removeprefix(_RAISED))
+            said = state.details.removeprefix(_RAISED)
+            if any("fedcmp.errors." in line for line in starter.last_lines):  # the class, at the end of a traceback
+                raise UserError(said)
+            raise WorkerDied(f"the server app failed: {said}; see {self._folder.logs / 'apps.log'}")
         raise _RunDied(f"the server app died (exit code {code})")
 
     def _look_again(self, control: Control) -> None:
         try:
             self._look(control)
         except UserError as error:  # a file among the keys that is none
-            if str(error) not in self._said:
-                self._said.add(str(error))
-                self._say(str(error))
+            self._say_once(str(error))
         except httpx.HTTPError:  # that the SuperLink died is noticed elsewhere
             return
+
+    def _say_once(self, line: str) -> None:
+        if line not in self._said:
+            self._said.add(line)
+            self._say(line)
 
     def _look(self, control: Control) -> None:
         """Register keys that are new, take back those that are gone, and say who has come and who has left."""
@@ -365,20 +383,30 @@ class _Server:
         changed = False
         for node, site in list(self._roster.items()):
             if site.key.line not in wanted or wanted[site.key.line].name != site.name:
-                if not control.unregister(node):
-                    self._left[site.key.line] = node
                 del self._roster[node]  # what it sends counts for nobody from here on
+                if node not in self._ever:  # Flower 1.41 fails to take such a key back, and then takes it no more
+                    self._left[site.key.line] = node
                 self._say(f"{site.name}: key {site.key.fingerprint} is registered no more")
                 changed = True
         known = {site.key.line for site in self._roster.values()}
         for line, site in wanted.items():
-            if line not in known:
-                node = self._left.pop(line, 0) or control.register(site.key.pem, site.name)
-                self._roster[node] = site
+            if line in known:
+                continue
+            try:
+                self._roster[self._left.pop(line, 0) or control.register(site.key.pem, site.name)] = site
                 changed = True
+            except httpx.HTTPStatusError:
+                self._say_once(
+                    f"{site.name}: key {site.key.fingerprint} was taken back before, and Flower takes it again only "
+                    "after a restart of the server; restart it, or use a new key"
+                )
         if changed:
             write_roster(self._folder, {node: site.name for node, site in self._roster.items()})
         online = control.online()
+        self._ever |= online
+        for node in self._ever - set(self._roster) - self._gone:
+            if control.unregister(node):
+                self._gone.add(node)
         for node in sorted(online - self._online):
             if node in self._roster:
                 self._say(f"{self._roster[node].name}: connected")

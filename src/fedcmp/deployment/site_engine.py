@@ -1,5 +1,6 @@
 """What a site's trainer does with its model and its pairs: prepare them, carry out assignments, judge."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from fedcmp.config import Recipe
+from fedcmp.deployment.refusals import Declined
+from fedcmp.errors import UserError
 from fedcmp.evaluation.captions import caption_sums, score_captions
 from fedcmp.federation.client_folder import ClientFolder
 from fedcmp.federation.learner import ClientSide, Work
@@ -17,17 +20,24 @@ from fedcmp.planning.preflight import plan_run
 from fedcmp.preparation.batches import Batches
 from fedcmp.preparation.loading import Prepared, load_encoder, load_prepared, new_trainable
 from fedcmp.preparation.prepare import prepare
-from fedcmp.preparation.sources import Progress
+from fedcmp.preparation.sources import Progress, cache_folder
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
+from fedcmp.wire.payload import decode
 from fedcmp.wire.site_messages import Admission, Holding, Judged, PairsAccount
 
 _PAIRS = ("read", "train", "held_out", "judged", "refused", "unused", "ignored", "captions_cut")
 
 
 def prepare_site(
-    recipe: Recipe, folder: Path, progress: Progress, *, first_position: int = 0, most_memory: int | None = None
+    recipe: Recipe,
+    folder: Path,
+    progress: Progress,
+    *,
+    first_position: int = 0,
+    most_memory: int | None = None,
+    most_disk: int | None = None,
 ) -> Prepared:
     """Prepare the site's pairs; what is in the cache already is not computed again.
 
@@ -37,11 +47,16 @@ def prepare_site(
         progress: called while it works; may raise to stop.
         first_position: how many usable pairs the clients before this one hold.
         most_memory: bytes of main memory that the site may take; None: what the machine has.
+        most_disk: bytes that features may take on top of what is there; None: what the disk has.
 
     Raises:
-        UserError: unusable pairs or models, or more memory or disk is needed than there is.
+        Declined: more memory or disk is needed than there is.
+        UserError: unusable pairs or models.
     """
-    plan_run(recipe, insist=True, progress=progress, most_memory=most_memory).check()
+    plan = plan_run(recipe, insist=True, progress=progress, most_memory=most_memory, most_disk=most_disk)
+    if plan.misfits:
+        own = str(cache_folder(recipe).parent)  # its name stays at the site
+        raise Declined(f"more than the site allows or has: {plan.misfits[0].replace(own, 'its folder')}")
     return prepare(recipe, folder, progress, first_position=first_position)
 
 
@@ -119,19 +134,29 @@ class SiteEngine:
             folder: what the client keeps.
 
         Raises:
-            UserError: the client's state is missing, or a round that the recipe does not have.
+            Declined: its tensors are not those of this run's trainable.
+            UserError: the client's state is missing.
         """
-        (reply,) = self._client_side.carry_out([Work(client, assignment, ClientFolder(folder))])
+        try:
+            self._check_tensors(decode(assignment.state))
+            (reply,) = self._client_side.carry_out([Work(client, assignment, ClientFolder(folder))])
+        except ValueError as error:
+            raise Declined(f"round {assignment.round}: the assignment cannot be carried out: {error}") from error
         return reply
 
     def judge(self, state: Tensors, *, blind: bool) -> Judged:
         """Score the held-out captions, and return sums of their losses by group.
 
         Raises:
-            UserError: the tensors are not those of this run's trainable.
+            Declined: the tensors are not those of this run's trainable, or their losses are not finite.
+            UserError: no held-out image can be read.
         """
         begun = time.perf_counter()
         if not blind:
+            try:
+                self._check_tensors(state)
+            except ValueError as error:
+                raise Declined(f"the tensors to be judged: {error}") from error
             self._vlm.trainable.load_state_dict(state)
         self._vlm.trainable.eval()
         pairs = self.data.evaluation
@@ -142,9 +167,21 @@ class SiteEngine:
             positions = np.arange(start, min(start + 256, count))
             scored += score_captions(self._vlm, pairs, positions, blind=blind)
         sums = caption_sums(scored, pairs.groups)
+        if not sums:
+            raise UserError("no image of the held-out pairs can be read: check the images")
+        if not all(math.isfinite(loss) for loss, _ in sums.values()):
+            raise Declined("the losses on held-out pairs are not finite")
         return Judged(
             losses={group: loss for group, (loss, _) in sums.items()},
             tokens={group: tokens for group, (_, tokens) in sums.items()},
             captions=len(scored),
             seconds=time.perf_counter() - begun,
         )
+
+    def _check_tensors(self, state: Tensors) -> None:
+        own = self._vlm.trainable.state_dict()
+        if state.keys() != own.keys():
+            raise ValueError(f"they are {', '.join(sorted(state)) or 'none'}; they must be {', '.join(own)}")
+        for name, tensor in state.items():
+            if tensor.shape != own[name].shape or not tensor.is_floating_point():
+                raise ValueError(f"{name} is {tuple(tensor.shape)} {tensor.dtype}; it must be {tuple(own[name].shape)}")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from fedcmp.runs.live import LiveFile, State
 from fedcmp.runs.records import AnyRecord, Happening, SiteEvent
+from fedcmp.terminal import shortened, shown
 
 _STATES: dict[Happening, State] = {
     "joined": "waiting",
@@ -42,7 +43,8 @@ class SiteNotes:
         self._round, self._opened, self._place = round_number, time.monotonic(), f"{method}, round {round_number}"
 
     def note(self, client: int, event: Happening, detail: str) -> None:
-        """Note what happened to one site."""
+        """Note what happened to one site; the detail may hold the site's own words."""
+        detail = shortened(shown(detail), 500)
         seconds = time.monotonic() - self._opened
         name = self._names[client]
         self._events.append(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedcmp.config import Recipe, parse_recipe
 from fedcmp.config.sections import ClientData, Data, Model, Run, Scenario
+from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import Site
 from fedcmp.errors import UserError
 
@@ -27,7 +28,7 @@ def site_recipe(text: str, site: Site, folder: Path) -> Recipe:
         folder: where the site keeps this run.
 
     Raises:
-        UserError: the server's recipe is none, or asks for what only a simulation does.
+        Declined: the server's recipe is none.
     """
     asked = read_server_recipe(text)
     model = Model(
@@ -82,13 +83,14 @@ def read_server_recipe(text: str) -> Recipe:
     """Read a recipe that came from a server.
 
     Raises:
-        UserError: it is no recipe.
+        Declined: it is no recipe.
     """
     try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"the server's recipe is not valid TOML: {error}") from error
-    return parse_recipe(content, "the server's recipe")
+        return parse_recipe(tomllib.loads(text), "the server's recipe")
+    except UserError as error:
+        raise Declined(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise Declined(f"the server's recipe is not valid TOML: {error}") from error
 
 
 def _share(asked: Recipe) -> int:

@@ -4,8 +4,8 @@
     runs/RUN/placement.json         client, first_position
     runs/RUN/ticket.json            of the last request that was answered: an earlier one is none
     runs/RUN/prepared-POSITION/     pairs as that client trains on them
-    runs/RUN/METHOD/                the client's states, the middle of a part (federation/client_folder.py)
-    runs/RUN/METHOD/reply.safetensors   the last reply: a server that asks again gets the same
+    runs/RUN/methods/METHOD/        the client's states, the middle of a part (federation/client_folder.py)
+    runs/RUN/methods/METHOD/reply.safetensors   the last reply: a server that asks again gets the same
 
 A site that loses this folder is placed anew; what its clients remembered is then gone.
 """
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fedcmp.config import Recipe
+from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import Site
-from fedcmp.deployment.site_recipe import read_server_recipe, site_recipe
-from fedcmp.errors import UserError
+from fedcmp.deployment.site_recipe import site_recipe
 from fedcmp.files import write_whole
 from fedcmp.wire.files import read_message, write_message
 from fedcmp.wire.messages import Reply
@@ -54,29 +54,44 @@ class SiteRun:
         """Keep the server's recipe.
 
         Raises:
-            UserError: the run was begun with another one.
+            Declined: the run was begun with another one.
         """
-        if self.known and self._recipe_file.read_text(encoding="utf-8") != text:
-            raise UserError("the run's recipe changed since it began; a changed recipe is a new run")
+        content = text.encode()
+        if self.known and self._recipe_file.read_bytes() != content:
+            raise Declined("the run's recipe changed since it began; a changed recipe is a new run")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._recipe_file, text.encode())
+        write_whole(self._recipe_file, content)
+        self._keep_ticket()
 
-    def asked(self) -> Recipe:
-        """Return the server's recipe."""
-        return read_server_recipe(self._recipe_file.read_text(encoding="utf-8"))
+    def text(self) -> str:
+        """Return the server's recipe as it came."""
+        return self._recipe_file.read_bytes().decode()
 
     def recipe(self) -> Recipe:
         """Return the recipe by which the site works."""
-        return site_recipe(self._recipe_file.read_text(encoding="utf-8"), self._site, self.folder)
+        return site_recipe(self.text(), self._site, self.folder)
 
     def is_late(self, ticket: tuple[int, int]) -> bool:
         """Return whether a later request was there already; if not, note this one."""
         if ticket < self._ticket:
             return True
         self._ticket = ticket
-        if self.folder.exists():
-            write_whole(self.folder / "ticket.json", json.dumps(ticket).encode(), durable=False)
+        if self.known:
+            self._keep_ticket()
         return False
+
+    def check_place(self, place: Place) -> None:
+        """Refuse to become another client within a run: pairs that were held out would be trained on.
+
+        Raises:
+            Declined: the site is another client already, or has other pairs before its own.
+        """
+        known = self.placed
+        if known is not None and known != place:
+            raise Declined(
+                f"this site is client {known.client} of the run, after {known.first_position:,} pairs of others; it "
+                f"cannot become client {place.client} after {place.first_position:,}"
+            )
 
     def place(self, place: Place) -> None:
         """Keep which client the site is."""
@@ -96,8 +111,8 @@ class SiteRun:
         return self.folder / f"prepared-{first_position}"
 
     def method(self, name: str) -> Path:
-        """Return what the client keeps of one method."""
-        return self.folder / name
+        """Return what the client keeps of one method; apart from the run's own files, whatever a method is called."""
+        return self.folder / "methods" / name
 
     def keep_reply(self, method: str, job: str, reply: Reply) -> None:
         """Keep a reply until the next one takes its place."""
@@ -115,6 +130,9 @@ class SiteRun:
 
     def _reply_file(self, method: str) -> Path:
         return self.method(method) / "reply.safetensors"
+
+    def _keep_ticket(self) -> None:
+        write_whole(self.folder / "ticket.json", json.dumps(self._ticket).encode(), durable=False)
 
     def _read_ticket(self) -> tuple[int, int]:
         try:

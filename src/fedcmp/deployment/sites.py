@@ -15,7 +15,7 @@ from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import Link
 from fedcmp.version import __version__
-from fedcmp.wire.edge_messages import PartialSum, parts_of
+from fedcmp.wire.edge_messages import AnyReply, PartialSum, parts_of
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.site_messages import (
     Admission,
@@ -30,6 +30,9 @@ from fedcmp.wire.site_messages import (
     Request,
     Working,
 )
+
+# client, answer -> why it does not answer what was asked; "" if it does
+Fits = Callable[[int, AnyReply | Judged], str]
 
 _LOG = logging.getLogger(__name__)
 _MOST_FAILURES = 3  # of a site that says that it could not do its work, within one exchange
@@ -67,6 +70,7 @@ class Sites:
         self._note, self._progress = note, progress
         self._clock, self._sleep, self._pause = clock, sleep, pause
         self._number = 0
+        self._met: set[int] = set()  # invited in this process
         # told which client they are; one that has lost it since says so
         self._placed = {client for client, member in register.members.items() if member.holding is not None}
 
@@ -86,16 +90,27 @@ class Sites:
         for _ in self._run({client: self._invited(client) for client in unplaced}, until):
             pass
 
-    def ask(self, requests: Mapping[int, Maker], *, until: float | None, least: int = 0) -> Iterator[tuple[int, Done]]:
+    def ask(
+        self, requests: Mapping[int, Maker], *, fits: Fits, until: float | None, least: int = 0
+    ) -> Iterator[tuple[int, Done]]:
         """Ask each site; yield the answers as they come.
 
         Args:
             requests: client -> what makes its request.
+            fits: an answer that does not is refused, and the site is asked again.
             until: of `clock`, when waiting ends; None: wait for all.
             least: answers, refusals not counted, that are waited for even then.
         """
-        talks = {client: self.talk(client, make) for client, make in requests.items()}
+        talks = {client: self.talk(client, make, fits) for client, make in requests.items()}
         yield from self._run(talks, until, least=least)
+
+    def is_placed(self, client: int) -> bool:
+        """Return whether a site has been told which client it is, as far as is known."""
+        return client in self._placed
+
+    def forget(self, client: int) -> None:
+        """Invite and place a site anew before it is asked for anything again: it may have lost the run."""
+        self._placed.discard(client)
 
     def exchange(self) -> Exchange:
         """Return an exchange with these sites, of no talks yet."""
@@ -134,8 +149,8 @@ class Sites:
         self._number += 1
         return Head(self.register.run, self.register.attempt, self._number, patience)
 
-    def talk(self, client: int, make: Maker) -> Talk:
-        """Make one request to a site, whatever has to come first, until it is answered."""
+    def talk(self, client: int, make: Maker, fits: Fits) -> Talk:
+        """Make one request to a site, whatever has to come first, until it is answered; see `ask`."""
         failures = 0
         while True:
             if client not in self._placed:
@@ -145,24 +160,27 @@ class Sites:
             answer = yield from self._patiently(client, make)
             if isinstance(answer, NotKnown):
                 self._placed.discard(client)
+                self._met.discard(client)
             elif isinstance(answer, Refusal):
                 failures += 1
                 self._note(client, "refused", answer.reason)
                 if not answer.accepted or failures == _MOST_FAILURES:
                     return answer
-            elif isinstance(answer, Reply | PartialSum | Judged):
-                return answer
             else:
+                wrong = fits(client, answer) if isinstance(answer, Reply | PartialSum | Judged) else _said(answer)
+                if not wrong and isinstance(answer, Reply | PartialSum | Judged):
+                    return answer
                 failures += 1
-                self._note(client, "refused", f"an answer of another kind, {type(answer).__name__}")
+                self._note(client, "refused", wrong)
                 if failures == _MOST_FAILURES:
-                    return Refusal(reason="answers of another kind", accepted=False)
+                    return Refusal(reason=wrong, accepted=False)
 
     def _invited(self, client: int) -> Talk:
         """Invite and place a site: it may have lost the run, or come to it late."""
-        admitted = yield from self._invite(client)
-        if isinstance(admitted, Refusal):
-            return admitted
+        if client not in self._met:
+            admitted = yield from self._invite(client)
+            if isinstance(admitted, Refusal):
+                return admitted
         first = self.register.placement(client)
 
         def place(head: Head) -> Request:
@@ -190,6 +208,7 @@ class Sites:
             self.register.admit(client, answer)
         except UserError as error:
             return self._turned_away(client, str(error))
+        self._met.add(client)
         self._note(client, "joined", f"{answer.usable:,} usable pairs")
         return answer
 

@@ -1,10 +1,13 @@
 """Flower's SuperNode at a site: how it is started, what its lines say, and whether its server can be reached at all."""
 
+import http.client
 import re
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +18,11 @@ from fedcmp.deployment.flower_lines import plain
 
 ENTRY = "flwr.supernode.cli:flower_supernode"
 _NODE = re.compile(r"SuperNode ID: (\d+)")
-_RECEIVED = re.compile(r"Receiving: (\S+) message")
-_ROUND = re.compile(r"\[RUN (\d+)(?:, ROUND ([^\]]+))?\]")
 _REFUSED = re.compile(r"\[code: 2004\]|Failed to activate SuperNode")
 
-Kind = Literal["connected", "received", "sent", "refused", "lost", "back"]
+MOST_SKEW = 300.0  # seconds by which Flower lets the clocks of a SuperNode and its SuperLink differ, about
+
+Kind = Literal["connected", "refused", "lost", "back"]
 
 
 @dataclass(frozen=True)
@@ -27,40 +30,24 @@ class NodeLine:
     """What a line of the SuperNode says.
 
     Attributes:
-        kind: connected (value: its node's number), received (value: the message's round or type), sent, refused,
-            lost (the server does not answer), back.
-        value: see there.
+        kind: connected, refused, lost (the server does not answer) or back.
+        node: with connected, the number of its node.
     """
 
     kind: Kind
-    value: str = ""
+    node: str = ""
 
 
-class NodeLines:
-    """Read the lines of one SuperNode; it says round and message on two lines."""
-
-    def __init__(self) -> None:
-        self._round = ""
-
-    def __call__(self, line: str) -> NodeLine | None:
-        """Return what a line says; None where it is of no interest."""
-        text = plain(line)
-        if found := _NODE.search(text):
-            return NodeLine("connected", found[1])
-        if found := _ROUND.search(text):
-            self._round = found[2] or ""
-            return None
-        if found := _RECEIVED.search(text):
-            return NodeLine("received", self._round or found[1])
-        if "Sent successfully" in text:
-            return NodeLine("sent", self._round)
-        if _REFUSED.search(text):
-            return NodeLine("refused")
-        if "Connection attempt failed" in text:
-            return NodeLine("lost")
-        if "Connection successful after" in text:
-            return NodeLine("back")
-        return None
+def read_node_line(line: str) -> NodeLine | None:
+    """Return what a line of the SuperNode says; None where it is of no interest."""
+    text = plain(line)
+    if found := _NODE.search(text):
+        return NodeLine("connected", found[1])
+    if _REFUSED.search(text):
+        return NodeLine("refused")
+    if "Connection attempt failed" in text:
+        return NodeLine("lost")
+    return NodeLine("back") if "Connection successful after" in text else None
 
 
 def node_arguments(
@@ -121,6 +108,28 @@ def reach(server: str, authority: Path, timeout: float = 10.0) -> Reached:
         return Reached("untrusted", f"{server}: does not speak TLS as the server of a federation does ({error.reason})")
     except OSError as error:
         return Reached("no", f"{server}: {error.strerror or error}")
+
+
+def clock_difference(server: str, authority: Path, timeout: float = 10.0) -> float | None:
+    """Return by how many seconds this machine's clock is ahead of the server's, about; None where it does not say.
+
+    Args:
+        server: "host:port".
+        authority: certificate of the federation's authority.
+        timeout: in seconds.
+    """
+    host, port = split_address(server)
+    try:
+        context = ssl.create_default_context(cafile=authority)
+        connection = http.client.HTTPSConnection(host, port, context=context, timeout=timeout)
+        try:
+            connection.request("GET", "/")  # is refused, with the time
+            said = connection.getresponse().headers.get("date", "")
+            return time.time() - parsedate_to_datetime(said).timestamp()
+        finally:
+            connection.close()
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
 
 
 def _untrusted(server: str, host: str, authority: Path, error: ssl.SSLCertVerificationError) -> str:

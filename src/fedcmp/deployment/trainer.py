@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -19,26 +20,25 @@ from transformers.utils import logging
 
 from fedcmp.config import Recipe
 from fedcmp.deployment.jobs import Job
+from fedcmp.deployment.refusals import Declined, refusal
 from fedcmp.deployment.sent_log import SentLog
 from fedcmp.deployment.site_engine import SiteEngine, admission, holding, prepare_site
 from fedcmp.deployment.site_file import Site, read_site
 from fedcmp.deployment.site_recipe import read_server_recipe
 from fedcmp.deployment.site_run import Place, SiteRun
 from fedcmp.deployment.trainer_socket import TrainerSocket
-from fedcmp.deployment.willing import check_accepted, check_judging, only_allowed, sent_names
+from fedcmp.deployment.willing import check_accepted, check_assignment, check_judging, only_allowed, sent_names
 from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.preparation.loading import Prepared, load_language
 from fedcmp.terminal import log_to_stderr, shown
 from fedcmp.version import __version__
-from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError, Tensors
 from fedcmp.wire.site_messages import (
     Collecting,
     Frame,
     Header,
     Invitation,
-    Judged,
     Judging,
     NotKnown,
     Placement,
@@ -74,7 +74,7 @@ class Trainer:
         torch.set_num_threads(site.limits.threads)
 
     def answer(self, header: Header, tensors: Tensors) -> Frame:
-        """Return the answer to one request, within its patience.
+        """Return the answer to one request, within its patience; whatever goes wrong, the answer says so.
 
         Args:
             header: of the message.
@@ -85,15 +85,17 @@ class Trainer:
             request = read_request(header, tensors)
             run = request.run
             frame = self._answer(request)
-        except MessageError as error:
-            frame = Refusal(reason=f"malformed request: {error}", accepted=False).to_tensors()
-        except UserError as error:
-            self._say(f"refused: {error}")
-            frame = Refusal(reason=str(error), accepted=False).to_tensors()
+        except Exception as error:
+            frame = refusal(error, self._say).to_tensors()
+        return self._noted(frame, run)
+
+    def malformed(self, error: ValueError) -> Frame:
+        """Return the answer to what is no message at all."""
+        return self._noted(refusal(MessageError(str(error)), self._say).to_tensors(), "")
+
+    def _noted(self, frame: Frame, run: str) -> Frame:
         try:
-            answer = read_answer(*frame)
-            what = sent_names(answer) if isinstance(answer, Reply | Judged) else []
-            self._sent.add(frame, run=run, what=what)
+            self._sent.add(frame, run=run, what=sent_names(read_answer(*frame)))
         except UserError as error:
             self._say(f"nothing is sent: {error}")
             return Refusal(reason="the site cannot write its log of what it sends", accepted=True).to_tensors()
@@ -101,7 +103,7 @@ class Trainer:
 
     def _answer(self, request: Request) -> Frame:
         with self._lock:
-            run = self._runs.setdefault(request.run, SiteRun(self._site, request.run))
+            run = self._runs.get(request.run) or SiteRun(self._site, request.run)
             if run.is_late(request.ticket):
                 return Refusal(
                     reason="an earlier request than one that was answered: late, or replayed", accepted=True
@@ -116,40 +118,43 @@ class Trainer:
                 if isinstance(request, Training | Judging) and run.placed is None:
                     return NotKnown(what="run").to_tensors()
                 self._check(request, run)
+                self._runs[request.run] = run
                 job = self._job_of(request, run)
-        if not job.wait(min(request.patience, MOST_PATIENCE)) or job.answer is None:
+        if not job.wait(min(request.patience, MOST_PATIENCE)):
             return Working(job=job.name, steps=job.steps, of=job.of).to_tensors()
-        return job.answer
+        return NotKnown(what="job").to_tensors() if job.answer is None else job.answer
 
     def _check(self, request: Request, run: SiteRun) -> None:
         """Refuse what this site does not do, before it begins."""
         self._check_disk()
+        if isinstance(request, Invitation) and request.release != __version__:
+            raise Declined(
+                f"the server runs fedcmp {request.release}, this site {__version__}: install the same release"
+            )
+        text = request.recipe if isinstance(request, Invitation) else run.text()
+        asked = read_server_recipe(text)
+        check_accepted(asked, text, self._site)  # of a run that is under way too: SITE.toml may have changed
         if isinstance(request, Invitation):
-            if request.release != __version__:
-                raise UserError(
-                    f"the server runs fedcmp {request.release}, this site {__version__}: install the same release"
-                )
-            check_accepted(read_server_recipe(request.recipe), request.recipe, self._site)
-            run.accept(request.recipe)
+            run.accept(text)
+        if isinstance(request, Placement):
+            run.check_place(_place_of(request))
         if isinstance(request, Judging):
-            check_judging(self._site)
-        if isinstance(request, Training | Judging):
-            asked = run.asked()
-            if request.method not in asked.run.methods:
-                raise UserError(f"method {request.method}: is not one of this run's: {', '.join(asked.run.methods)}")
-            if isinstance(request, Training) and request.assignment.round > asked.federation.rounds:
-                raise UserError(f"round {request.assignment.round}: the run has {asked.federation.rounds}")
+            check_judging(asked, request.method, self._site)
+        if isinstance(request, Training):
+            check_assignment(asked, request.method, request.assignment)
 
     def _check_disk(self) -> None:
-        most = self._site.limits.disk_gb
-        if most is None:
-            return
-        used = sum(path.stat().st_size for path in self._site.site.folder.rglob("*") if path.is_file())
-        if used > most * 10**9:
-            raise UserError(
-                f"{self._site.site.folder} holds {used / 10**9:.1f} GB, more than limits.disk_gb = {most:g}: remove "
-                "runs that are over, or raise the limit"
+        left = self._disk_left()
+        if left is not None and left <= 0:
+            raise Declined(
+                f"the site's folder holds more than limits.disk_gb = {self._site.limits.disk_gb:g}: remove runs that "
+                "are over, or raise the limit"
             )
+
+    def _disk_left(self) -> int | None:
+        """Bytes that the site's folder may still take; None: no limit."""
+        most = self._site.limits.disk_gb
+        return None if most is None else int(most * 10**9) - folder_bytes(self._site.site.folder)
 
     def _job_of(self, request: Request, run: SiteRun) -> Job:
         """Return the job that does what is asked, begun if it is not there."""
@@ -165,7 +170,7 @@ class Trainer:
             Training: lambda job: self._train(job, request, run),  # type: ignore[arg-type]
             Judging: lambda job: self._judge(job, request, run),  # type: ignore[arg-type]
         }
-        self._job = Job(name, works[type(request)])
+        self._job = Job(name, works[type(request)], self._say)
         self._job.start()
         return self._job
 
@@ -179,7 +184,7 @@ class Trainer:
         return admission(recipe, data, language).to_tensors()
 
     def _place(self, job: Job, request: Placement, run: SiteRun) -> Frame:
-        place = Place(request.client, request.first_position)
+        place = _place_of(request)
         data = self._prepared(job, run, place.first_position)
         run.place(place)
         self._say(f"run {run.folder.name[:8]}: this site is client {place.client} of {request.clients}")
@@ -191,7 +196,7 @@ class Trainer:
         if kept is None:
             begun = time.perf_counter()
             engine = self._loaded(job, run, place)
-            job.of = engine.steps(request.assignment.round)
+            job.steps, job.of = 0, engine.steps(request.assignment.round)
             kept = engine.train(place.client, request.assignment, run.method(request.method))
             run.keep_reply(request.method, job.name, kept)
             self._say(f"{request.method}, round {request.assignment.round}: {job.steps} steps, in {_since(begun)}")
@@ -233,6 +238,7 @@ class Trainer:
             _counted(job),
             first_position=first_position,
             most_memory=None if gigabytes is None else int(gigabytes * 10**9),
+            most_disk=self._disk_left(),
         )
 
     def _step(self) -> None:
@@ -259,6 +265,20 @@ def _counted(job: Job) -> Callable[[str, int, int], None]:
     return progress
 
 
+def _place_of(request: Placement) -> Place:
+    return Place(request.client, request.first_position)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the bytes of all files in a folder; those that go while it is read count for nothing."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                total += os.lstat(Path(place) / name).st_size
+    return total
+
+
 def _since(begun: float) -> str:
     return f"{time.perf_counter() - begun:.1f} s"
 
@@ -276,11 +296,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.disable_progress_bar()
     try:
         trainer = Trainer(read_site(given.site), _print)
-        with TrainerSocket(given.socket, trainer.answer) as server:
+        with TrainerSocket(given.socket, trainer.answer, trainer.malformed) as server:
             _print("the trainer is ready")
             server.serve_forever()
     except UserError as error:
-        _print(f"error: {error}")
+        _print(f"fedcmp: {error}")  # the supervisor's words
         raise SystemExit(2) from None
 
 

@@ -16,9 +16,10 @@ from typing import IO, cast
 from fedcmp.errors import UserError
 from fedcmp.wire.frames import read_frame, write_frame
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.site_messages import Frame, Header, Refusal
+from fedcmp.wire.site_limits import MOST_BODY, MOST_HEADER
+from fedcmp.wire.site_messages import Frame, Header
 
-_CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+_CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 _LONGEST = 107  # bytes of a Unix socket's path
 
 Answering = Callable[[Header, Tensors], Frame]
@@ -30,6 +31,7 @@ class TrainerSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     Args:
         path: of the socket; one that a killed trainer left behind is taken over.
         answering: answers one frame.
+        malformed: answers what is none.
 
     Raises:
         UserError: another trainer answers there, or the path cannot be a socket.
@@ -38,8 +40,8 @@ class TrainerSocket(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     allow_reuse_address = True
 
-    def __init__(self, path: Path, answering: Answering) -> None:
-        self.answering = answering
+    def __init__(self, path: Path, answering: Answering, malformed: Callable[[ValueError], Frame]) -> None:
+        self.answering, self.malformed = answering, malformed
         _check(path)
         before = os.umask(0o077)  # no moment at which others could open it
         try:
@@ -59,13 +61,12 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         with suppress(BrokenPipeError, ConnectionResetError, EOFError):
             try:
-                frame = read_frame(cast(IO[bytes], self.rfile))
+                frame = read_frame(cast(IO[bytes], self.rfile), most_header=MOST_HEADER, most_body=MOST_BODY)
             except ValueError as error:
-                write_frame(
-                    cast(IO[bytes], self.wfile), *Refusal(reason=str(error)[:4000], accepted=False).to_tensors()
-                )
-                return
-            write_frame(cast(IO[bytes], self.wfile), *self.server.answering(*frame))
+                answer = self.server.malformed(error)
+            else:
+                answer = self.server.answering(*frame)
+            write_frame(cast(IO[bytes], self.wfile), *answer)
 
 
 def _is_own(connection: socket.socket) -> bool:
@@ -79,7 +80,10 @@ def _is_own(connection: socket.socket) -> bool:
 def _check(path: Path) -> None:
     if len(os.fsencode(path)) > _LONGEST:
         raise UserError(f"{path}: a socket's path has {_LONGEST} bytes at most; name a shorter one")
-    folder = path.parent.stat()
+    try:
+        folder = path.parent.stat()
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be looked into ({error.strerror}); name one of your own") from error
     if folder.st_uid != os.getuid() or stat.S_IMODE(folder.st_mode) & 0o077:
         raise UserError(f"{path.parent}: others can look into it; a trainer's socket needs a folder of mode 0700")
     if not path.exists():

@@ -8,6 +8,7 @@ from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.runs.records import Evaluation
+from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.site_messages import Judged, Judging, Training
@@ -39,14 +40,21 @@ class SitesTransport:
             (self._notes.done if client in done else self._notes.asked)(client)
         wanted = {client: self._training(each) for client, each in assignments.items() if client not in done}
         least = min(self._least, len(assignments)) - len(done)
-        for client, answer in self._sites.ask(wanted, until=until, least=least):
+
+        def fits(client: int, answer: AnyReply | Judged) -> str:
             if not isinstance(answer, Reply):
-                continue
+                return f"{'losses' if isinstance(answer, Judged) else 'a sum'}, where a reply was asked for"
             if answer.client != client:
-                self._notes.note(client, "refused", f"its reply names another client, {answer.client}")
-                continue
-            self._notes.done(client)
-            yield answer
+                return f"its reply names another client, {answer.client}"
+            asked = assignments[client]
+            if (answer.round, answer.measure_only) != (asked.round, asked.measure_only):
+                return f"its reply is of another round, {answer.round}"
+            return ""
+
+        for client, answer in self._sites.ask(wanted, fits=fits, until=until, least=least):
+            if isinstance(answer, Reply):
+                self._notes.done(client)
+                yield answer
 
     def _training(self, assignment: Assignment) -> Maker:
         return lambda head: Training(**vars(head), method=self._method, assignment=assignment)
@@ -90,11 +98,9 @@ class SitesEvaluator:
         until = None if self._seconds is None else self._clock() + self._seconds
         members = sorted(self._sites.register.members)
         found: dict[int, Judged] = {}
-        for client, answer in self._sites.ask(dict.fromkeys(members, make), until=until):
-            if isinstance(answer, Judged) and answer.losses.keys() == answer.tokens.keys() and answer.captions:
+        for client, answer in self._sites.ask(dict.fromkeys(members, make), fits=_is_judged, until=until):
+            if isinstance(answer, Judged):
                 found[client] = answer
-            elif isinstance(answer, Judged):
-                self._notes.note(client, "refused", "its losses and its numbers of tokens are not of the same groups")
         return [self._record([found[client] for client in sorted(found)], number, model)] if found else []
 
     def _record(self, parts: Sequence[Judged], number: int, model: str) -> Evaluation:
@@ -109,6 +115,10 @@ class SitesEvaluator:
             seconds=sum(part.seconds for part in parts),
             **metrics,
         )
+
+
+def _is_judged(_client: int, answer: AnyReply | Judged) -> str:
+    return "" if isinstance(answer, Judged) else "a reply, where losses were asked for"
 
 
 class NoEvaluator:

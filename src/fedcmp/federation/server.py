@@ -180,9 +180,9 @@ class ServerSide:
                 f"{self._method}, round {now.number}: {error}; the largest update, of norm {now.norms[largest]:.3g}, "
                 f"is that of client {largest} ({self._names[largest]})",
             ) from error
-        weights = self.aggregator.last_weights or [None] * len(now.norms)  # of a sum, no client's own is known
-        for client, weight in zip(now.norms, weights, strict=True):
-            now.lines[client]["weight"] = weight
+        weights = self.aggregator.last_weights  # none where only a sum of several is known
+        for position, client in enumerate(now.norms):
+            now.lines[client]["weight"] = weights[position] if weights else None
         self._kept |= dict.fromkeys(now.keeping & now.norms.keys(), now.number)
         self._open = None
         if now.assignment.measure_only:  # it has no losses and no client weights

@@ -65,6 +65,7 @@ def plan_run(
     insist: bool = False,
     progress: Progress = _silent,
     most_memory: int | None = None,
+    most_disk: int | None = None,
 ) -> Plan:
     """Estimate what the run will need, and whether this machine has it. Reads configs and the pairs' index only.
 
@@ -74,6 +75,7 @@ def plan_run(
         insist: raise if pairs or a hub's model are missing, instead of listing them as unknown.
         progress: called while pairs are opened.
         most_memory: bytes of main memory that the run may take, where that is less than the machine has.
+        most_disk: bytes that its features may take, where that is less than is free.
 
     Raises:
         UserError: a model folder that is not there, or a device that is not; with `insist` pairs or a hub's model.
@@ -82,7 +84,9 @@ def plan_run(
     sizes = sizes_of(recipe, insist=insist, progress=progress)
     machine = read_machine(device, cache_folder(recipe), recipe.run.folder)
     if most_memory is not None:
-        machine = replace(machine, memory=min(most_memory, machine.memory or most_memory))
+        machine = replace(machine, memory=_least(most_memory, machine.memory))
+    if most_disk is not None:
+        machine = replace(machine, cache_disk=max(0, _least(most_disk, machine.cache_disk)))
     stored = _stored(recipe, sizes)
     native = recipe.model.frozen_precision == "float8" and is_native(device)
 
@@ -295,6 +299,10 @@ def _misfits(recipe: Recipe, demand: Demand, machine: Machine, mend: str) -> lis
 
 def _too_much(needed: int | None, there: int | None) -> bool:
     return needed is not None and there is not None and needed > there
+
+
+def _least(most: int, there: int | None) -> int:
+    return most if there is None else min(most, there)
 
 
 def _same_disk(first: Path, second: Path) -> bool:

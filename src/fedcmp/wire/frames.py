@@ -18,6 +18,7 @@ Tensors = dict[str, Tensor]
 Frame = tuple[Header, Tensors]
 MOST_HEADER_BYTES = 2**28
 MOST_BODY_BYTES = 2**38
+MOST_NAMES_BYTES = 2**26  # of a body's list of tensors: each entry becomes an object of ten times its size
 _LENGTHS = struct.Struct("<IQ")
 _PIECE = 2**26  # bytes that are read at once: memory is taken as bytes arrive, whatever a length claims
 
@@ -29,14 +30,23 @@ def write_frame(stream: IO[bytes], header: Header, tensors: Tensors) -> None:
         BrokenPipeError: the other side has gone.
         ValueError: the header is too long for a frame.
     """
-    head = json.dumps(header).encode()
+    head, body = header_bytes(header), body_bytes(tensors)
     if len(head) > MOST_HEADER_BYTES:
         raise ValueError(f"a frame's header of {len(head):,} bytes: at most {MOST_HEADER_BYTES:,} can be sent")
-    body = save(apart(tensors)) if tensors else b""
     stream.write(_LENGTHS.pack(len(head), len(body)))
     stream.write(head)
     stream.write(body)
     stream.flush()
+
+
+def header_bytes(header: Header) -> bytes:
+    """Return a header as it travels."""
+    return json.dumps(header).encode()
+
+
+def body_bytes(tensors: Tensors) -> bytes:
+    """Return a body as it travels: the same tensors give the same bytes, no tensors none."""
+    return save(apart(tensors)) if tensors else b""
 
 
 def apart(tensors: Tensors) -> Tensors:
@@ -51,28 +61,54 @@ def apart(tensors: Tensors) -> Tensors:
     return out
 
 
-def read_frame(stream: IO[bytes]) -> Frame:
+def read_frame(stream: IO[bytes], *, most_header: int = MOST_HEADER_BYTES, most_body: int = MOST_BODY_BYTES) -> Frame:
     """Receive one frame.
+
+    Args:
+        stream: of bytes.
+        most_header: bytes of a header that is read; a longer one is refused by its length.
+        most_body: likewise.
 
     Raises:
         EOFError: the other side has gone.
         ValueError: the bytes are not a frame.
     """
     head_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    if head_length > MOST_HEADER_BYTES or body_length > MOST_BODY_BYTES:
+    if head_length > most_header or body_length > most_body:
         raise ValueError(
-            f"malformed frame: it claims a header of {head_length:,} bytes (at most {MOST_HEADER_BYTES:,}) "
-            f"and a body of {body_length:,} (at most {MOST_BODY_BYTES:,})"
+            f"malformed frame: it claims a header of {head_length:,} bytes (at most {most_header:,}) "
+            f"and a body of {body_length:,} (at most {most_body:,})"
         )
-    header = _header(_exactly(stream, head_length))
-    body = _exactly(stream, body_length)
+    header = read_header(_exactly(stream, head_length))
+    return header, read_body(_exactly(stream, body_length))
+
+
+def read_body(body: bytes) -> Tensors:
+    """Return the named tensors of a body; an empty one holds none.
+
+    Raises:
+        ValueError: the bytes are not named tensors.
+    """
+    if not body:
+        return {}
+    names = int.from_bytes(body[:8], "little")
+    if names > MOST_NAMES_BYTES:
+        raise ValueError(
+            f"malformed frame: its body claims a list of tensors of {names:,} bytes; at most {MOST_NAMES_BYTES:,}"
+        )
     try:
-        return header, load(body) if body else {}
+        found: Tensors = load(body)
     except (SafetensorError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise ValueError(f"malformed frame: its body is not named tensors ({error})") from error
+    return found
 
 
-def _header(text: bytes) -> Header:
+def read_header(text: bytes) -> Header:
+    """Return a header.
+
+    Raises:
+        ValueError: the bytes are not a JSON object.
+    """
     try:
         header = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -15,11 +15,13 @@ Frame = tuple[Header, Tensors]
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Line = Annotated[str, Field(max_length=4000)]
-Document = Annotated[str, Field(max_length=4_000_000)]
+Document = Annotated[str, Field(max_length=1_000_000)]
 Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
 Number = Annotated[int, Field(ge=0, le=2**53)]
+Pairs = Annotated[int, Field(ge=1, le=10**10)]  # of one site: those of 10,000 sites are still a Number
+Width = Annotated[int, Field(ge=1, le=2**17)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
+Nats = Annotated[float, Field(ge=0, le=1e30)]
 Counts = Annotated[dict[Name, Number], Field(max_length=10_000)]
 
 

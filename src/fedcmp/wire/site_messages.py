@@ -21,14 +21,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from fedcmp.wire.edge_messages import PartialSum
 from fedcmp.wire.files import message_hash
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import MessageError, MessageHeader, Tensors, checked, joined, parted
-from fedcmp.wire.site_headers import Counts, Document, Finite, Hash, Line, Name, Number, Plain, RequestHeader, Seconds
+from fedcmp.wire.site_headers import (
+    Counts,
+    Document,
+    Hash,
+    Line,
+    Name,
+    Nats,
+    Number,
+    Pairs,
+    Plain,
+    RequestHeader,
+    Seconds,
+    Width,
+)
 from fedcmp.wire.site_headers import Frame as Frame
 from fedcmp.wire.site_headers import Header as Header
 
@@ -46,9 +59,9 @@ class Admission(Plain):
 
     message: Literal["admission"] = "admission"
     release: Name
-    usable: Annotated[int, Field(ge=1, le=2**53)]
-    vision_width: Annotated[int, Field(ge=1, le=10**6)]
-    text_width: Annotated[int, Field(ge=1, le=10**6)]
+    usable: Pairs
+    vision_width: Width
+    text_width: Width
     vision: Hash
     language: Hash
 
@@ -79,7 +92,7 @@ class Holding(Plain):
     """What a site holds as that client: pairs to train on, by group, unusable ones by reason; accounts of them."""
 
     message: Literal["holding"] = "holding"
-    train: Annotated[int, Field(ge=1, le=2**53)]
+    train: Pairs
     groups: Counts
     bad_pairs: Counts
     missing_pairs: Number
@@ -133,14 +146,21 @@ class _JudgingHeader(RequestHeader):
 class Judged(Plain):
     """Sums over a site's held-out captions.
 
-    `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged.
+    `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged: of each
+    at least one, for the server divides by them.
     """
 
     message: Literal["judged"] = "judged"
-    losses: Annotated[dict[Name, Finite], Field(max_length=10_000)]
-    tokens: Counts
-    captions: Number
+    losses: Annotated[dict[Name, Nats], Field(min_length=1, max_length=10_000)]
+    tokens: Annotated[dict[Name, Annotated[int, Field(ge=1, le=2**53)]], Field(max_length=10_000)]
+    captions: Pairs
     seconds: Seconds
+
+    @model_validator(mode="after")
+    def _of_the_same_groups(self) -> Self:
+        if self.losses.keys() != self.tokens.keys():
+            raise ValueError("losses and tokens must be of the same groups")
+        return self
 
 
 @dataclass(frozen=True, eq=False)

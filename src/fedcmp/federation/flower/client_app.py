@@ -5,7 +5,6 @@ socket (deployment/trainer.py) holds the model and the pairs, and decides what i
 """
 
 import socket
-import struct
 import time
 from io import BufferedRWPair
 from pathlib import Path
@@ -14,8 +13,8 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedcmp.federation.flower.envelope import packed, unpacked
+from fedcmp.wire.site_limits import LENGTHS
 
-_LENGTHS = struct.Struct("<IQ")  # wire/frames.py
 _WAIT = 60.0  # seconds for a trainer that is being started
 
 app = ClientApp()
@@ -54,14 +53,14 @@ def _connected(path: Path) -> socket.socket:
 
 
 def _send(stream: BufferedRWPair, header: bytes, body: bytes) -> None:
-    stream.write(_LENGTHS.pack(len(header), len(body)))
+    stream.write(LENGTHS.pack(len(header), len(body)))
     stream.write(header)
     stream.write(body)
     stream.flush()
 
 
 def _received(stream: BufferedRWPair) -> tuple[bytes, bytes]:
-    header_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
+    header_length, body_length = LENGTHS.unpack(_exactly(stream, LENGTHS.size))
     return _exactly(stream, header_length), _exactly(stream, body_length)
 
 

@@ -8,8 +8,9 @@ Loads neither torch nor numpy: a site's ClientApp is a new process for every mes
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
+from fedcmp.wire.site_limits import MOST_BODY, MOST_HEADER
+
 _HEADER, _BODY, _JSON, _NAME = "header", "body", "json", "safetensors"
-MOST_HEADER = 2**24  # bytes
 
 
 def packed(header: bytes, body: bytes) -> RecordDict:
@@ -49,4 +50,7 @@ def unpacked(content: RecordDict) -> tuple[bytes, bytes]:
         return head, b""
     if not isinstance(body, ArrayRecord) or set(body) != {_NAME} or body[_NAME].dtype != "uint8":
         raise ValueError("malformed message: its body is not one array of bytes")
-    return head, body[_NAME].data
+    data = body[_NAME].data
+    if len(data) > MOST_BODY:
+        raise ValueError(f"malformed message: a body of {len(data):,} bytes; at most {MOST_BODY:,}")
+    return head, data

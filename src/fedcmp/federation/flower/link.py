@@ -4,26 +4,24 @@ A site is known by its node's number, which Flower gives to a registered key: th
 comes from any other node is not looked at.
 """
 
-import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import NamedTuple, Protocol
 
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp import Grid
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from fedcmp.federation.flower.envelope import packed_body, unpacked, with_header
 from fedcmp.terminal import shortened, shown
-from fedcmp.wire.frames import apart
+from fedcmp.wire.frames import body_bytes, header_bytes, read_body, read_header
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.site_messages import Frame
 
 
 class Lost(NamedTuple):
-    """A message that was not answered, and why."""
+    """A message that was not answered, and why; or whose answer cannot be read."""
 
     reason: str
+    malformed: bool = False
 
 
 class Link(Protocol):
@@ -69,7 +67,7 @@ class FlowerLink:
         if node is None:
             raise ConnectionError("it cannot be reached")
         header, tensors = frame
-        content = with_header(json.dumps(header).encode(), self._packed(tensors))
+        content = with_header(header_bytes(header), self._packed(tensors))
         message = Message(content, dst_node_id=node, message_type="train", ttl=seconds)
         numbers = list(self._grid.push_messages([message]))
         sent = numbers[0] if numbers else None
@@ -93,16 +91,13 @@ class FlowerLink:
             return Lost("answered by another node")
         try:
             header, body = unpacked(message.content)
-            found = json.loads(header)
-            if not isinstance(found, dict):
-                raise ValueError(f"its header is a JSON {type(found).__name__}; it must be an object")
-            return found, load(body) if body else {}
-        except (ValueError, SafetensorError, KeyError, TypeError, RuntimeError, RecursionError) as error:
-            return Lost(shortened(shown(f"malformed answer: {error}"), 300))
+            return read_header(header), read_body(body)
+        except ValueError as error:
+            return Lost(shortened(shown(str(error)), 300), malformed=True)
 
     def _packed(self, tensors: Tensors) -> ArrayRecord | None:
         known, packed = self._body
         if tensors.keys() != known.keys() or any(tensors[name] is not known[name] for name in tensors):
-            packed = packed_body(save(apart(tensors)) if tensors else b"")
+            packed = packed_body(body_bytes(tensors))
             self._body = dict(tensors), packed
         return packed

@@ -1,0 +1,7 @@
+"""Bounds of what a site and a server take from each other, for readers that do not load torch."""
+
+import struct
+
+LENGTHS = struct.Struct("<IQ")  # of a frame's header and body (frames.py)
+MOST_HEADER = 2**23  # bytes: a recipe of a million letters, each of them escaped
+MOST_BODY = 2**32  # bytes: several times what the projector of an LLM of 70 billion parameters needs with its extras
