@@ -16,6 +16,7 @@ from pathlib import Path
 from fedcmp.aggregation import create
 from fedcmp.deployment.exchange import Exchange, Head, Maker, Talk
 from fedcmp.deployment.jobs import Job
+from fedcmp.deployment.refusals import Declined
 from fedcmp.errors import UserError
 from fedcmp.federation.edge import EdgeSide, check_sums
 from fedcmp.federation.flower.link import Link, Lost
@@ -95,7 +96,7 @@ class Edge:
             self._jobs, self._exchanged = {}, exchange
         name = request.job
         if name not in self._jobs or self._jobs[name].failed:
-            self._jobs[name] = Job(name, lambda job: self._sum(job, request), len(request.sites))
+            self._jobs[name] = Job(name, lambda job: self._sum(job, request), self._say, len(request.sites))
             self._jobs[name].start()
         return self._jobs[name]
 
@@ -120,14 +121,14 @@ class Edge:
         """Let all sites carry out their assignments, and add up what they send.
 
         Raises:
-            UserError: no site replied, or the rule does not add up.
+            Declined: no site replied, or the rule does not add up.
         """
         delegation = request.delegation
         try:
             rule = create(request.rule, **request.rule_options)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"rule {request.rule}: {error}") from error
-        check_sums(request.method, rule)
+            check_sums(request.method, rule)
+        except (TypeError, ValueError, UserError) as error:
+            raise Declined(f"rule {request.rule}: {error}") from error
         side = EdgeSide(rule, delegation, self._folder / request.run / request.method)
         names = dict(zip(sorted(delegation.continues), request.sites, strict=True))
         exchange = self._exchange(request, names)
@@ -150,7 +151,7 @@ class Edge:
                 self._sleep(self._pause)
         result = side.close()
         if result is None:
-            raise UserError("no site beneath this edge server replied in time")
+            raise Declined("no site beneath this edge server replied in time")
         count = f"{len(result.accounts)} of {len(names)}"
         self._say(f"{request.method}, round {delegation.assignment.round}: the sum of {count} sites")
         return result.to_tensors()

@@ -14,9 +14,9 @@ import torch
 
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.edge_link import EdgeLink
 from fedcmp.deployment.edge_transport import EdgesTransport
+from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
@@ -70,6 +70,8 @@ def run_server(
         UserError: a run is there and is not to be resumed, or none is; too few sites take part; a rule cannot go on.
     """
     check_deployable(recipe)
+    for method in recipe.run.methods if recipe.deployment.edges else []:
+        check_sums(method, recipe.chosen(method).create_aggregator())
     folder, names = recipe.run.place, recipe.deployment.sites
     torch.set_num_threads(1)  # bits must not depend on the machine's cores
     with alone_in(folder, f"{folder}: another process is running this; wait for it, or give another run.name"):
