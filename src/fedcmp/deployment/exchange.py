@@ -5,11 +5,13 @@ lives `patience` and a little longer, so that a lost one is noticed, however lon
 reached is written to when it is back.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from fedcmp.federation.flower.link import Link, Lost
 from fedcmp.runs.records import Happening
+from fedcmp.wire.edge_messages import PartialSum
+from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
 from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Refusal, Request, read_answer
@@ -30,8 +32,8 @@ class Head:
     patience: float
 
 
-Maker = Callable[[Head], Request]
-Done = Reply | Judged | Admission | Holding | Refusal
+Maker = Callable[[Head], Request | Delegating]
+Done = Reply | PartialSum | Judged | Admission | Holding | Refusal
 Talk = Generator[Maker, Answer, Done]
 Note = Callable[[int, Happening, str], None]  # client, event, detail
 
@@ -66,7 +68,7 @@ class Exchange:
     def __init__(
         self,
         link: Link,
-        names: list[str],
+        names: list[str] | Mapping[int, str],
         head: Callable[[float], Head],
         *,
         patience: float,
