@@ -109,6 +109,15 @@ def check_deployment(deployment: Deployment, data: Data) -> None:
     if twice := next((name for name, count in Counter(deployment.sites).items() if count > 1), None):
         raise ValueError(f"deployment.sites: names {twice!r} twice")
     check_distinct("deployment.sites", "sites", deployment.sites)
+    beneath: Counter[str] = Counter()
+    for edge, sites in deployment.edges.items():
+        if edge in deployment.sites:
+            raise ValueError(f"deployment.edges: {edge!r} is a site's name; an edge server needs one of its own")
+        if unknown := next((name for name in sites if name not in deployment.sites), None):
+            raise ValueError(f"deployment.edges.{edge}: {unknown!r} is not one of deployment.sites")
+        beneath.update(sites)
+    if twice := next((name for name, count in beneath.items() if count > 1), None):
+        raise ValueError(f"deployment.edges: names {twice!r} twice; a site connects to one server")
     if deployment.sites and data.clients and [client.name for client in data.clients] != deployment.sites:
         raise ValueError(
             "data.clients: must have the names of deployment.sites, in that order; or leave [[data.clients]] out, for "
@@ -137,14 +146,21 @@ def count_clients(scenario: Scenario, data: Data, deployment: Deployment) -> int
     return len(deployment.sites) or len(data.clients) or scenario.clients
 
 
-def check_asynchronous(federation: Federation, run: Run, chosen: Mapping[str, Chosen]) -> None:
+def check_asynchronous(
+    federation: Federation, run: Run, deployment: Deployment, chosen: Mapping[str, Chosen]
+) -> None:
     """Check what clients that wait for nobody need, and that nothing is set for them where there are none.
 
     Args:
         federation: its mode, among others.
         run: how clients are trained together.
+        deployment: its edge servers.
         chosen: federated methods of the recipe -> what they stand for.
     """
+    if deployment.edges and federation.mode == "async":
+        raise ValueError(
+            'federation.mode = "async": not with deployment.edges, which sum the replies of one round; leave out either'
+        )
     if federation.mode == "sync":
         if federation.buffer_size is not None:
             raise ValueError('federation.buffer_size: goes with federation.mode = "async"; leave it out')

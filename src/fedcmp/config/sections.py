@@ -349,6 +349,11 @@ class Deployment(Section):
         description="names of the sites that take part, in the order of their client numbers; each brings its own "
         "pairs, and its key is registered by `fedcmp keys add`",
     )
+    edges: dict[SiteName, Annotated[list[SiteName], Field(min_length=1, max_length=10**4)]] = Field(
+        {},
+        description="edge servers: name of an edge -> the sites that connect to it; it sums their replies and sends "
+        "one on; all other sites connect to the server itself",
+    )
     start_seconds: Seconds | None = Field(
         None,
         description="seconds to wait for all sites before the first round begins with federation.min_clients of them; "

@@ -5,11 +5,13 @@ lives `patience` and a little longer, so that a lost one is noticed, however lon
 reached is written to when it is back.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 from fedcmp.federation.flower.link import Link, Lost
 from fedcmp.runs.records import Happening
+from fedcmp.wire.edge_messages import PartialSum
+from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
 from fedcmp.wire.payload import wire_bytes
@@ -33,8 +35,8 @@ class Head:
     patience: float
 
 
-Maker = Callable[[Head], Request]
-Done = Reply | Judged | Admission | Holding | Refusal
+Maker = Callable[[Head], Request | Delegating]
+Done = Reply | PartialSum | Judged | Admission | Holding | Refusal
 Talk = Generator[Maker, Answer, Done]
 Note = Callable[[int, Happening, str], None]  # client, event, detail
 
@@ -69,7 +71,7 @@ class Exchange:
     def __init__(
         self,
         link: Link,
-        names: list[str],
+        names: list[str] | Mapping[int, str],
         head: Callable[[float], Head],
         *,
         patience: float,

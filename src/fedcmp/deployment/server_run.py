@@ -16,6 +16,8 @@ import torch
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.deployment.courier import SitesCourier
+from fedcmp.deployment.edge_link import EdgeLink
+from fedcmp.deployment.edge_transport import EdgesTransport
 from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
@@ -25,6 +27,7 @@ from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransp
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.arrivals import Arrivals
 from fedcmp.federation.buffered import Buffered
+from fedcmp.federation.edge import check_sums
 from fedcmp.federation.flower.link import Link
 from fedcmp.federation.rounds import Evaluator, Events, Rounds, Side, Transport
 from fedcmp.federation.server import ServerSide
@@ -71,6 +74,8 @@ def run_server(
         UserError: a run is there and is not to be resumed, or none is; too few sites take part; a rule cannot go on.
     """
     check_deployable(recipe)
+    for method in recipe.run.methods if recipe.deployment.edges else []:
+        check_sums(method, recipe.chosen(method).create_aggregator())
     folder, names = recipe.run.place, recipe.deployment.sites
     torch.set_num_threads(1)  # bits must not depend on the machine's cores
     with alone_in(folder, f"{folder}: another process is running this; wait for it, or give another run.name"):
@@ -89,7 +94,7 @@ def run_server(
         register.begin()
         notes = SiteNotes(names, say)
         sites = Sites(
-            link,
+            EdgeLink(link, recipe.deployment.edges) if recipe.deployment.edges else link,
             register,
             invitation_recipe(recipe),
             poll_seconds=recipe.deployment.poll_seconds,
@@ -191,8 +196,17 @@ def _halves(
         buffered = Buffered(method, chosen, recipe, names, initial, waiting, rate, heard_part)
         return buffered, Arrivals(buffered, SitesCourier(method, sites, notes, clock=clock)), buffered.rounds
     side = ServerSide(method, chosen, recipe, names, initial, waiting, rate, heard)
-    transport = SitesTransport(method, sites, notes, least=recipe.federation.min_clients, clock=clock)
-    return side, transport, recipe.federation.rounds
+    return side, _transport(method, recipe, sites, notes, side, clock), recipe.federation.rounds
+
+
+def _transport(
+    method: str, recipe: Recipe, sites: Sites, notes: SiteNotes, side: ServerSide, clock: Callable[[], float]
+) -> Transport:
+    least, edges = recipe.federation.min_clients, recipe.deployment.edges
+    if not edges:
+        return SitesTransport(method, sites, notes, least=least, clock=clock)
+    public, chosen = side.aggregator.public, recipe.chosen(method)
+    return EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:

@@ -15,6 +15,7 @@ from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import Link
 from fedcmp.version import __version__
+from fedcmp.wire.edge_messages import AnyReply, PartialSum, parts_of
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.site_messages import (
     Admission,
@@ -30,7 +31,8 @@ from fedcmp.wire.site_messages import (
     Working,
 )
 
-Fits = Callable[[int, Reply | Judged], str]  # client, answer -> why it does not answer what was asked; "" if it does
+# client, answer -> why it does not answer what was asked; "" if it does
+Fits = Callable[[int, AnyReply | Judged], str]
 
 _LOG = logging.getLogger(__name__)
 _MOST_FAILURES = 3  # of a site that says that it could not do its work, within one exchange
@@ -106,6 +108,14 @@ class Sites:
         talks = {client: self.talk(client, make, fits) for client, make in requests.items()}
         yield from self._run(talks, until, least=least)
 
+    def is_placed(self, client: int) -> bool:
+        """Return whether a site has been told which client it is, as far as is known."""
+        return client in self._placed
+
+    def forget(self, client: int) -> None:
+        """Invite and place a site anew before it is asked for anything again: it may have lost the run."""
+        self._placed.discard(client)
+
     def exchange(self) -> Exchange:
         """Return an exchange with these sites, of no talks yet."""
         return Exchange(
@@ -132,7 +142,7 @@ class Sites:
             exchange.start(client, talk)
         while exchange.clients:
             for client, answer in self.wait(exchange, until if least <= 0 else None):
-                least -= not isinstance(answer, Refusal)
+                least -= len(parts_of(answer)) if isinstance(answer, PartialSum) else not isinstance(answer, Refusal)
                 yield client, answer
             if until is not None and self._clock() >= until and least <= 0:
                 for client in exchange.clients:
@@ -159,8 +169,8 @@ class Sites:
                 self._note(client, "refused", answer.reason)
                 return answer
             else:
-                wrong = fits(client, answer) if isinstance(answer, Reply | Judged) else _said(answer)
-                if not wrong and isinstance(answer, Reply | Judged):
+                wrong = fits(client, answer) if isinstance(answer, Reply | PartialSum | Judged) else _said(answer)
+                if not wrong and isinstance(answer, Reply | PartialSum | Judged):
                     return answer
                 failures += 1
                 self._note(client, "refused", wrong)

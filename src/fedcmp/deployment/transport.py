@@ -8,6 +8,7 @@ from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
 from fedcmp.runs.records import Evaluation
+from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.site_messages import Judged, Judging, Training
@@ -40,9 +41,9 @@ class SitesTransport:
         wanted = {client: self._training(each) for client, each in assignments.items() if client not in done}
         least = min(self._least, len(assignments)) - len(done)
 
-        def fits(client: int, answer: Reply | Judged) -> str:
+        def fits(client: int, answer: AnyReply | Judged) -> str:
             if not isinstance(answer, Reply):
-                return "losses, where a reply was asked for"
+                return f"{'losses' if isinstance(answer, Judged) else 'a sum'}, where a reply was asked for"
             if answer.client != client:
                 return f"its reply names another client, {answer.client}"
             asked = assignments[client]
@@ -116,7 +117,7 @@ class SitesEvaluator:
         )
 
 
-def _is_judged(_client: int, answer: Reply | Judged) -> str:
+def _is_judged(_client: int, answer: AnyReply | Judged) -> str:
     return "" if isinstance(answer, Judged) else "a reply, where losses were asked for"
 
 

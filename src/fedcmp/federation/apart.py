@@ -13,6 +13,7 @@ from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.replies import Clock, Line, client_line
 from fedcmp.preparation.batches import pooled_client
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
+from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import forms
@@ -70,19 +71,22 @@ class Apart:
         )
         assignments = dict.fromkeys(clients, assignment)
         for reply, arrived in self._replies.open(assignments):
-            self._take(reply, arrived)
+            if isinstance(reply, Reply):
+                self._take(reply, arrived)
         return assignments
 
     def arrived(self) -> frozenset[int]:
         """Return the learners whose reply to the open round is there."""
         return frozenset(self._lines)
 
-    def receive(self, reply: Reply) -> str:
+    def receive(self, reply: AnyReply) -> str:
         """Take one learner's reply; see ServerSide.receive.
 
         Raises:
             MethodFailed: what it has learned is not finite.
         """
+        if not isinstance(reply, Reply):
+            return "a sum of several, of learners that have no server"
         if reply.round != self._number or reply.client not in self._clients:
             return f"a reply of round {reply.round}, which is not open"
         if reply.client in self._lines:

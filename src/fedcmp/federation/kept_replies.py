@@ -2,6 +2,7 @@
 
     waiting/round-0003/client-2.safetensors            a Reply, and for which assignment it is
     waiting/round-0003-opening/client-2.safetensors    the same, of an opening round
+An edge's sum of several clients' replies is kept like a reply of the first of them.
 
 A resumed round asks only the clients whose reply is not there. A reply counts for the very assignment that it was sent
 for: round, tensors, and where its client continued. One that is damaged counts for nothing.
@@ -17,8 +18,9 @@ from pathlib import Path
 
 from fedcmp.errors import UserError
 from fedcmp.runs.fields import number
+from fedcmp.wire.edge_messages import AnyReply, parts_of, read_reply
 from fedcmp.wire.files import message_hash, park_message, read_message
-from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.messages import Assignment
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,7 @@ class KeptReplies:
         self._place: Path | None = None  # of the exchange under way
         self._asked: dict[int, str] = {}  # client -> hash of its assignment
 
-    def open(self, assignments: Mapping[int, Assignment]) -> Iterator[tuple[Reply, float | None]]:
+    def open(self, assignments: Mapping[int, Assignment]) -> Iterator[tuple[AnyReply, float | None]]:
         """Begin an exchange; yield the replies to these assignments that are there already, by the clients' numbers.
 
         Each with when it arrived, as `keep` was given it. Those of other rounds are removed.
@@ -64,14 +66,14 @@ class KeptReplies:
                 except UserError as error:
                     _LOG.warning("%s", error)
 
-    def keep(self, reply: Reply, arrived: float) -> None:
+    def keep(self, reply: AnyReply, arrived: float) -> None:
         """Keep a reply of the exchange under way, which arrived so many seconds after its opening."""
         if self._place is not None:
             header, tensors = reply.to_tensors()
-            kept = {"assignment": self._asked[reply.client], "reply": header, "arrived": arrived}
+            kept = {"assignment": self._answered(reply), "reply": header, "arrived": arrived}
             park_message(self._file(reply.client), kept, tensors)
 
-    def read(self, client: int) -> Reply:
+    def read(self, client: int) -> AnyReply:
         """Return a reply that was kept.
 
         Raises:
@@ -79,13 +81,14 @@ class KeptReplies:
         """
         return self._read(client)[0]
 
-    def _read(self, client: int) -> tuple[Reply, float | None]:
+    def _read(self, client: int) -> tuple[AnyReply, float | None]:
         path = self._file(client)
         try:
             header, tensors = read_message(path)
-            if header.get("assignment") != self._asked[client]:
+            reply = read_reply(header.get("reply", {}), tensors)
+            if header.get("assignment") != self._answered(reply) or reply.client != client:
                 raise ValueError(f"{path}: answers another assignment")
-            return Reply.from_tensors(header.get("reply", {}), tensors), number(header.get("arrived"))
+            return reply, number(header.get("arrived"))
         except ValueError as error:
             self.drop(client)
             raise UserError(f"{error}; it is removed: with --resume its client trains again") from error
@@ -101,6 +104,10 @@ class KeptReplies:
         self._place = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _answered(self, reply: AnyReply) -> str:
+        """Which assignments it answers; "" for one that was not made."""
+        return " ".join(self._asked.get(part.client, "") for part in parts_of(reply))
 
     def _file(self, client: int) -> Path:
         assert self._place is not None

@@ -15,7 +15,8 @@ from fedcmp.runs.best import Best
 from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.record_files import read_records
 from fedcmp.runs.records import AnyRecord, Evaluation, Finished, ServerRound, timestamp
-from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.edge_messages import AnyReply
+from fedcmp.wire.messages import Assignment
 from fedcmp.wire.naming import Tensors
 
 _LOG = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ class Transport(Protocol):
 
     def exchange(
         self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
-    ) -> Iterator[Reply]:
+    ) -> Iterator[AnyReply]:
         """Send each client its assignment; yield replies in any order, also twice, late or never.
 
         Args:
@@ -70,7 +71,7 @@ class Side(Protocol):
     def arrived(self) -> frozenset[int]:
         """Return whose reply to the open round is there, also from before a kill."""
 
-    def receive(self, reply: Reply) -> str:
+    def receive(self, reply: AnyReply) -> str:
         """Take one reply; say why where it is ignored."""
 
     def close(self) -> list[AnyRecord]:

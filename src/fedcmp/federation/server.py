@@ -1,7 +1,8 @@
 """The server's half of a round: open it, receive replies in any order, refuse bad ones, close it.
 
     open      Assignments for the clients of the round, all with the same tensors
-    receive   one Reply; it is folded into the rule's sums if all clients before it are settled, else it waits
+    receive   one Reply, or an edge's sum of several: folded into the rule's sums if all clients before it are settled,
+              else it waits
     close     what still waits is folded in, clients that never replied are left out; the rule makes the next tensors
 
 Replies are folded in by the clients' numbers, whatever the order in which they arrive: the result has the same bits,
@@ -18,11 +19,11 @@ from fedcmp.aggregation import Aggregator
 from fedcmp.config import Recipe
 from fedcmp.config.methods import Chosen
 from fedcmp.errors import MethodFailed, UserError, counted
-from fedcmp.federation.bounds import check_bounds
 from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.participation import participants
-from fedcmp.federation.replies import Clock, Line, client_line, update_of
+from fedcmp.federation.replies import Clock, Line, bytes_beyond, fold_in, lines_of
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
+from fedcmp.wire.edge_messages import AnyReply, parts_of
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import encode, forms
@@ -41,9 +42,8 @@ class _Open:
     arrived: dict[int, float | None] = field(default_factory=dict)  # client -> seconds after the opening
     waiting: set[int] = field(default_factory=set)
     lines: dict[int, Line] = field(default_factory=dict)
-    accepted: list[int] = field(default_factory=list)
-    kept: dict[int, bool] = field(default_factory=dict)
-    norms: dict[int, float] = field(default_factory=dict)  # of the accepted updates
+    keeping: set[int] = field(default_factory=set)  # clients that keep a state of this round
+    norms: dict[int, float] = field(default_factory=dict)  # of the accepted updates, in the order of folding in
     seconds: float = 0.0
     bytes_sent: int = 0
 
@@ -59,7 +59,7 @@ class ServerSide:
         initial: the tensors that everyone starts from.
         rate: peak learning rate of its clients.
         waiting: a folder for the replies of the round under way.
-        heard: called with each reply as it arrives: client, clients in the round, loss (opening rounds have none).
+        heard: called with each client's reply as it arrives, and the clients in the round; tensors may be gone.
     """
 
     def __init__(
@@ -133,8 +133,8 @@ class ServerSide:
         """Return the clients whose reply to the open round is there."""
         return frozenset(self._now().arrived)
 
-    def receive(self, reply: Reply) -> str:
-        """Take one reply.
+    def receive(self, reply: AnyReply) -> str:
+        """Take one reply, or a sum of several.
 
         Returns:
             "" where it is taken, else why it is ignored: it belongs to another round, is not asked for, or is there
@@ -146,9 +146,10 @@ class ServerSide:
         now = self._now()
         if (reply.round, reply.measure_only) != (now.number, now.assignment.measure_only):
             return f"a reply of round {reply.round}, which is closed"
-        if reply.client not in now.members:
+        clients = {part.client for part in parts_of(reply)}
+        if not clients <= now.members:
             return "its client has no part in the round"
-        if reply.client in now.arrived:
+        if not clients.isdisjoint(now.arrived):
             return "its client has replied already"
         arrived = now.clock.seconds
         self._replies.keep(reply, arrived)
@@ -168,7 +169,7 @@ class ServerSide:
         now = self._now()
         missing = [client for client in now.clients if client not in now.arrived]
         self._fold_waiting(past_missing=True)
-        if len(now.accepted) < self._min_clients:
+        if len(now.norms) < self._min_clients:
             raise UserError(self._too_few(now, missing))
         try:
             self.states = {"global": self.aggregator.finish()}
@@ -179,10 +180,10 @@ class ServerSide:
                 f"{self._method}, round {now.number}: {error}; the largest update, of norm {now.norms[largest]:.3g}, "
                 f"is that of client {largest} ({self._names[largest]})",
             ) from error
-        for client, weight in zip(now.accepted, self.aggregator.last_weights, strict=True):
-            now.lines[client]["weight"] = weight
-            if now.kept[client]:
-                self._kept[client] = now.number
+        weights = self.aggregator.last_weights  # none where only a sum of several is known
+        for position, client in enumerate(now.norms):
+            now.lines[client]["weight"] = weights[position] if weights else None
+        self._kept |= dict.fromkeys(now.keeping & now.norms.keys(), now.number)
         self._open = None
         if now.assignment.measure_only:  # it has no losses and no client weights
             return [OpeningRound(round=now.number, seconds=now.seconds, bytes_sent=now.bytes_sent)]
@@ -222,11 +223,12 @@ class ServerSide:
             raise RuntimeError("no round is open: call open() first")
         return self._open
 
-    def _take(self, reply: Reply, arrived: float | None) -> None:
-        """Fold a reply that is kept in, or let it wait for its turn."""
+    def _take(self, reply: AnyReply, arrived: float | None) -> None:
+        """Fold a reply that is kept in, or let it wait for its turn: a sum's is that of its first client."""
         now = self._now()
-        now.arrived[reply.client] = arrived
-        self._heard(reply, len(now.clients))
+        for part in parts_of(reply):
+            now.arrived[part.client] = arrived
+            self._heard(part, len(now.clients))
         if reply.client == now.clients[now.next]:
             self._fold(reply)
             self._fold_waiting()
@@ -240,48 +242,40 @@ class ServerSide:
             if client in now.waiting:
                 now.waiting.remove(client)
                 self._fold(self._replies.read(client))
-            elif past_missing:
+            elif past_missing or client in now.arrived:  # beneath an edge whose sum is in
                 now.next += 1
             else:
                 return
 
-    def _fold(self, reply: Reply) -> None:
+    def _fold(self, reply: AnyReply) -> None:
         now = self._now()
         now.next += 1
-        line = client_line(reply, self._names[reply.client], now.arrived[reply.client])
-        up, down = reply.num_bytes, now.assignment.num_bytes
-        line |= {"bytes_up": up, "bytes_down": down, "weight": 0.0}
-        now.lines[reply.client] = line
-        now.seconds += reply.seconds
-        now.bytes_sent += up + down
+        lines = lines_of(reply, self._names, now.arrived[reply.client], now.assignment.num_bytes)
+        now.lines |= lines
+        now.seconds += sum(part.seconds for part in parts_of(reply))
+        now.bytes_sent += sum(line["bytes_up"] + line["bytes_down"] for line in lines.values()) + bytes_beyond(reply)
         try:
-            update = update_of(reply, self.states["global"])
-            norm = check_bounds(update, self.states["global"])
-            self.aggregator.add(update)
+            now.norms |= fold_in(self.aggregator, reply, self.states["global"])
         except ValueError as error:
-            self._refuse(reply.client, error, line)
-            return
-        now.accepted.append(reply.client)
-        now.norms[reply.client] = norm
-        now.kept[reply.client] = reply.kept
-
-    def _refuse(self, client: int, error: ValueError, line: Line) -> None:
-        """Leave the client out: it continues from what it knew before, as if it had been absent."""
-        if self._stop_at_refusal:
-            self._replies.drop(client)  # the client trains again when the run is resumed
+            for line in lines.values():
+                line.setdefault("refused", str(error))
+        now.keeping |= {part.client for part in parts_of(reply) if part.kept}
+        refused = [client for client in lines if "refused" in lines[client]]
+        if refused and self._stop_at_refusal:  # else it continues from what it knew before, as if it had been absent
+            self._replies.drop(reply.client)  # the client trains again when the run is resumed
             raise MethodFailed(
                 self._method,
-                f"{self._method}, round {self._now().number}, client {client} ({self._names[client]}): {error}; a "
-                'lower learning rate may help, or resume with federation.on_bad_update = "drop", without such clients',
-            ) from error
-        line["refused"] = str(error)
+                f"{self._method}, round {now.number}, client {refused[0]} ({self._names[refused[0]]}): "
+                f"{lines[refused[0]]['refused']}; a lower learning rate may help, or resume with "
+                'federation.on_bad_update = "drop", without such clients',
+            )
 
     def _too_few(self, now: _Open, missing: list[int]) -> str:
         refused = [line["refused"] for line in now.lines.values() if "refused" in line]
         told = f"; no reply from {', '.join(self._names[client] for client in missing)}" if missing else ""
         told += f"; refused: {refused[0]}" if refused else ""
         return (
-            f"{self._method}, round {now.number}: accepted {len(now.accepted)} of "
+            f"{self._method}, round {now.number}: accepted {len(now.norms)} of "
             f"{counted(len(now.clients), 'client')}, federation.min_clients = {self._min_clients}{told}; "
             "the round is not closed: resume with --resume"
         )

@@ -3,7 +3,7 @@
     server -> site                          site -> server
     Invitation   which run this is          Admission    what the site has: pairs, widths, models
     Placement    which client it is         Holding      what it trains on, and what it holds out
-    Training     an Assignment              Reply        (messages.py)
+    Training     an Assignment              Reply        (messages.py; of an edge server PartialSum, edge_messages.py)
     Judging      tensors to be judged       Judged       sums of losses on the site's held-out pairs
     Collecting   is that job done?          Working      not yet; or NotKnown: send it again
                                             Refusal      why the site does not do it
@@ -24,63 +24,29 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from fedcmp.wire.edge_messages import PartialSum
 from fedcmp.wire.files import message_hash
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import MessageError, MessageHeader, Tensors, checked, joined, parted
-
-Header = dict[str, Any]
-Frame = tuple[Header, Tensors]
-
-Name = Annotated[str, Field(min_length=1, max_length=200)]
-Line = Annotated[str, Field(max_length=4000)]
-Document = Annotated[str, Field(max_length=1_000_000)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{16,64}$")]
-Number = Annotated[int, Field(ge=0, le=2**53)]
-Pairs = Annotated[int, Field(ge=1, le=10**10)]  # of one site: those of 10,000 sites are still a Number
-Width = Annotated[int, Field(ge=1, le=2**17)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Nats = Annotated[float, Field(ge=0, le=1e30)]
-Counts = Annotated[dict[Name, Number], Field(max_length=10_000)]
-
-
-class _Plain(MessageHeader):
-    """A message without tensors: its fields are its header."""
-
-    def to_tensors(self) -> Frame:
-        """Return header and no tensors."""
-        return self.model_dump(), {}
-
-    @classmethod
-    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
-        """Read what `to_tensors` returned.
-
-        Raises:
-            MessageError: another header, or tensors.
-        """
-        if tensors:
-            raise MessageError(f"{cls.model_fields['message'].default}: has {len(tensors)} tensors; it must have none")
-        return checked(cls, header)
+from fedcmp.wire.site_headers import (
+    Counts,
+    Document,
+    Hash,
+    Line,
+    Name,
+    Nats,
+    Number,
+    Pairs,
+    Plain,
+    RequestHeader,
+    Seconds,
+    Width,
+)
+from fedcmp.wire.site_headers import Frame as Frame
+from fedcmp.wire.site_headers import Header as Header
 
 
-class _Request(MessageHeader):
-    """What every request says.
-
-    `run` names the server's run, `attempt` and `number` are its ticket, and `patience` says after how many seconds an
-    answer is due, be it that the work is not done yet.
-    """
-
-    run: Hash
-    attempt: Number
-    number: Number
-    patience: Seconds
-
-    @property
-    def ticket(self) -> tuple[int, int]:
-        """What orders all requests of a run."""
-        return self.attempt, self.number
-
-
-class Invitation(_Request, _Plain):
+class Invitation(RequestHeader, Plain):
     """Ask a site to take part: the run's recipe as TOML, and the release of fedcmp that the server runs."""
 
     message: Literal["invitation"] = "invitation"
@@ -88,7 +54,7 @@ class Invitation(_Request, _Plain):
     recipe: Document
 
 
-class Admission(_Plain):
+class Admission(Plain):
     """What a site that takes part has: its usable pairs, the widths of its frozen parts, hashes of both."""
 
     message: Literal["admission"] = "admission"
@@ -100,7 +66,7 @@ class Admission(_Plain):
     language: Hash
 
 
-class Placement(_Request, _Plain):
+class Placement(RequestHeader, Plain):
     """Tell a site which client it is, out of how many, and how many usable pairs the clients before it hold."""
 
     message: Literal["placement"] = "placement"
@@ -122,7 +88,7 @@ class PairsAccount(MessageHeader):
     captions_cut: Number
 
 
-class Holding(_Plain):
+class Holding(Plain):
     """What a site holds as that client: pairs to train on, by group, unusable ones by reason; accounts of them."""
 
     message: Literal["holding"] = "holding"
@@ -133,14 +99,14 @@ class Holding(_Plain):
     pairs: Annotated[list[PairsAccount], Field(max_length=100)]
 
 
-class Collecting(_Request, _Plain):
+class Collecting(RequestHeader, Plain):
     """Ask for the answer to a job that was sent before."""
 
     message: Literal["collecting"] = "collecting"
     job: Hash
 
 
-class Working(_Plain):
+class Working(Plain):
     """The job is not done yet: so many steps of so many are, as far as that is known."""
 
     message: Literal["working"] = "working"
@@ -149,14 +115,14 @@ class Working(_Plain):
     of: Number
 
 
-class NotKnown(_Plain):
+class NotKnown(Plain):
     """The site does not know the job, or not the run: it lost them, or never got them. Send them again."""
 
     message: Literal["not known"] = "not known"
     what: Literal["job", "run"]
 
 
-class Refusal(_Plain):
+class Refusal(Plain):
     """Why a site does not do what is asked: it does not accept it, or could not do it (and may, if asked again)."""
 
     message: Literal["refusal"] = "refusal"
@@ -164,20 +130,20 @@ class Refusal(_Plain):
     accepted: bool
 
 
-class _TrainingHeader(_Request):
+class _TrainingHeader(RequestHeader):
     message: Literal["training"] = "training"
     method: Name
     assignment: dict[str, Any]
 
 
-class _JudgingHeader(_Request):
+class _JudgingHeader(RequestHeader):
     message: Literal["judging"] = "judging"
     method: Name
     round: Number
     blind: bool
 
 
-class Judged(_Plain):
+class Judged(Plain):
     """Sums over a site's held-out captions.
 
     `losses` holds each group's -log p in nats, `tokens` their number, `captions` how many captions were judged: of each
@@ -314,7 +280,7 @@ class Judging:
 
 
 Request = Invitation | Placement | Training | Judging | Collecting
-Answer = Admission | Holding | Reply | Judged | Working | NotKnown | Refusal
+Answer = Admission | Holding | Reply | PartialSum | Judged | Working | NotKnown | Refusal
 _REQUESTS: dict[str, type[Request]] = {
     "invitation": Invitation,
     "placement": Placement,
@@ -326,6 +292,7 @@ _ANSWERS: dict[str, type[Answer]] = {
     "admission": Admission,
     "holding": Holding,
     "reply": Reply,
+    "partial sum": PartialSum,
     "judged": Judged,
     "working": Working,
     "not known": NotKnown,

@@ -1,0 +1,121 @@
+"""A deployment's rounds where edge servers sum: one Delegating for each edge, one PartialSum back.
+
+A site that the server has to invite first, or that its edge had no reply of in the last round, is asked by itself: the
+others beneath its edge do not wait for it.
+"""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+from fedcmp.aggregation import Public
+from fedcmp.config.methods import Chosen
+from fedcmp.deployment.exchange import Head, Maker
+from fedcmp.deployment.site_notes import SiteNotes
+from fedcmp.deployment.sites import Sites
+from fedcmp.federation.edge import delegations
+from fedcmp.wire.edge_messages import AnyReply, Delegation, PartialSum, parts_of
+from fedcmp.wire.edge_requests import Delegating
+from fedcmp.wire.messages import Assignment, Reply
+from fedcmp.wire.site_messages import Judged, Training
+
+
+class EdgesTransport:
+    """Assignments to sites and edges (federation.rounds.Transport).
+
+    Args:
+        method: of the run.
+        chosen: its server rule.
+        sites: the talks with them, over an EdgeLink.
+        notes: what happens to messages.
+        edges: edge -> names of the sites beneath it.
+        public: returns what contributions to the open round depend on.
+        least: replies that are waited for, even past a round's deadline: federation.min_clients.
+        clock: of `sites`.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        chosen: Chosen,
+        sites: Sites,
+        notes: SiteNotes,
+        *,
+        edges: Mapping[str, Sequence[str]],
+        public: Callable[[], Public],
+        least: int,
+        clock: Callable[[], float],
+    ) -> None:
+        self._method, self._chosen, self._sites, self._notes = method, chosen, sites, notes
+        self._names = sites.register.names
+        numbers = {name: client for client, name in enumerate(self._names)}
+        self._edges = {edge: frozenset(numbers[name] for name in names) for edge, names in edges.items()}
+        self._beneath = frozenset(client for clients in self._edges.values() for client in clients)
+        self._public, self._least, self._clock = public, least, clock
+
+    def exchange(
+        self, assignments: Mapping[int, Assignment], *, until: float | None, done: Collection[int] = ()
+    ) -> Iterator[AnyReply]:
+        """See Transport.exchange; edges close a little earlier than the server."""
+        seconds = None if until is None else max(0.0, until - self._clock())
+        for number in {assignment.round for assignment in assignments.values()}:
+            self._notes.open(self._method, number, seconds=seconds)
+        for client in assignments:
+            (self._notes.done if client in done else self._notes.asked)(client)
+        wanted = {client: assignment for client, assignment in assignments.items() if client not in done}
+        groups = self._groups(wanted)
+        asked = {client: assignment for client, assignment in wanted.items() if client not in self._beneath}
+        given = delegations(wanted, {str(first): clients for first, clients in groups.items()}, self._public())
+        makers = {client: self._training(assignment) for client, assignment in asked.items()}
+        makers |= {int(first): self._delegating(delegation, until) for first, delegation in given.items()}
+
+        def fits(client: int, answer: AnyReply | Judged) -> str:
+            if isinstance(answer, Judged):
+                return "losses, where a reply was asked for"
+            if isinstance(answer, PartialSum) != (client in self._beneath):
+                return "a sum, where a reply was asked for" if client in asked else "a reply, where a sum was asked for"
+            if strangers := {part.client for part in parts_of(answer)} - groups.get(client, {client}):
+                return f"its reply names another client, {min(strangers)}"
+            first = assignments[client]
+            if (answer.round, answer.measure_only) != (first.round, first.measure_only):
+                return f"its reply is of another round, {answer.round}"
+            return ""
+
+        least = min(self._least, len(assignments)) - len(done)
+        for client, answer in self._sites.ask(makers, fits=fits, until=until, least=least):
+            if isinstance(answer, Reply | PartialSum):
+                there = {part.client for part in parts_of(answer)}
+                for part in there:
+                    self._notes.done(part)
+                for missing in sorted(groups.get(client, frozenset()) - there):
+                    self._notes.note(missing, "missing", "no reply at its edge server")
+                    self._sites.forget(missing)
+                yield answer
+
+    def _groups(self, wanted: Collection[int]) -> dict[int, frozenset[int]]:
+        """Return who is asked together, by the first of them."""
+        found: dict[int, frozenset[int]] = {}
+        for clients in self._edges.values():
+            here = clients & frozenset(wanted)
+            known = frozenset(client for client in here if self._sites.is_placed(client))
+            for together in (known, *(frozenset({client}) for client in sorted(here - known))):
+                if together:
+                    found[min(together)] = together
+        return found
+
+    def _training(self, assignment: Assignment) -> Maker:
+        return lambda head: Training(**vars(head), method=self._method, assignment=assignment)
+
+    def _delegating(self, delegation: Delegation, until: float | None) -> Maker:
+        names = tuple(self._names[client] for client in sorted(delegation.continues))
+
+        def make(head: Head) -> Delegating:
+            return Delegating(
+                **vars(head),
+                method=self._method,
+                rule=self._chosen.aggregator,
+                rule_options=self._chosen.options,
+                sites=names,
+                seconds=None if until is None else max(0.0, until - self._clock()),
+                delegation=delegation,
+            )
+
+        return make
