@@ -87,7 +87,7 @@ def test_checkpoints_stay_within_the_plan(short):
         files = (folder / "runs" / "small" / method / "checkpoints").glob("*/*")
         written = sum(path.stat().st_size for path in files)
         assert written < planned, method
-    assert written > 0.3 * planned  # of shared-basis, the last: two of three checkpoints, none of a round's replies
+    assert written > 0.25 * planned  # of shared-basis, the last: two of three checkpoints, no best rounds, no replies
 
 
 def test_a_run_says_what_it_will_need_before_it_starts(short):
