@@ -212,8 +212,8 @@ class _Site:
             own = self._site.site
             self._trouble(
                 f"refused: the server has not registered this site's key {read_site_key(own.key).fingerprint}, or it "
-                f"is in use elsewhere; its operator registers {own.key}.pub with: fedcmp keys add HOME {own.name} FILE.pub; "
-                "trying again"
+                f"is in use elsewhere; its operator registers {own.key}.pub with: "
+                f"fedcmp keys add HOME {own.name} FILE.pub; trying again"
             )
             self._next_try = time.monotonic() + _SLOWLY
         elif self._connected:
