@@ -229,7 +229,8 @@ def test_from_a_damaged_reply_on_clients_train_again(tmp_path, caplog):
     fresh = server(tmp_path, recipe)
     assert "cannot be read" in caplog.text
     assert (first.exists(), second.exists(), third.exists()) == (True, False, False)
-    assert parts(fresh.hand_out(0.0)) == {0: 1, 1: 1, 2: 2, 3: 1}
+    assert parts(fresh.hand_out(1.0)) == {2: 2}
+    assert {client: out.part for client, out in fresh.out.items()} == {0: 1, 1: 1, 2: 2, 3: 1}
     other = server(tmp_path, recipe, initial=tensors(5))  # replies to other tensors count for nothing
     assert parts(other.hand_out(0.0)) == dict.fromkeys(range(4), 1)
 
