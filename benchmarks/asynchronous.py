@@ -27,6 +27,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import fedcmp
+from fedcmp.errors import counted
 from fedcmp.files import write_whole
 from fedcmp.runs.reading import Run, load_runs
 from fedcmp.version import __version__
@@ -199,7 +200,7 @@ def measure(experiment: Experiment, seeds: Sequence[int], work: Path) -> Table:
             name = f"{experiment.clients}-{experiment.clock}-{number}-seed-{seed}"
             print(f"{experiment.title}, seed {seed}: {arm}", flush=True)
             recipe = experiment.recipe(federation, seed, work, name)
-            fedcmp.train(recipe, resume=True, quiet=True)
+            fedcmp.train(recipe, resume=(work / name).exists(), quiet=True)
             (run,) = load_runs(work / name)
             table.curves.setdefault(arm, {})[seed] = curve_of(run)
     return table
@@ -217,7 +218,7 @@ def main() -> None:
     text = [
         "# Asynchronous rounds",
         "",
-        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}, {len(seeds)} seeds; mean ± standard deviation.",
+        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}, {counted(len(seeds), "seed")}; mean ± standard deviation.",
         "",
     ]
     for experiment in experiments:
