@@ -218,7 +218,8 @@ def main() -> None:
     text = [
         "# Asynchronous rounds",
         "",
-        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}, {counted(len(seeds), "seed")}; mean ± standard deviation.",
+        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}; mean ± standard deviation over "
+        f"{counted(len(seeds), 'seed')}.",
         "",
     ]
     for experiment in experiments:
