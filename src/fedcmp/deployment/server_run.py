@@ -133,11 +133,13 @@ def _evaluators(
 
 def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None]) -> None:
     seconds, register = recipe.deployment.start_seconds, sites.register
-    sites.admit(seconds=seconds)
+    least = max(1, recipe.federation.min_clients)
+    sites.admit(seconds=seconds, least=least)
     there = [register.names[client] for client, member in sorted(register.members.items()) if member.holding]
-    if len(there) < max(1, recipe.federation.min_clients):
+    came = len(there) if len(register.members) >= least else len(register.members)
+    if came < least:
         raise UserError(
-            f"{counted(len(there), 'site')} of {len(register.names)} take part, federation.min_clients = "
+            f"{counted(came, 'site')} of {len(register.names)} take part, federation.min_clients = "
             f"{recipe.federation.min_clients}: start the others with `fedcmp join`, then go on with --resume"
         )
     say(f"{len(there)} of {counted(len(register.names), 'site')} take part: {', '.join(there)}")

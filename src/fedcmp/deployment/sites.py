@@ -74,17 +74,23 @@ class Sites:
         # told which client they are; one that has lost it since says so
         self._placed = {client for client, member in register.members.items() if member.holding is not None}
 
-    def admit(self, *, seconds: float | None) -> None:
+    def admit(self, *, seconds: float | None, least: int = 0) -> None:
         """Invite all sites that do not take part yet, and place those that answer, in the recipe's order.
+
+        With fewer than `least` of them nobody is placed: the run does not begin, and whoever is missing now would come
+        behind the others when it does.
 
         Args:
             seconds: how long answers to the invitations are waited for, and as long again those to the placements,
                 which can only be sent then; None: all must be there.
+            least: sites that the run needs.
         """
         clients = range(len(self.register.names))
         missing = [client for client in clients if client not in self.register.members]
         for _ in self._run({client: self._invite(client) for client in missing}, self._after(seconds)):
             pass
+        if len(self.register.members) < least:
+            return
         for client in sorted(self.register.members):
             self.register.placement(client)
         unplaced = [client for client, member in self.register.members.items() if member.holding is None]
