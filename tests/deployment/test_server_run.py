@@ -1,7 +1,6 @@
 """A whole deployment in one process: the same projector as the simulation's, whatever happens on the way."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +20,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _loading(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _loading(monkeypatch: pytest.MonkeyPatch) -> None:
     one_at_a_time(monkeypatch)
-    yield
 
 
 def projector(folder: Path) -> bytes:

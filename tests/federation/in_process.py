@@ -94,6 +94,54 @@ class Scripted:
         del states
 
 
+@dataclass
+class VirtualClients:
+    """The clients of one engine on a virtual clock (federation.arrivals.Courier).
+
+    Attributes:
+        engine: model and pairs.
+        folders: where the clients keep their states.
+        seconds: of each client for one part.
+        killed: replies after which the process ends, with InterruptedError.
+        carried_out: (client, part) of every assignment, as sent.
+        arrived: (client, part) of every reply, as it arrived.
+    """
+
+    engine: Engine
+    folders: Path
+    seconds: list[float]
+    killed: int | None = None
+    carried_out: list[tuple[int, int]] = field(default_factory=list)
+    arrived: list[tuple[int, int]] = field(default_factory=list)
+    _clock: float = 0.0
+    _due: dict[int, tuple[float, Assignment]] = field(default_factory=dict)
+
+    def start(self, seconds: float) -> None:
+        self._clock = seconds
+
+    def now(self) -> float:
+        return self._clock
+
+    def send(self, client: int, assignment: Assignment, *, at: float) -> None:
+        self._due[client] = (at + self.seconds[client], assignment)
+
+    def next_reply(self, *, until: float | None) -> Reply | None:
+        arrival, client = min((at, client) for client, (at, _) in self._due.items()) if self._due else (None, -1)
+        if arrival is None or (until is not None and arrival > max(until, self._clock)):
+            assert until is not None
+            self._clock = max(self._clock, until)
+            return None
+        if self.killed is not None and len(self.arrived) == self.killed:
+            raise InterruptedError
+        self._clock = max(self._clock, arrival)
+        _, assignment = self._due.pop(client)
+        self.carried_out.append((client, assignment.round))
+        folder = ClientFolder(self.folders / f"client-{client}")
+        (reply,) = self.engine.client_side.carry_out([Work(client, assignment, folder)])
+        self.arrived.append((client, assignment.round))
+        return Reply.from_tensors(*reply.to_tensors())
+
+
 class Unmeasured:
     """An evaluator that measures nothing."""
 

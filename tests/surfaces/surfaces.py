@@ -3,7 +3,7 @@
 cli.txt          every verb's arguments and options, their types, choices and defaults
 recipe.txt       every key of a recipe, a study's recipe and a site's file; every method with its options
 run-folder.txt   every file that `fedcmp train` writes into a run's folder
-python.txt       public names of fedcmp and fedcmp.aggregation with their signatures
+python.txt       public names of fedcmp, fedcmp.aggregation and fedcmp.federation.flower with their signatures
 
 python -m tests.surfaces.renew        (make surfaces)  write the lists anew
 """
@@ -26,6 +26,7 @@ from fedcmp.client.objectives import available_objectives, describe_objective
 from fedcmp.config import Recipe
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose
 from fedcmp.deployment.site_file import Site
+from fedcmp.federation import flower
 from fedcmp.study.recipe import StudyRecipe
 
 FOLDER = Path(__file__).parent
@@ -189,7 +190,7 @@ def run_folder(run: Path) -> list[str]:
 def python_names() -> list[str]:
     """One line per public name of the package, with the signatures of what is called."""
     lines = []
-    for module in (fedcmp, aggregation):
+    for module in (fedcmp, aggregation, flower):
         public = getattr(module, "__all__", None) or [
             name
             for name, value in vars(module).items()
@@ -199,7 +200,7 @@ def python_names() -> list[str]:
             value = getattr(module, name)
             called = str(inspect.signature(value)) if inspect.isfunction(value) else ""
             lines.append(f"{module.__name__}.{name}{called}")
-    lines += [f"ClientUpdate{inspect.signature(ClientUpdate)}"]
+    lines += [f"{kind.__name__}{inspect.signature(kind)}" for kind in (ClientUpdate, flower.AggregatorStrategy)]
     lines += _members(Aggregator, aggregation.create("fedavg"))
     lines += _members(fedcmp.Run, types.SimpleNamespace(folder=None))
     lines += _members(fedcmp.ResultTable, types.SimpleNamespace(rows=()))

@@ -253,3 +253,31 @@ def test_a_job_may_need_all_that_do_jobs_here_and_others_go_several_at_a_time():
         assert [answer.result["number"] for answer in pool.map(jobs)] == list(range(8))
     assert list(itertools.chain(*sets)) == list(range(8))
     assert sets[-4:] == [[2], [3], [4, 5], [6, 7]]
+
+
+def test_jobs_handed_in_one_by_one_are_answered_as_they_end(pool):
+    one_by_one = pool.one_by_one()
+    assert one_by_one.next(until=time.monotonic() - 1) is None
+    one_by_one.submit(7, ({"number": 7, "seconds": 0.5}, {}))
+    one_by_one.submit(8, ({"number": 8}, {}))
+    number, answer = one_by_one.next()
+    assert (number, answer.result["number"]) == (8, 8)
+    one_by_one.submit(9, ({"number": 9}, {}))
+    assert sorted([one_by_one.next()[0], one_by_one.next()[0]]) == [7, 9]
+    assert one_by_one.next(until=time.monotonic() + 0.01) is None
+
+
+def test_an_answer_that_is_there_is_returned_though_the_time_is_over(here):
+    one_by_one = here.one_by_one()
+    one_by_one.submit(1, ({"number": 1}, {}))
+    time.sleep(0.3)
+    assert one_by_one.next(until=time.monotonic() - 1)[0] == 1
+
+
+def test_who_hands_in_one_by_one_hears_that_the_pool_is_closed():
+    with Pool(WorkerProcesses(0, ECHO), died=DIED, here=Here(lambda frames: list(frames))) as closing:
+        one_by_one = closing.one_by_one()
+    with pytest.raises(Stopped):
+        one_by_one.next()
+    with pytest.raises(Stopped):
+        one_by_one.submit(1, ({}, {}))

@@ -45,18 +45,24 @@ class Display(Steps, Events):
         of them together is shown.
         """
         assert self._recipe is not None
+        rounds = self._recipe.federation.rounds
+        done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
+        who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
+        self._trained(method, done, rounds * clients, f"round {round_number}/{rounds}  {who}  loss {loss:.3f}")
+
+    def part_done(self, method: str, done: int, parts: int, client: int, loss: float) -> None:
+        """Show the loss of an asynchronous client that finished a part."""
+        self._trained(method, done, parts, f"part {done}/{parts}  client {client + 1}  loss {loss:.3f}")
+
+    def _trained(self, method: str, done: int, total: int, note: str) -> None:
+        assert self._recipe is not None
         with self._lock:
-            rounds = self._recipe.federation.rounds
-            total = rounds * clients
-            done = (round_number - 1) * clients + min(max(client, 0) + 1, clients)
             if self._work is None:  # now an earlier run's folders are gone, or are those that are resumed
                 folders = method_folders(self._recipe)
                 self._work = _Work([name for name, kept in folders.items() if not kept.finished])
             if self._several:
                 self._task(_ALL, 1)
             task = self._task(method, total)
-            who = f"client {client + 1}/{clients}" if client >= 0 else "pooled"
-            note = f"round {round_number}/{rounds}  {who}  loss {loss:.3f}"
             self._work.note(method, done, total, time.monotonic())
             left = left_text(self._work.seconds_left(time.monotonic()))
             self._progress.update(task, completed=done, total=total, note=note, left="" if self._several else left)

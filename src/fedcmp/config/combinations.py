@@ -3,10 +3,10 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from fedcmp.config.catalogue import projectors
-from fedcmp.config.methods import NOT_FEDERATED, Chosen, choose
+from fedcmp.config.methods import NOT_FEDERATED, SYNCHRONOUS, Chosen, choose
 from fedcmp.config.sections import (
     FOLDER_NAME,
     Data,
@@ -76,6 +76,11 @@ def check_scenario(scenario: Scenario, data: Data, deployment: Deployment = _ALO
                 raise ValueError(f'scenario.{key}: not with scenario.kind = "manifest"')
             if not re.fullmatch(r"0|[1-9][0-9]{0,9}", client) or int(client) >= clients:
                 raise ValueError(f"scenario.{key}.{client}: no such client; they are numbered 0 to {clients - 1}")
+    seconds = scenario.client_seconds
+    if seconds and scenario.kind != "manifest" and len(seconds) != clients:
+        raise ValueError(f"scenario.client_seconds: {len(seconds)} numbers for {clients} clients; give one for each")
+    if scenario.clock == "real" and not seconds:
+        raise ValueError('scenario.clock = "real": goes with scenario.client_seconds, which says how long clients take')
 
 
 def check_federation(federation: Federation, scenario: Scenario, data: Data, deployment: Deployment = _ALONE) -> None:
@@ -83,6 +88,14 @@ def check_federation(federation: Federation, scenario: Scenario, data: Data, dep
     if scenario.kind == "manifest" and not deployment.sites:  # which says how many clients there are
         return
     clients = count_clients(scenario, data, deployment)
+    if federation.mode == "async":
+        merged = federation.replies_per_merge(clients)
+        if federation.min_clients > merged:
+            raise ValueError(
+                f"federation.min_clients = {federation.min_clients}: more than the {merged} replies of a merge; lower "
+                "it, or raise federation.buffer_size"
+            )
+        return
     taking_part = max(1, round(federation.participation * clients))
     if federation.min_clients > taking_part:
         raise ValueError(
@@ -131,6 +144,31 @@ def check_own_pairs(data: Data) -> None:
 def count_clients(scenario: Scenario, data: Data, deployment: Deployment) -> int:
     """Return how many clients a recipe has: its sites, else those with pairs of their own, else as many as it says."""
     return len(deployment.sites) or len(data.clients) or scenario.clients
+
+
+def check_asynchronous(federation: Federation, run: Run, chosen: Mapping[str, Chosen]) -> None:
+    """Check what clients that wait for nobody need, and that nothing is set for them where there are none.
+
+    Args:
+        federation: its mode, among others.
+        run: how clients are trained together.
+        chosen: federated methods of the recipe -> what they stand for.
+    """
+    if federation.mode == "sync":
+        if federation.buffer_size is not None:
+            raise ValueError('federation.buffer_size: goes with federation.mode = "async"; leave it out')
+        return
+    for name, method in chosen.items():
+        if why := SYNCHRONOUS.get(method.aggregator):
+            raise ValueError(
+                f'federation.mode = "async": {name} needs synchronous rounds, for {why}; leave it out of run.methods, '
+                'or set federation.mode = "sync"'
+            )
+    if run.cohort > 1:
+        raise ValueError(
+            f"run.cohort = {run.cohort}: asynchronous clients start at different times and train one by one; set it to "
+            "1, or leave it out"
+        )
 
 
 def check_model(model: Model) -> None:

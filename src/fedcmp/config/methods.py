@@ -49,6 +49,11 @@ COMBINATIONS: dict[str, Combination] = {
 # halves of one method: what one sends, only the other reads
 NEEDS_OBJECTIVE = {"shared-basis": "canonical", "scaffold": "scaffold"}
 NEEDS_AGGREGATOR = {objective: aggregator for aggregator, objective in NEEDS_OBJECTIVE.items()}
+# rules that cannot merge clients who started from different versions, and why
+SYNCHRONOUS = {
+    "shared-basis": "it weighs clients direction by direction in the one basis that all of them stepped in",
+    "scaffold": "its control variates are differences of gradients at one and the same model",
+}
 
 
 @dataclass(frozen=True)

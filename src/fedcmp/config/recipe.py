@@ -5,7 +5,7 @@ from typing import Self
 from pydantic import Field, ValidationInfo, model_validator
 
 from fedcmp.config import combinations
-from fedcmp.config.methods import Chosen
+from fedcmp.config.methods import NOT_FEDERATED, Chosen
 from fedcmp.config.sections import (
     Data,
     Deployment,
@@ -46,6 +46,8 @@ class Recipe(Section):
         combinations.check_run(self.run, self.method)
         for name in [*self.run.methods, *self.method]:
             combinations.check_method(name, self.method.get(name))
+        federated = {name: self.chosen(name) for name in self.run.methods if name not in NOT_FEDERATED}
+        combinations.check_asynchronous(self.federation, self.run, federated)
         if info.context is not NAMES_ONLY:
             self.check_option_values()
         return self

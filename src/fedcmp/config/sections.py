@@ -225,12 +225,39 @@ class Scenario(Section):
     rate_factors: dict[str, Annotated[float, Field(gt=0, le=1e30)]] = Field(
         {}, description="client number -> factor on its learning rate, to imitate a client that diverges"
     )
+    client_seconds: list[Seconds] = Field(
+        [],
+        max_length=10**6,
+        description="seconds that each client needs for one part of its pairs, one number per client, to imitate slow "
+        "clients; default: as fast as they are",
+    )
+    clock: Literal["virtual", "real"] = Field(
+        "virtual",
+        description="with client_seconds: count those seconds without waiting, or make every client really wait",
+    )
 
 
 class Federation(Section):
     """Rounds and what the server does in them."""
 
+    mode: Literal["sync", "async"] = Field(
+        "sync",
+        description="sync: every round waits for its clients; async: the server merges whenever buffer_size replies "
+        "are there, and no client waits for another (docs/asynchrony.md)",
+    )
     rounds: Count = Field(10, description="number of rounds; every client's pairs are split into as many parts")
+    buffer_size: Count | None = Field(
+        None,
+        description="with mode = 'async': number of replies per merge; smaller is more often, with less in each; "
+        "default: a fifth of the clients, at least 2",
+    )
+    staleness_discount: float = Field(
+        0.5,
+        ge=0,
+        le=100,
+        description="with mode = 'async': exponent a of (1 + staleness)^-a, the share of an update that counts when "
+        "its client started from a version that is so many merges old; 0 counts all in full",
+    )
     participation: float = Field(1.0, gt=0, le=1, description="share of the clients that take part in a round")
     on_bad_update: Literal["stop", "drop"] = Field(
         "stop", description="what to do with an update that is not finite: stop the run, or continue without it"
@@ -238,7 +265,8 @@ class Federation(Section):
     min_clients: Count = Field(1, description="minimum number of accepted updates per round; the run stops below it")
     deadline: Seconds | None = Field(
         None,
-        description="seconds after which a round is closed without the clients that have not replied; default: none",
+        description="seconds after which a round is closed without the clients that have not replied (async: after "
+        "which a client's part is given up); default: none",
     )
     payload: Payload = Field(
         "float32",
@@ -253,6 +281,14 @@ class Federation(Section):
         description="data type in which the server sends the projector; default: bfloat16, but float32 where payload "
         "is float32",
     )
+
+    def replies_per_merge(self, clients: int) -> int:
+        """Return how many replies an asynchronous server merges at a time.
+
+        Args:
+            clients: K.
+        """
+        return self.buffer_size or min(max(2, round(clients / 5)), clients)
 
 
 class Training(Section):

@@ -48,6 +48,7 @@ class _Line:
     lost_at: float = 0.0  # when nobody waits for the answer any more
     not_before: float = 0.0
     losses: int = 0
+    refusals: int = 0
     malformed: int = 0
     online: bool = True
 
@@ -83,9 +84,9 @@ class Exchange:
         """The sites whose talk is not over."""
         return list(self._lines)
 
-    def start(self, client: int, talk: Talk) -> None:
-        """Begin a talk; one that is under way with that site is given up."""
-        self._lines[client] = _Line(talk, next(talk))
+    def start(self, client: int, talk: Talk, *, after: float = 0.0) -> None:
+        """Begin a talk, after so many seconds; one that is under way with that site is given up."""
+        self._lines[client] = _Line(talk, next(talk), not_before=self._clock() + after)
 
     def step(self, until: float | None) -> Iterator[tuple[int, Done]]:
         """Send what is to be sent, and yield the ends of the talks that are over now.
@@ -139,6 +140,10 @@ class Exchange:
             except StopIteration as over:
                 del self._lines[client]
                 yield client, over.value
+                continue
+            if isinstance(answer, Refusal):
+                line.not_before = self._clock() + _AGAIN[min(line.refusals, len(_AGAIN) - 1)]
+                line.refusals += 1
         now = self._clock()
         for client, line in self._lines.items():
             if line.sent is not None and now > line.lost_at:

@@ -5,6 +5,7 @@ that a simulation runs (federation/rounds.py).
     FOLDER/METHOD/...                  each method's run, as runs/folder.py has it; of one method, FOLDER itself
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ import torch
 
 from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
+from fedcmp.deployment.courier import SitesCourier
 from fedcmp.deployment.edge_link import EdgeLink
 from fedcmp.deployment.edge_transport import EdgesTransport
 from fedcmp.deployment.invitation import check_deployable, invitation_recipe
@@ -23,9 +25,11 @@ from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
 from fedcmp.errors import UserError, counted
+from fedcmp.federation.arrivals import Arrivals
+from fedcmp.federation.buffered import Buffered
 from fedcmp.federation.edge import check_sums
 from fedcmp.federation.flower.link import Link
-from fedcmp.federation.rounds import Evaluator, Events, Rounds, Transport
+from fedcmp.federation.rounds import Evaluator, Events, Rounds, Side, Transport
 from fedcmp.federation.server import ServerSide
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
@@ -70,8 +74,7 @@ def run_server(
         UserError: a run is there and is not to be resumed, or none is; too few sites take part; a rule cannot go on.
     """
     check_deployable(recipe)
-    for method in recipe.run.methods if recipe.deployment.edges else []:
-        check_sums(method, recipe.chosen(method).create_aggregator())
+    _check_edges(recipe)
     folder, names = recipe.run.place, recipe.deployment.sites
     torch.set_num_threads(1)  # bits must not depend on the machine's cores
     with alone_in(folder, f"{folder}: another process is running this; wait for it, or give another run.name"):
@@ -110,6 +113,15 @@ def run_server(
                 live.close()
                 notes.follow(None)
     return folder
+
+
+def _check_edges(recipe: Recipe) -> None:
+    if not recipe.deployment.edges:
+        return
+    if recipe.federation.mode == "async":
+        raise UserError('deployment.edges: an edge server sums whole rounds; federation.mode = "async" has none')
+    for method in recipe.run.methods:
+        check_sums(method, recipe.chosen(method).create_aggregator())
 
 
 @contextmanager
@@ -153,34 +165,50 @@ def _rounds(
     first = next(iter(register.members.values())).admission
     initial = initial_trainable(recipe, first.vision_width, first.text_width).tensors()
     rate = _rate(method, recipe, register, folder)
-
-    def heard(reply: Reply, clients: int) -> None:
-        events.client_done(method, reply.round, reply.client, clients, reply.figures.get("loss", float("nan")))
-
-    side = ServerSide(
-        method, recipe.chosen(method), recipe, register.names, initial, folder.path / "waiting", rate, heard
-    )
+    side, transport, rounds = _halves(method, recipe, sites, notes, folder, events, initial, rate, clock)
     return Rounds(
         method,
         recipe,
         side,
-        _transport(method, recipe, sites, notes, side, clock),
+        transport,
         evaluator,
         folder,
-        first_records=[_run_record(method, recipe, rate, initial), *_held(register)],
+        first_records=[_run_record(method, recipe, rate, initial, rounds), *_held(register)],
         events=events,
         notes=notes.drain,
+        rounds=rounds,
     )
 
 
-def _transport(
-    method: str, recipe: Recipe, sites: Sites, notes: SiteNotes, side: ServerSide, clock: Callable[[], float]
-) -> Transport:
-    least, edges = recipe.federation.min_clients, recipe.deployment.edges
-    if not edges:
-        return SitesTransport(method, sites, notes, least=least, clock=clock)
-    public, chosen = side.aggregator.public, recipe.chosen(method)
-    return EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
+def _halves(
+    method: str,
+    recipe: Recipe,
+    sites: Sites,
+    notes: SiteNotes,
+    folder: RunFolder,
+    events: Events,
+    initial: Tensors,
+    rate: float,
+    clock: Callable[[], float],
+) -> tuple[Side, Transport, int]:
+    """The server's half of the rounds, what carries its assignments, and how many rounds (or merges) there will be."""
+    names, waiting, chosen = sites.register.names, folder.path / "waiting", recipe.chosen(method)
+
+    def heard(reply: Reply, clients: int) -> None:
+        events.client_done(method, reply.round, reply.client, clients, reply.figures.get("loss", math.nan))
+
+    def heard_part(reply: Reply, done: int, parts: int) -> None:
+        events.part_done(method, done, parts, reply.client, reply.figures.get("loss", math.nan))
+
+    if recipe.federation.mode == "async":
+        buffered = Buffered(method, chosen, recipe, names, initial, waiting, rate, heard_part)
+        return buffered, Arrivals(buffered, SitesCourier(method, sites, notes, clock=clock)), buffered.rounds
+    side = ServerSide(method, chosen, recipe, names, initial, waiting, rate, heard)
+    least, edges, public = recipe.federation.min_clients, recipe.deployment.edges, side.aggregator.public
+    transport: Transport = SitesTransport(method, sites, notes, least=least, clock=clock)
+    if edges:
+        transport = EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
+    return side, transport, recipe.federation.rounds
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:
@@ -191,11 +219,11 @@ def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) ->
     return learning_rate(method, recipe, register.pairs)
 
 
-def _run_record(method: str, recipe: Recipe, rate: float, initial: Tensors) -> RunRecord:
+def _run_record(method: str, recipe: Recipe, rate: float, initial: Tensors, rounds: int) -> RunRecord:
     return RunRecord(
         method=method,
         federated=True,
-        rounds=recipe.federation.rounds,
+        rounds=rounds,
         clients=len(recipe.deployment.sites),
         seed=recipe.run.seed,
         learning_rate=rate,

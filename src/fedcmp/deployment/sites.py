@@ -84,11 +84,11 @@ class Sites:
         missing = [client for client in clients if client not in self.register.members]
         for _ in self._run({client: self._invite(client) for client in missing}, until):
             pass
-        for client in sorted(self.register.members):
-            self.register.placement(client)
+        self.register.place(sorted(self.register.members))
         unplaced = [client for client, member in self.register.members.items() if member.holding is None]
         for _ in self._run({client: self._invited(client) for client in unplaced}, until):
             pass
+        self.register.flush()
 
     def ask(
         self, requests: Mapping[int, Maker], *, fits: Fits, until: float | None, least: int = 0

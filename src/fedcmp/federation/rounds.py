@@ -99,6 +99,9 @@ class Events:
     def client_done(self, method: str, round_number: int, client: int, clients: int, loss: float) -> None:
         """A client finished its part."""
 
+    def part_done(self, method: str, done: int, parts: int, client: int, loss: float) -> None:
+        """An asynchronous client finished a part: so many of all parts are done."""
+
     def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """A round was merged, judged and saved."""
 
@@ -116,6 +119,7 @@ class Rounds:
         first_records: what comes first in metrics.jsonl.
         events: receives progress.
         notes: called once per round, when it is closed; its records are logged with the round's.
+        rounds: how many; default: the recipe's.
     """
 
     def __init__(
@@ -130,8 +134,9 @@ class Rounds:
         first_records: list[AnyRecord],
         events: Events,
         notes: Callable[[], Sequence[AnyRecord]] = tuple,
+        rounds: int | None = None,
     ) -> None:
-        self.method, self.side = method, side
+        self.method, self.side, self._rounds = method, side, rounds or recipe.federation.rounds
         self._recipe, self._transport, self._evaluator, self._folder = recipe, transport, evaluator, folder
         self._first_records, self._events, self._notes = first_records, events, notes
 
@@ -153,7 +158,7 @@ class Rounds:
             self._folder.log([*self._first_records, *evaluated])
         else:
             self.side.restore(checkpoint.projectors, checkpoint.server, checkpoint.state)
-        rounds = self._recipe.federation.rounds
+        rounds = self._rounds
         best = Best.read(checkpoint.state) if checkpoint else None
         for number in range((checkpoint.round if checkpoint else 0) + 1, rounds + 1):
             records = [*self._round(number), *self._notes()]

@@ -104,15 +104,12 @@ def _trained(
     tensors = trained_tensors(folder, recipe, checkpoint.projectors, client)
     module = new_trainable(recipe, *trainable_widths(recipe.model.projector, tensors))
     module.load_state_dict(tensors)
+    planned = RunFolder(folder).planned_rounds or recipe.federation.rounds
     if at != "last":
-        say(f"round {checkpoint.round} of {recipe.federation.rounds}")
-    elif checkpoint.round < recipe.federation.rounds:
-        _LOG.warning(
-            "%s: is not finished: what is exported is of round %d of %d",
-            folder,
-            checkpoint.round,
-            recipe.federation.rounds,
-        )
+        say(f"round {checkpoint.round} of {planned}")
+    elif checkpoint.round < planned:
+        message = "%s: is not finished: what is exported is of round %d of %d"
+        _LOG.warning(message, folder, checkpoint.round, planned)
     return module.as_projector(), checkpoint.round
 
 

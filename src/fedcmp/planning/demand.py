@@ -14,7 +14,7 @@ from fedcmp.model.sizes import LanguageSize, VisionSize
 from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import needs
 from fedcmp.preparation.sources import picture_threads
-from fedcmp.wire.payload import forms
+from fedcmp.wire.payload import forms, payload_bytes
 
 POOLED = [method for method in NOT_FEDERATED if method != "local"]
 
@@ -171,6 +171,7 @@ def _memory(
     server = sum(needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis") for rule in rules)
     apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
     server += apart * needs.APART_COPIES * needs.all_bytes(projector)
+    server += len(rules) * _old_versions(recipe, sizes, projector)
     main = needs.PROCESS + needs.MAIN_PAIR * pairs
     encoding = vision.loaded * item + scaled
     if not on_gpu:
@@ -245,10 +246,19 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
             canonical=rule is not None and rule.aggregator == "shared-basis",
             apart=rule is None,
         )
+        if rule is not None:
+            one += _old_versions(recipe, sizes, projector)
         total += 3 * one + 2 * learners * needs.all_bytes(projector)
         total += _client_folders(recipe, method, rule, sizes, projector)
         total += _kept_replies(recipe, method, rule, sizes, projector)
     return total
+
+
+def _old_versions(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> int:
+    """Return the bytes of the versions that asynchronous clients are out with: at the most one for each client."""
+    federation = recipe.federation
+    sent = forms(federation.payload, federation.broadcast_payload)
+    return sizes.clients * payload_bytes(projector, sent.state) if federation.mode == "async" else 0
 
 
 def _kept_replies(

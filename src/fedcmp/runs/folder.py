@@ -37,7 +37,7 @@ from fedcmp.runs.best import Best
 from fedcmp.runs.fields import Record
 from fedcmp.runs.place import check_folder as check_folder  # named here for those who open the folder
 from fedcmp.runs.record_files import CHECKPOINTS, METRICS, checkpoint_folders, json_lines, read_records, round_of
-from fedcmp.runs.records import Finished, RunRecord
+from fedcmp.runs.records import AnyRecord, Finished, RunRecord
 
 Tensors = dict[str, Tensor]
 _LOG = logging.getLogger(__name__)
@@ -251,7 +251,12 @@ class RunFolder:
         records = read_records(self.metrics) if self.begun else []
         if not any(isinstance(record, Finished) for record in records):
             return None
-        return next((record.rounds or 0 for record in records if isinstance(record, RunRecord)), 0)
+        return _planned(records) or 0
+
+    @property
+    def planned_rounds(self) -> int | None:
+        """How many rounds (merges, of an asynchronous run) the run has; None where its records do not say."""
+        return _planned(read_records(self.metrics)) if self.begun else None
 
     def _checkpoint(self, number: int) -> Path:
         return self.checkpoints / f"round-{number:04d}"
@@ -288,6 +293,10 @@ class RunFolder:
         with self.metrics.open("r+b" if size else "wb") as file:
             file.truncate(size)
         self._hashed, self._hashed_bytes = hashlib.sha256(), 0
+
+
+def _planned(records: Sequence[AnyRecord]) -> int | None:
+    return next((record.rounds for record in records if isinstance(record, RunRecord)), None)
 
 
 def _is_whole(state: dict[str, Any]) -> bool:

@@ -190,7 +190,7 @@ def _read_run(folder: Path) -> Run:
         name=text(str(run.get("name") or folder.name)),
         method=text(str(method)),
         seed=_first(whole(run.get("seed")), record.seed if record else None),
-        rounds=_first(whole(federation.get("rounds")), record.rounds if record else None),
+        rounds=_first(record.rounds if record else None, whole(federation.get("rounds"))),
         num_clients=_first(_num_clients(recipe), record.clients if record else None),
         recipe=recipe,
         record=record,
@@ -242,7 +242,7 @@ def _read_recipe(path: Path) -> Mapping[str, Any]:
 
 def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
     evaluations: dict[object, Evaluation] = {}
-    clients: dict[tuple[int, int], ClientRound] = {}
+    clients: dict[tuple[int, int, int], ClientRound] = {}
     servers: dict[int, ServerRound] = {}
     held: dict[int, ClientData] = {}
     pairs: dict[str, PairsRead] = {}
@@ -254,7 +254,7 @@ def _by_kind(records: Iterable[AnyRecord]) -> dict[str, Any]:
             case Evaluation():
                 evaluations[line.model, line.split, line.round, line.client] = line
             case ClientRound():
-                clients[line.round, line.client] = line
+                clients[line.round, line.client, line.part or 0] = line
             case ServerRound():
                 servers[line.round] = line
             case SiteEvent():

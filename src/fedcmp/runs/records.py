@@ -130,13 +130,17 @@ class ClientRound(Record):
 
     `weight` is its share in the merge, `update_norm` the length of its change, `alignment_error` E_k in [0, 2],
     `learning_rate` that of its first step; `refused` says why its update was not merged. Its reply arrived `arrived`
-    seconds after the process that received it had opened the round (None in records of version 0.2 and before).
+    seconds after the process that received it had opened the round (None in records of version 0.2 and before). Where
+    clients do not wait for each other, `round` is the merge that the update went into, `part` which of its pairs' parts
+    the client trained on, and `staleness` how many merges its version was behind.
     """
 
     kind: Literal["client"] = "client"
     round: Count
     client: Count
     client_name: Text
+    part: Whole = None
+    staleness: Whole = None
     loss: Number = None
     loss_first: Number = None
     loss_last: Number = None
@@ -177,6 +181,8 @@ class ServerRound(Record):
     `seconds` of all its clients' training, `bytes_sent` in both directions, the aggregator's own numbers, and the names
     of clients that were asked and did not reply. `opened` is a time (ISO 8601, UTC), `waited` the seconds from then
     until the round was closed; of a round that a killed process had begun, both are those of the process that ended it.
+    `clock` is the run's time in seconds, real or virtual, where rounds are asynchronous or a recipe says how fast
+    clients are.
     """
 
     kind: Literal["round"] = "round"
@@ -187,6 +193,7 @@ class ServerRound(Record):
     missing: Names = Field(default_factory=list)
     opened: Text = ""
     waited: Number = None
+    clock: Number = None
 
     @property
     def num_bytes(self) -> int | None:

@@ -28,6 +28,7 @@ from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors, joined, parted
 
 Job = dict[str, Any]
+_WAIT_SECONDS = 0.1  # until a client that is made slow looks whether the run was stopped
 
 
 class Engine:
@@ -44,6 +45,7 @@ class Engine:
         self, recipe: Recipe, prepared: Path, *, on_step: Callable[[], None] | None = None, group: Group = ALONE
     ) -> None:
         self.recipe = recipe
+        self._on_step = on_step or (lambda: None)
         self.data = load_prepared(recipe, prepared)
         language = load_language(recipe)
         self.vlm = VLM(language, new_trainable(recipe, self.data.vision_width, language.width))
@@ -54,7 +56,7 @@ class Engine:
             self.data.train,
             self.batches,
             swapped=self.data.manifest.swapped,
-            on_step=on_step or (lambda: None),
+            on_step=self._on_step,
             group=group,
         )
         self._suites: Suites | None = None
@@ -72,7 +74,9 @@ class Engine:
         return result | {"seconds": time.perf_counter() - start}, out
 
     def _train(self, job: Job, tensors: Tensors) -> tuple[dict[str, Any], Tensors]:
-        replies = self.client_side.carry_out(read_training(job, tensors))
+        begun, works = time.monotonic(), read_training(job, tensors)
+        replies = self.client_side.carry_out(works)
+        self._wait_until(begun + max(self._least_seconds(work.client) for work in works))
         sent = {str(reply.client): reply.to_tensors() for reply in replies}
         return {"replies": [header for header, _ in sent.values()]}, joined(
             **{client: own for client, (_, own) in sent.items()}
@@ -110,6 +114,17 @@ class Engine:
             visual = self.vlm.visual_tokens(features)
             texts += language.generate(visual, prompt, max_new_tokens=int(job["max_new_tokens"]))
         return {"captions": texts}, {}
+
+    def _least_seconds(self, client: int) -> float:
+        """Return how long a client's part has to take, where a recipe makes clients slow."""
+        scenario = self.recipe.scenario
+        is_slowed = client >= 0 and scenario.client_seconds and scenario.clock == "real"
+        return scenario.client_seconds[client] if is_slowed else 0.0
+
+    def _wait_until(self, end: float) -> None:
+        while (left := end - time.monotonic()) > 0:
+            self._on_step()
+            time.sleep(min(left, _WAIT_SECONDS))
 
     def _load(self, tensors: Tensors) -> None:
         """Put the tensors that are judged into the model; none for the blind LLM."""

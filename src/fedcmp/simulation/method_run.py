@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedcmp.config import Recipe
-from fedcmp.federation.apart import Apart
-from fedcmp.federation.rounds import Events, Rounds, Side
-from fedcmp.federation.server import ServerSide
+from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import Prepared
@@ -15,9 +13,8 @@ from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.records import ClientData, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import PoolEvaluator
+from fedcmp.simulation.halves import halves
 from fedcmp.simulation.pool import Pool
-from fedcmp.simulation.transport import PoolTransport
-from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
 
 
@@ -48,38 +45,31 @@ def method_run(
     """
     names = data.manifest.names
     rate = learning_rate(method, recipe, [len(holding) for holding in data.manifest.holdings])
-
-    def heard(reply: Reply, clients: int) -> None:
-        if "loss" in reply.figures:
-            events.client_done(method, reply.round, reply.client, clients, reply.figures["loss"])
-
-    side: Side
-    waiting = folder.path / "waiting"
-    if not is_federated(method):
-        side = Apart(method, names, initial, rate, heard, waiting)
-    else:
-        side = ServerSide(method, recipe.chosen(method), recipe, names, initial, waiting, rate, heard)
+    side, transport, rounds = halves(method, recipe, names, initial, rate, pool, folder.path, events)
     return Rounds(
         method,
         recipe,
         side,
-        PoolTransport(pool, folder.path / "clients", names, cohort=recipe.run.cohort),
+        transport,
         PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
         folder,
         first_records=[
-            _run_record(method, recipe, names, rate, initial),
+            _run_record(method, recipe, names, rate, initial, rounds),
             *(PairsRead(**line) for line in data.pairs_lines),
             *(ClientData(**line) for line in data.data_lines),
         ],
         events=events,
+        rounds=rounds,
     )
 
 
-def _run_record(method: str, recipe: Recipe, names: Sequence[str], rate: float, initial: Tensors) -> RunRecord:
+def _run_record(
+    method: str, recipe: Recipe, names: Sequence[str], rate: float, initial: Tensors, rounds: int
+) -> RunRecord:
     return RunRecord(
         method=method,
         federated=is_federated(method),
-        rounds=recipe.federation.rounds,
+        rounds=rounds,
         clients=len(names),
         seed=recipe.run.seed,
         learning_rate=rate,

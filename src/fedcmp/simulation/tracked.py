@@ -52,6 +52,10 @@ class Tracked(Events):
         """Pass it on."""
         self._events.client_done(method, round_number, client, clients, loss)
 
+    def part_done(self, method: str, done: int, parts: int, client: int, loss: float) -> None:
+        """Pass it on."""
+        self._events.part_done(method, done, parts, client, loss)
+
     def round_done(self, method: str, round_number: int, rounds: int, evaluation: Evaluation | None) -> None:
         """Send the round's points, then pass it on."""
         if method in self._followers:

@@ -7,6 +7,7 @@ from pathlib import Path
 from fedcmp.config.sections import FOLDER_NAME
 from fedcmp.simulation.engine import read_replies, training_job
 from fedcmp.simulation.pool import Pool
+from fedcmp.wire.frames import Frame
 from fedcmp.wire.messages import Assignment, Reply
 
 POOLED_FOLDER = "pooled"
@@ -37,12 +38,13 @@ class PoolTransport:
         clients = list(assignments)
         cohorts = [clients[start : start + self._cohort] for start in range(0, len(clients), self._cohort)]
         cohorts = [cohort for cohort in cohorts if not set(cohort) <= set(done)]
-        jobs = (
-            training_job({client: assignments[client] for client in cohort}, {c: self._folder(c) for c in cohort})
-            for cohort in cohorts
-        )
+        jobs = (self.job({client: assignments[client] for client in cohort}) for cohort in cohorts)
         for _, answer in self._pool.as_completed(jobs, until=until):
             yield from (reply for reply in read_replies(answer.result, answer.tensors) if reply.client not in done)
+
+    def job(self, assignments: Mapping[int, Assignment]) -> Frame:
+        """Return the job of clients that train together."""
+        return training_job(assignments, {client: self._folder(client) for client in assignments})
 
     def _folder(self, client: int) -> Path:
         return self._folders / (POOLED_FOLDER if client < 0 else self._names[client])

@@ -16,8 +16,17 @@ from fedcmp.world.scene import WORLD_REVISION
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
-    "scenario": {"rate_factors": {}, "manifest": None, "max_missing_fraction": 0.5},
+    "scenario": {
+        "rate_factors": {},
+        "manifest": None,
+        "max_missing_fraction": 0.5,
+        "client_seconds": [],
+        "clock": "virtual",
+    },
     "federation": {
+        "mode": "sync",
+        "buffer_size": None,
+        "staleness_discount": 0.5,
         "payload": "float32",
         "error_feedback": True,
         "broadcast_payload": None,

@@ -90,6 +90,10 @@ class Pool:
         if self._queue.closed:
             raise Stopped
 
+    def one_by_one(self) -> "Submissions":
+        """Return a caller's place for jobs that it does not know from the start."""
+        return Submissions(self._queue, self.check_stop)
+
     def map(self, jobs: Iterable[Job]) -> Iterator[Answer]:
         """Do all jobs; answers come in the jobs' order, each as soon as it and those before it are there.
 
@@ -177,11 +181,53 @@ class Pool:
                 ticket.cancelled = True
 
     def _next(self, ended: "queue.SimpleQueue[Ticket]", until: float | None) -> Ticket | None:
-        while until is None or time.monotonic() < until:
-            ticket = None
-            with suppress(queue.Empty):
-                ticket = ended.get(timeout=_WAIT_SECONDS)
-            self.check_stop()  # also where there is one: what ends workers is then no job's failure
-            if ticket is not None:
-                return ticket
-        return None
+        return _next_ended(ended, until, self.check_stop)
+
+
+class Submissions:
+    """Jobs that one caller hands in one by one, each as soon as it is known; made by Pool.one_by_one.
+
+    Args:
+        jobs: the pool's queue.
+        check_stop: raises Stopped where the pool was closed.
+    """
+
+    def __init__(self, jobs: JobQueue, check_stop: Callable[[], None]) -> None:
+        self._queue, self._check_stop = jobs, check_stop
+        self._ended: queue.SimpleQueue[Ticket] = queue.SimpleQueue()
+
+    def submit(self, number: int, job: Job) -> None:
+        """Let a job wait for a worker; its answer will come with this number.
+
+        Raises:
+            Stopped: the pool was closed.
+        """
+        self._queue.put(Ticket(number, job, self._ended))
+
+    def next(self, until: float | None = None) -> tuple[int, Answer] | None:
+        """Return the number and the answer of the job that ends next; one that has ended is returned at once.
+
+        Args:
+            until: time.monotonic() at which waiting ends, with None; it may have passed already.
+
+        Raises:
+            UserError, WorkerDied, WorkerFailed, Stopped: as Pool.map.
+        """
+        ticket = None
+        with suppress(queue.Empty):
+            ticket = self._ended.get_nowait()
+        ticket = ticket or _next_ended(self._ended, until, self._check_stop)
+        return None if ticket is None else (ticket.index, ticket.take())
+
+
+def _next_ended(
+    ended: "queue.SimpleQueue[Ticket]", until: float | None, check_stop: Callable[[], None]
+) -> Ticket | None:
+    while until is None or time.monotonic() < until:
+        ticket = None
+        with suppress(queue.Empty):
+            ticket = ended.get(timeout=_WAIT_SECONDS)
+        check_stop()  # also where there is one: what ends workers is then no job's failure
+        if ticket is not None:
+            return ticket
+    return None
