@@ -139,11 +139,11 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> Measured:
+def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int, patience: float) -> Measured:
     """Run servers in processes of their own; the fastest one's figures, and the largest memory."""
     found = []
     for _ in range(repeats):
-        wait_for_quiet()
+        wait_for_quiet(patience)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -172,7 +172,7 @@ def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> M
     return fastest
 
 
-def wait_for_quiet(most: float = 900.0) -> None:
+def wait_for_quiet(most: float) -> None:
     """Wait until the machine has little else to do."""
     until = time.monotonic() + most
     while os.getloadavg()[0] > QUIET and time.monotonic() < until:
@@ -238,11 +238,11 @@ def measure_edge_here(rule: str, clients: int, vision: int, text: int, place: Pa
     )
 
 
-def measure_edge(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> Summed:
+def measure_edge(rule: str, clients: int, widths: tuple[int, int], repeats: int, patience: float) -> Summed:
     """As `measure`, of an edge; the best of each figure."""
     found = []
     for _ in range(repeats):
-        wait_for_quiet()
+        wait_for_quiet(patience)
         with tempfile.TemporaryDirectory() as folder:
             given = ["--edge", rule, str(clients), *(str(width) for width in widths), folder]
             command = [sys.executable, str(HERE / "federation_scale.py"), *given]
@@ -333,13 +333,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[5, 50, 500])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--large", type=int, default=5, help="sites with LLaVA-1.5-7B's projector; 0: leave it out")
+    parser.add_argument("--patience", type=float, default=900, help="seconds to wait for a load below 1 before a run")
     parser.add_argument("--out", type=Path, help="also write what is printed there")
     given = parser.parse_args()
     rules = ("fedavg", "shared-basis")
-    small = [measure(rule, clients, SMALL, given.repeats) for rule in rules for clients in given.clients]
-    large = [measure(rule, given.large, LARGE, given.repeats) for rule in rules] if given.large else []
+    small = [
+        measure(rule, clients, SMALL, given.repeats, given.patience) for rule in rules for clients in given.clients
+    ]
+    large = [measure(rule, given.large, LARGE, given.repeats, given.patience) for rule in rules] if given.large else []
     sizes = [SMALL, LARGE] if given.large else [SMALL]
-    summed = [measure_edge(rule, 5, widths, given.repeats) for widths in sizes for rule in rules]
+    summed = [measure_edge(rule, 5, widths, given.repeats, given.patience) for widths in sizes for rule in rules]
     wide = [row for row in small if row.clients == max(given.clients)] + large
     links, disks = [row.link_rate for row in small + large], [row.disk_rate for row in small + large]
     lines = [

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from fedcmp.deployment.exchange import Head, Talk
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
+from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.site_messages import Judged, Training
 
@@ -64,7 +65,7 @@ class SitesCourier:
         def make(head: Head) -> Training:
             return Training(**vars(head), method=self._method, assignment=assignment)
 
-        def fits(asked: int, answer: Reply | Judged) -> str:
+        def fits(asked: int, answer: AnyReply | Judged) -> str:
             if isinstance(answer, Reply) and (answer.client, answer.round) == (asked, assignment.round):
                 return ""
             return "an answer to something else"

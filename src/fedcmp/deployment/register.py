@@ -157,7 +157,7 @@ class Register:
             self._write()
 
     def _write_soon(self) -> None:
-        """Write, unless that would take more than a twentieth of the time: what is lost in a kill is asked for again."""
+        """Write, if that takes a twentieth of the time at most: what is lost in a kill is asked for again."""
         self._unwritten = True
         if len(self.members) <= _FEW or time.monotonic() >= self._not_before:
             self._write()

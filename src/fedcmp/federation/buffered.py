@@ -27,6 +27,7 @@ from fedcmp.federation.participation import merges, participants
 from fedcmp.federation.replies import Line, client_line, update_of
 from fedcmp.federation.staleness import discount, late_update
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
+from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import decode, encode, forms
@@ -184,8 +185,10 @@ class Buffered:
         """Return nobody: whose reply is there is not asked again anyway."""
         return frozenset()
 
-    def receive(self, reply: Reply) -> str:
+    def receive(self, reply: AnyReply) -> str:
         """Take one reply that arrived at the time of `clock`; see ServerSide.receive."""
+        if not isinstance(reply, Reply):
+            return "a sum of several clients' replies, which are not of one version"
         ignored = self._ignored(reply)
         if not ignored:
             self._replies.keep(reply, self.clock)
