@@ -7,7 +7,7 @@ STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | 
 RECIPE ?= recipes/demo.toml
 QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/reliability.md docs/methods.md
 
-.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills fuzz benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks results study clean
 
 setup: $(STAMP)
 
@@ -68,6 +68,11 @@ types: $(STAMP)
 kills: $(STAMP)
 	$(BIN)/python -m tools.kills kills --out results/kills.md
 	$(BIN)/python -m tools.kills damage --out results/damage.md
+	$(QUOTE)
+
+# A server and three sites through seeded schedules of faults, and what came of them in docs/reliability.md: ten minutes.
+faults: $(STAMP)
+	$(BIN)/python -m tools.faults --out results/faults.md
 	$(QUOTE)
 
 # Hostile inputs for everything that reads any, and what came of them in docs/reliability.md: five minutes.

@@ -47,7 +47,7 @@ def test_a_run_at_work_is_a_line_and_a_table_with_those_first_that_want_attentio
     assert (code, err) == (0, "")
     first, heads, *rows = out.splitlines()
     assert first.startswith(f"{lab}: fedavg: round 3 of 10, open for 3 min, closes in 7 min, held-out loss ")
-    assert " (round 2), 1.3 MB sent, about 5 min left" in first
+    assert " (round 2), 1.6 MB sent, about 5 min left" in first
     assert heads.split() == ["Site", "State", "since", "step", "rounds", "missed", "loss", "MB"]
     assert [row.split()[:2] for row in rows] == [
         ["client-1", "late"],

@@ -14,6 +14,7 @@ from fedcmp.deployment.certificates import make_authority, make_server_certifica
 from fedcmp.deployment.server_folder import ServerFolder
 from fedcmp.deployment.site_keys import make_site_key, public_path, register_site
 
+PATIENCE = 5  # times the seconds that a test expects something to take: other work may share the cores
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,7 +77,7 @@ class Running:
         return self.log.read_text(errors="replace")
 
     def wait_for(self, wanted, seconds=60, times=1):
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         while self.text.count(wanted) < times:
             assert time.monotonic() < deadline, f"{wanted!r} was not said in {seconds} s:\n{self.text}"
             assert self.process.poll() is None or self.text.count(wanted) >= times, f"ended:\n{self.text}"
@@ -84,19 +85,20 @@ class Running:
 
     def ends(self, seconds=60):
         try:
-            return self.process.wait(timeout=seconds)
+            return self.process.wait(timeout=seconds * PATIENCE)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still there after {seconds} s:\n{self.text}") from None
 
     def end(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=30)
+        return self.process.wait(timeout=30 * PATIENCE)
 
     def child(self, words):
         """The number of the process that this one has started with these words in its command."""
-        found = [pid for pid in descendants(self.process.pid) if words in command_of(pid)]
-        assert len(found) == 1, (words, [command_of(pid) for pid in descendants(self.process.pid)])
+        started = children(self.process.pid)
+        found = [pid for pid in started if words in command_of(pid)]
+        assert len(found) == 1, (words, [command_of(pid) for pid in started])
         return found[0]
 
 
@@ -126,17 +128,20 @@ def make_federation(folder, count=1, *, registered=True, **settings):
     return federation
 
 
-def descendants(pid):
-    """Numbers of all processes below one."""
+def children(pid):
+    """Numbers of the processes that one has started."""
     found = []
     for thread in Path(f"/proc/{pid}/task").glob("*"):
         try:
-            children = (thread / "children").read_text().split()
+            found += map(int, (thread / "children").read_text().split())
         except OSError:
             continue
-        for child in map(int, children):
-            found += [child, *descendants(child)]
     return found
+
+
+def descendants(pid):
+    """Numbers of all processes below one."""
+    return [below for child in children(pid) for below in (child, *descendants(child))]
 
 
 def command_of(pid):
@@ -160,7 +165,7 @@ def alive(pids):
 
 
 def gone(pids, seconds=10):
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds * PATIENCE
     while left := alive(pids):
         assert time.monotonic() < deadline, [command_of(pid) for pid in left]
         time.sleep(0.1)

@@ -13,6 +13,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
 
+from fedcmp.config import dump_recipe, load_recipe
 from fedcmp.errors import UserError
 
 server_app = ServerApp()
@@ -27,6 +28,10 @@ def count_rounds(grid, context):
     home = Path(str(context.run_config["home"]))
     kept = home / "rounds.json"
     done = json.loads(kept.read_text()) if context.run_config["resume"] and kept.exists() else []
+    place = home / "runs" / "test"  # of a run that has begun
+    place.mkdir(parents=True, exist_ok=True)
+    recipe = load_recipe(Path(str(context.run_config["recipe"])))
+    (place / "recipe.toml").write_text(dump_recipe(recipe))
     print(f"resuming behind round {len(done)}" if done else "beginning", flush=True)
     settings = json.loads((home / "settings.json").read_text())
     while len(done) < settings["rounds"]:

@@ -8,6 +8,7 @@ import torch
 from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.site_run import Place, SiteRun
+from fedcmp.errors import UserError
 from fedcmp.wire.messages import Reply
 
 RUN, JOB = "ab" * 16, "0f" * 32
@@ -128,3 +129,16 @@ def test_a_torn_reply_counts_for_nothing(run):
     for cut in (b"", whole[:30], whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
         path.write_bytes(cut)
         assert run.kept_reply("fedavg", JOB) is None
+
+
+def test_a_torn_recipe_counts_as_none_and_is_sent_again(run, site):
+    run.accept(RECIPE)
+    path = run.folder / "recipe.toml"
+    whole = path.read_bytes()
+    for torn in (whole[: len(whole) // 2], whole[:-1], b"", whole[:3] + b"x" + whole[4:]):
+        path.write_bytes(torn)
+        assert not again(run, site).known
+        with pytest.raises(UserError, match="gone, or damaged"):
+            again(run, site).text()
+        again(run, site).accept(RECIPE)
+        assert path.read_bytes() == whole

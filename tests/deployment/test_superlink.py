@@ -122,12 +122,13 @@ def test_the_system_says_whose_a_connection_is(host):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 def test_another_users_connection_is_told():
     code = (
-        "import os, socket, sys, time; os.setuid(65534)\n"
+        "import encodings.idna, os, socket, sys, time; os.setuid(65534)\n"  # who may not read the library
         "connection = socket.create_connection(('127.0.0.1', int(sys.argv[1])))\n"
         "print(*connection.getsockname(), flush=True); time.sleep(30)"
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
+        server.settimeout(20)
         other = subprocess.Popen([sys.executable, "-c", code, str(port)], stdout=subprocess.PIPE, text=True)
         try:
             connection, _ = server.accept()

@@ -10,7 +10,7 @@ from tests.deployment.federation import ROOT, descendants, gone
 SLEEPER = "tests.deployment.sleeper"
 
 
-def wait_until(true, seconds=20):
+def wait_until(true, seconds=100):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline
@@ -52,7 +52,7 @@ def test_one_that_does_not_listen_is_killed(tmp_path):
     wait_until(lambda: lines)
     before = time.monotonic()
     child.end(grace=0.3)
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 30
     assert child.ended() == -signal.SIGKILL
 
 
@@ -76,7 +76,7 @@ def test_several_are_ended_side_by_side(tmp_path):
     wait_until(lambda: len(lines) == 3)
     before = time.monotonic()
     end_all(children, grace=0.5)
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 30  # not three times ten seconds
     assert not any(child.running for child in children)
 
 

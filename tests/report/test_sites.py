@@ -11,7 +11,7 @@ from fedcmp.report.remarks import pointers
 from fedcmp.report.sites import sites_pointer, sites_section, sites_table
 from fedcmp.report.writing import render_markdown
 
-from .fakes import text_rows, write_run
+from .fakes import PROJECTOR_BYTES, text_rows, write_run
 
 # (round, client) -> what became of its part
 FATES = {(2, 1): "late", (3, 1): "missing", (3, 0): "lost", (4, 2): "refused", (2, 0): "again"}
@@ -115,8 +115,16 @@ def test_methods_of_one_federation_are_told_apart_and_references_are_none_of_it(
     section = sites_section(comparison(*folders))
     assert [panel.title for panel in section["panels"]] == ["fedavg", "moon"]
     assert column(section["table"], "Method") == ["fedavg"] * 3 + ["moon"] * 3
-    assert {panel.title for _, panels in section["charts"] for panel in panels} == {"fedavg", "moon"}
-    assert [title.split(" (")[0] for title, _ in section["charts"]] == ["Reply", "Bytes"]
+    told = [(panel.title, panel.subtitle.partition(",")[0]) for panel in section["charts"]]
+    assert told == [(name, what) for what in ("Reply", "Sent and received so far") for name in ("fedavg", "moon")]
+
+
+def test_bytes_add_up_over_the_rounds_that_a_site_was_in(tmp_path):
+    *_, panel = sites_section(comparison(federated(tmp_path / "a")))["charts"]
+    points = {line.label: line.points for line in panel.chart.lines}
+    one = 2 * PROJECTOR_BYTES / 1e6
+    assert points["client-1"] == (pytest.approx((1.0, one)), pytest.approx((4.0, 2 * one)))
+    assert [value for _, value in points["client-2"]] == pytest.approx([one, 2 * one, 3 * one, 4 * one])
 
 
 def test_a_simulation_with_a_deadline_has_the_section_and_one_without_missing_clients_has_not(tmp_path, demo_page):
@@ -137,7 +145,7 @@ def test_events_are_listed_but_for_what_is_asked_in_every_round(tmp_path):
     assert column(table, "What happened") == ["lost", "rejoined", "asked again", "late", "lost", "missing", "refused"]
     assert text_rows(table)[3] == ["2", "client-1", "late", "130.0", EVIL]
     many = {(number, 0): "late" for number in range(1, 301)}
-    table = sites_section(comparison(federated(tmp_path / "b", rounds=300, clients=1, fates=many)))["events"]
+    table = sites_section(comparison(federated(tmp_path / "b", rounds=300, clients=2, fates=many)))["events"]
     assert len(table.rows) == 200
     assert table.notes == ("The last 200; 100 before them are in metrics.jsonl.",)
 

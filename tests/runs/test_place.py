@@ -29,6 +29,14 @@ def test_a_free_place_and_an_empty_folder_are_taken(tmp_path):
         at(tmp_path).run.place.mkdir(exist_ok=True)
 
 
+def test_what_a_process_that_was_killed_had_half_written_is_no_run(tmp_path):
+    at(tmp_path).run.place.mkdir()
+    (at(tmp_path).run.place / "recipe.toml.4711.tmp").write_text("[ru")
+    check_place(at(tmp_path), resume=False, overwrite=False)
+    with pytest.raises(UserError, match="no run is there to resume"):
+        check_place(at(tmp_path), resume=True, overwrite=False)
+
+
 def test_a_run_that_was_killed_while_it_was_prepared_can_be_resumed(tmp_path):
     preparing_place(at(tmp_path).run.place).mkdir()
     check_place(at(tmp_path), resume=True, overwrite=False)

@@ -48,7 +48,7 @@ def status_command(
     if watch and not console.is_terminal:
         raise UserError("--watch: needs a terminal; elsewhere add --json, which prints a line per second")
     if not console.is_terminal:
-        console = Console(width=160)
+        console = Console(width=1000)  # a line of the run is one line of the file
     if not watch:
         _follow(place, lambda found: console.print(Group(*_parts(found))), watch=False)
         return

@@ -146,14 +146,21 @@ def count_clients(scenario: Scenario, data: Data, deployment: Deployment) -> int
     return len(deployment.sites) or len(data.clients) or scenario.clients
 
 
-def check_asynchronous(federation: Federation, run: Run, chosen: Mapping[str, Chosen]) -> None:
+def check_asynchronous(
+    federation: Federation, run: Run, deployment: Deployment, chosen: Mapping[str, Chosen]
+) -> None:
     """Check what clients that wait for nobody need, and that nothing is set for them where there are none.
 
     Args:
         federation: its mode, among others.
         run: how clients are trained together.
+        deployment: its edge servers.
         chosen: federated methods of the recipe -> what they stand for.
     """
+    if deployment.edges and federation.mode == "async":
+        raise ValueError(
+            'federation.mode = "async": not with deployment.edges, which sum the replies of one round; leave out either'
+        )
     if federation.mode == "sync":
         if federation.buffer_size is not None:
             raise ValueError('federation.buffer_size: goes with federation.mode = "async"; leave it out')

@@ -47,7 +47,7 @@ class Recipe(Section):
         for name in [*self.run.methods, *self.method]:
             combinations.check_method(name, self.method.get(name))
         federated = {name: self.chosen(name) for name in self.run.methods if name not in NOT_FEDERATED}
-        combinations.check_asynchronous(self.federation, self.run, federated)
+        combinations.check_asynchronous(self.federation, self.run, self.deployment, federated)
         if info.context is not NAMES_ONLY:
             self.check_option_values()
         return self

@@ -29,6 +29,7 @@ from fedcmp.workers.parent import end_with_parent
 POLL_SECONDS = 0.25
 _GRACE_SECONDS = 6.0  # Flower's apps end within five
 ENDED = re.compile(r"app of run (\d+) ended with exit code (-?\d+)")  # a line of this process's, for its supervisor
+UNANSWERED = "no answer"
 BEGUN = re.compile(r"app of run (\d+) is process (\d+)")
 
 
@@ -77,7 +78,7 @@ def _start_all(client: Any, request: Any, run: Callable[[str], None], apps: dict
         try:
             found = client.AcquireTask(request)
         except httpx.HTTPError as error:  # the supervisor notices a SuperLink or SuperNode that has died
-            print(f"no answer: {error}", flush=True)
+            print(f"{UNANSWERED}: {error}", flush=True)
             time.sleep(1)
             continue
         if found.HasField("task") and found.token:

@@ -7,7 +7,10 @@ from fedcmp.terminal import shown
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _LEVEL = re.compile(r"^(?:[\d:.,TZ -]+)?(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL)\s*:\s*(.*)$")
 _ACCESS = re.compile(r'"(GET|POST|PUT|DELETE) /')
-_INSTALLED = "Successfully installed "  # a ServerApp's folder, which holds no code
+_OF_NO_INTEREST = (
+    "Successfully installed ",  # a ServerApp's folder, which holds no code
+    "Failed to push task output",  # of a ServerApp whose SuperLink has died, which is said
+)
 _RAISED = "raised an exception"  # a traceback follows
 
 
@@ -27,10 +30,10 @@ class Terse:
         text = plain(line)
         found = _LEVEL.match(text)
         if found is None:
-            unwanted = self._in_traceback or _ACCESS.search(text) or text.startswith(_INSTALLED)
+            unwanted = self._in_traceback or _ACCESS.search(text) or text.startswith(_OF_NO_INTEREST)
             return None if unwanted else shown(text.rstrip()) or None
         level, message = found.groups()
         self._in_traceback = _RAISED in message
-        if self._in_traceback or level in ("DEBUG", "INFO") or not message.strip():
+        if self._in_traceback or level not in ("ERROR", "CRITICAL") or message.startswith(_OF_NO_INTEREST):
             return None
-        return shown(f"Flower: {message.strip()}")
+        return shown(f"Flower: {message.strip()}") if message.strip() else None

@@ -74,7 +74,8 @@ def run_server(
         UserError: a run is there and is not to be resumed, or none is; too few sites take part; a rule cannot go on.
     """
     check_deployable(recipe)
-    _check_edges(recipe)
+    for method in recipe.run.methods if recipe.deployment.edges else []:
+        check_sums(method, recipe.chosen(method).create_aggregator())
     folder, names = recipe.run.place, recipe.deployment.sites
     torch.set_num_threads(1)  # bits must not depend on the machine's cores
     with alone_in(folder, f"{folder}: another process is running this; wait for it, or give another run.name"):
@@ -104,7 +105,7 @@ def run_server(
             pause=pause,
         )
         with _evaluators(recipe, sites, notes, clock) as evaluator:
-            _admit(sites, recipe, say, clock)
+            _admit(sites, recipe, say)
             for method, kept in folders.items():
                 live = LiveFile(kept.path, method, recipe.federation.rounds, names)
                 notes.follow(live)
@@ -113,15 +114,6 @@ def run_server(
                 live.close()
                 notes.follow(None)
     return folder
-
-
-def _check_edges(recipe: Recipe) -> None:
-    if not recipe.deployment.edges:
-        return
-    if recipe.federation.mode == "async":
-        raise UserError('deployment.edges: an edge server sums whole rounds; federation.mode = "async" has none')
-    for method in recipe.run.methods:
-        check_sums(method, recipe.chosen(method).create_aggregator())
 
 
 @contextmanager
@@ -139,9 +131,9 @@ def _evaluators(
         yield lambda *_: NoEvaluator()
 
 
-def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None], clock: Callable[[], float]) -> None:
+def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None]) -> None:
     seconds, register = recipe.deployment.start_seconds, sites.register
-    sites.admit(until=None if seconds is None else clock() + seconds)
+    sites.admit(seconds=seconds)
     there = [register.names[client] for client, member in sorted(register.members.items()) if member.holding]
     if len(there) < max(1, recipe.federation.min_clients):
         raise UserError(
@@ -204,11 +196,17 @@ def _halves(
         buffered = Buffered(method, chosen, recipe, names, initial, waiting, rate, heard_part)
         return buffered, Arrivals(buffered, SitesCourier(method, sites, notes, clock=clock)), buffered.rounds
     side = ServerSide(method, chosen, recipe, names, initial, waiting, rate, heard)
-    least, edges, public = recipe.federation.min_clients, recipe.deployment.edges, side.aggregator.public
-    transport: Transport = SitesTransport(method, sites, notes, least=least, clock=clock)
-    if edges:
-        transport = EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
-    return side, transport, recipe.federation.rounds
+    return side, _transport(method, recipe, sites, notes, side, clock), recipe.federation.rounds
+
+
+def _transport(
+    method: str, recipe: Recipe, sites: Sites, notes: SiteNotes, side: ServerSide, clock: Callable[[], float]
+) -> Transport:
+    least, edges = recipe.federation.min_clients, recipe.deployment.edges
+    if not edges:
+        return SitesTransport(method, sites, notes, least=least, clock=clock)
+    public, chosen = side.aggregator.public, recipe.chosen(method)
+    return EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:

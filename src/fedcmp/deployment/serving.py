@@ -286,7 +286,7 @@ class _Server:
         def heard(line: str) -> None:
             if ended := apps.ENDED.fullmatch(line):
                 self._events.put((int(ended[1]), int(ended[2])))
-            elif not apps.BEGUN.fullmatch(line) and (shown := terse(line)):
+            elif not apps.BEGUN.fullmatch(line) and not line.startswith(apps.UNANSWERED) and (shown := terse(line)):
                 self._say(shown)
 
         return Child(
@@ -337,11 +337,11 @@ class _Server:
         """
         while True:
             for child, what in ((superlink, "the SuperLink"), (starter, "the process that starts apps")):
-                if child.ended() is not None:
-                    raise _ProcessDied(f"{what} died ({_last(child)})")
+                if (code := child.ended()) is not None:
+                    raise _ProcessDied(f"{what} died (exit code {code})")
             with suppress(Empty):
-                run, code = self._events.get(timeout=_TICK_SECONDS)
-                if run == self._run and self._is_over(control, starter, code):
+                run, exit_code = self._events.get(timeout=_TICK_SECONDS)
+                if run == self._run and self._is_over(control, starter, exit_code):
                     return
             if time.monotonic() - self._looked > _LOOK_SECONDS:
                 self._look_again(control)

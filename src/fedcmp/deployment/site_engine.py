@@ -1,6 +1,8 @@
 """What a site's trainer does with its model and its pairs: prepare them, carry out assignments, judge."""
 
+import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,7 @@ from fedcmp.planning.preflight import plan_run
 from fedcmp.preparation.batches import Batches
 from fedcmp.preparation.loading import Prepared, load_encoder, load_prepared, new_trainable
 from fedcmp.preparation.prepare import prepare
+from fedcmp.preparation.setup_file import SETUP, read_setup
 from fedcmp.preparation.sources import Progress, cache_folder
 from fedcmp.version import __version__
 from fedcmp.wire.messages import Assignment, Reply
@@ -27,6 +30,7 @@ from fedcmp.wire.naming import Tensors
 from fedcmp.wire.payload import decode
 from fedcmp.wire.site_messages import Admission, Holding, Judged, PairsAccount
 
+_LOG = logging.getLogger(__name__)
 _PAIRS = ("read", "train", "held_out", "judged", "refused", "unused", "ignored", "captions_cut")
 
 
@@ -57,7 +61,19 @@ def prepare_site(
     if plan.misfits:
         own = str(cache_folder(recipe).parent)  # its name stays at the site
         raise Declined(f"more than the site allows or has: {plan.misfits[0].replace(own, 'its folder')}")
+    _drop_damaged(folder)
     return prepare(recipe, folder, progress, first_position=first_position)
+
+
+def _drop_damaged(folder: Path) -> None:
+    """Remove what was prepared if it is not what was written: it follows from the pairs and is made again."""
+    if not (folder / SETUP).exists():
+        return
+    try:
+        read_setup(folder)
+    except UserError:
+        _LOG.warning("%s: damaged; the pairs are prepared again", folder)
+        shutil.rmtree(folder)
 
 
 def admission(recipe: Recipe, data: Prepared, language: LanguageModel) -> Admission:

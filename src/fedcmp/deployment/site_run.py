@@ -1,6 +1,6 @@
 """One run as a site keeps it: the server's recipe, which client the site is, replies, and what the client remembers.
 
-    runs/RUN/recipe.toml            as the server sent it
+    runs/RUN/recipe.toml            as the server sent it, and its checksum; damaged, it counts as not there
     runs/RUN/placement.json         client, first_position
     runs/RUN/ticket.json            of the last request that was answered: an earlier one is none
     runs/RUN/prepared-POSITION/     pairs as that client trains on them
@@ -10,6 +10,7 @@
 A site that loses this folder is placed anew; what its clients remembered is then gone.
 """
 
+import hashlib
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,13 @@ from fedcmp.config import Recipe
 from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import Site
 from fedcmp.deployment.site_recipe import site_recipe
+from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.wire.files import read_message, write_message
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
+
+_SEAL = len("\n# ") + 64 + len("\n")  # bytes behind the recipe's text
 
 
 class Place(NamedTuple):
@@ -47,8 +51,8 @@ class SiteRun:
 
     @property
     def known(self) -> bool:
-        """Whether the server's recipe is here."""
-        return self._recipe_file.exists()
+        """Whether the server's recipe is here, whole."""
+        return self._read_recipe() is not None
 
     def accept(self, text: str) -> None:
         """Keep the server's recipe.
@@ -56,16 +60,22 @@ class SiteRun:
         Raises:
             Declined: the run was begun with another one.
         """
-        content = text.encode()
-        if self.known and self._recipe_file.read_bytes() != content:
+        if self._read_recipe() not in (None, text):
             raise Declined("the run's recipe changed since it began; a changed recipe is a new run")
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_whole(self._recipe_file, content)
+        write_whole(self._recipe_file, text.encode() + _seal(text))
         self._keep_ticket()
 
     def text(self) -> str:
-        """Return the server's recipe as it came."""
-        return self._recipe_file.read_bytes().decode()
+        """Return the server's recipe as it came.
+
+        Raises:
+            UserError: it has gone, or is damaged.
+        """
+        text = self._read_recipe()
+        if text is None:
+            raise UserError(f"{self._recipe_file}: gone, or damaged, since the request came")
+        return text
 
     def recipe(self) -> Recipe:
         """Return the recipe by which the site works."""
@@ -128,6 +138,15 @@ class SiteRun:
         except (ValueError, KeyError, MessageError):
             return None
 
+    def _read_recipe(self) -> str | None:
+        """The recipe's text; None: it is not there, or torn, and the server sends it again."""
+        try:
+            content = self._recipe_file.read_bytes()
+            text = content[:-_SEAL].decode()
+        except (OSError, UnicodeDecodeError):
+            return None
+        return text if content[-_SEAL:] == _seal(text) else None
+
     def _reply_file(self, method: str) -> Path:
         return self.method(method) / "reply.safetensors"
 
@@ -140,3 +159,8 @@ class SiteRun:
             return int(attempt), int(number)
         except (OSError, ValueError, TypeError):
             return 0, 0
+
+
+def _seal(text: str) -> bytes:
+    """What stands behind a recipe's text in its file: a comment with its checksum, as accept.recipes names it."""
+    return f"\n# {hashlib.sha256(text.encode()).hexdigest()}\n".encode()

@@ -74,21 +74,25 @@ class Sites:
         # told which client they are; one that has lost it since says so
         self._placed = {client for client, member in register.members.items() if member.holding is not None}
 
-    def admit(self, *, until: float | None) -> None:
+    def admit(self, *, seconds: float | None) -> None:
         """Invite all sites that do not take part yet, and place those that answer, in the recipe's order.
 
         Args:
-            until: of `clock`, when waiting ends; None: all must be there.
+            seconds: how long answers to the invitations are waited for, and as long again those to the placements,
+                which can only be sent then; None: all must be there.
         """
         clients = range(len(self.register.names))
         missing = [client for client in clients if client not in self.register.members]
-        for _ in self._run({client: self._invite(client) for client in missing}, until):
+        for _ in self._run({client: self._invite(client) for client in missing}, self._after(seconds)):
             pass
         self.register.place(sorted(self.register.members))
         unplaced = [client for client, member in self.register.members.items() if member.holding is None]
-        for _ in self._run({client: self._invited(client) for client in unplaced}, until):
+        for _ in self._run({client: self._invited(client) for client in unplaced}, self._after(seconds)):
             pass
         self.register.flush()
+
+    def _after(self, seconds: float | None) -> float | None:
+        return None if seconds is None else self._clock() + seconds
 
     def ask(
         self, requests: Mapping[int, Maker], *, fits: Fits, until: float | None, least: int = 0
@@ -162,10 +166,8 @@ class Sites:
                 self._placed.discard(client)
                 self._met.discard(client)
             elif isinstance(answer, Refusal):
-                failures += 1
                 self._note(client, "refused", answer.reason)
-                if not answer.accepted or failures == _MOST_FAILURES:
-                    return answer
+                return answer
             else:
                 wrong = fits(client, answer) if isinstance(answer, Reply | PartialSum | Judged) else _said(answer)
                 if not wrong and isinstance(answer, Reply | PartialSum | Judged):
@@ -177,17 +179,21 @@ class Sites:
 
     def _invited(self, client: int) -> Talk:
         """Invite and place a site: it may have lost the run, or come to it late."""
-        if client not in self._met:
-            admitted = yield from self._invite(client)
-            if isinstance(admitted, Refusal):
-                return admitted
-        first = self.register.placement(client)
+        for _ in range(_MOST_FAILURES):
+            if client not in self._met:
+                admitted = yield from self._invite(client)
+                if isinstance(admitted, Refusal):
+                    return admitted
+            first = self.register.placement(client)
 
-        def place(head: Head) -> Request:
-            clients = len(self.register.names)
-            return Placement(**vars(head), client=client, clients=clients, first_position=first)
+            def place(head: Head, first: int = first) -> Request:
+                clients = len(self.register.names)
+                return Placement(**vars(head), client=client, clients=clients, first_position=first)
 
-        answer = yield from self._patiently(client, place)
+            answer = yield from self._patiently(client, place)
+            if not isinstance(answer, NotKnown):
+                break
+            self._met.discard(client)  # it has lost the run since it was invited
         if isinstance(answer, Holding):
             try:
                 self.register.hold(client, answer)
@@ -213,7 +219,8 @@ class Sites:
         return answer
 
     def _patiently(self, client: int, make: Maker) -> Generator[Maker, Answer, Answer]:
-        """Ask, and go on asking while the site is at work."""
+        """Ask, and go on asking while the site is at work, or could not do it this time."""
+        failures = 0
         answer = yield make
         while True:
             if isinstance(answer, Working):
@@ -222,6 +229,10 @@ class Sites:
                 answer = yield lambda head, job=job: Collecting(**vars(head), job=job)  # type: ignore[misc]
             elif isinstance(answer, NotKnown) and answer.what == "job":
                 self._note(client, "asked again", "the site lost the work under way")
+                answer = yield make
+            elif isinstance(answer, Refusal) and answer.accepted and failures < _MOST_FAILURES - 1:
+                failures += 1
+                self._note(client, "refused", answer.reason)
                 answer = yield make
             else:
                 return answer

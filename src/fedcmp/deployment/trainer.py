@@ -31,6 +31,7 @@ from fedcmp.deployment.willing import check_accepted, check_assignment, check_ju
 from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.preparation.loading import Prepared, load_language
+from fedcmp.runs.live import LiveFile, State
 from fedcmp.terminal import log_to_stderr, shown
 from fedcmp.version import __version__
 from fedcmp.wire.naming import MessageError, Tensors
@@ -52,6 +53,7 @@ from fedcmp.wire.site_messages import (
 )
 from fedcmp.workers.parent import end_with_parent
 
+_SHOW_SECONDS = 1.0  # between two writings of live.json
 MOST_PATIENCE = 600.0  # seconds that one request waits for its answer
 
 
@@ -70,6 +72,8 @@ class Trainer:
         self._job: Job | None = None
         self._language: tuple[str, LanguageModel] | None = None  # run -> its LLM
         self._engine: tuple[str, int, SiteEngine] | None = None  # run, position -> what trains
+        self._live: LiveFile | None = None
+        self._shown = time.monotonic()
         self._sent = SentLog(site.site.folder / "sent.jsonl")
         torch.set_num_threads(site.limits.threads)
 
@@ -197,10 +201,25 @@ class Trainer:
             begun = time.perf_counter()
             engine = self._loaded(job, run, place)
             job.steps, job.of = 0, engine.steps(request.assignment.round)
+            self._begin_live(request)
+            self._show("training", job)
             kept = engine.train(place.client, request.assignment, run.method(request.method))
             run.keep_reply(request.method, job.name, kept)
+            self._show("done", job)
             self._say(f"{request.method}, round {request.assignment.round}: {job.steps} steps, in {_since(begun)}")
         return only_allowed(kept, self._site).to_tensors()
+
+    def _begin_live(self, request: Training) -> None:
+        """Say in live.json which round is trained."""
+        rounds = self._runs[request.run].recipe().federation.rounds
+        self._live = LiveFile(self._site.site.folder, request.method, rounds, [self._site.site.name])
+        self._live.open(request.assignment.round)
+
+    def _show(self, state: State, job: Job) -> None:
+        """Say in live.json how far it is."""
+        if self._live is not None:
+            self._live.site(self._site.site.name, state, step=job.steps, steps=job.of)
+        self._shown = time.monotonic()
 
     def _judge(self, job: Job, request: Judging, run: SiteRun) -> Frame:
         engine = self._loaded(job, run, self._placed(run))
@@ -242,8 +261,12 @@ class Trainer:
         )
 
     def _step(self) -> None:
-        if self._job is not None:
-            self._job.step()
+        job = self._job
+        if job is None:
+            return
+        job.step()
+        if self._live is not None and time.monotonic() - self._shown > _SHOW_SECONDS:
+            self._show("training", job)
 
     def _llm(self, run: SiteRun, recipe: Recipe) -> LanguageModel:
         name = run.folder.name

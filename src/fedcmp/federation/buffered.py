@@ -188,7 +188,7 @@ class Buffered:
     def receive(self, reply: AnyReply) -> str:
         """Take one reply that arrived at the time of `clock`; see ServerSide.receive."""
         if not isinstance(reply, Reply):
-            return "a sum of several clients' replies, which are not of one version"
+            return "a sum of several, of clients that do not wait for each other"
         ignored = self._ignored(reply)
         if not ignored:
             self._replies.keep(reply, self.clock)

@@ -250,7 +250,7 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
             one += _old_versions(recipe, sizes, projector)
         total += 3 * one + 2 * learners * needs.all_bytes(projector)
         total += _client_folders(recipe, method, rule, sizes, projector)
-        total += _kept_replies(recipe, method, rule, sizes, projector)
+        total += kept_replies_bytes(recipe, method, rule, sizes, projector)
     return total
 
 
@@ -261,7 +261,7 @@ def _old_versions(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape
     return sizes.clients * payload_bytes(projector, sent.state) if federation.mode == "async" else 0
 
 
-def _kept_replies(
+def kept_replies_bytes(
     recipe: Recipe, method: str, rule: Chosen | None, sizes: Sizes, projector: dict[str, needs.Shape]
 ) -> int:
     """Bytes of one reply per client, which are kept while a round is open; where an opening round comes first, two."""

@@ -27,6 +27,7 @@ class _Measure:
     decimals: int
     scale: float = 1.0
     direction: str = "neither way is better"
+    summed: bool = False  # over the rounds so far
 
     def write(self, value: float) -> str:
         return write_number(value, self.decimals) + (" %" if self.unit == "%" else "")
@@ -47,26 +48,26 @@ _WEIGHT = _Measure("weight", "Weight", "%", 1, 100.0)
 
 
 _OF_SITES = (
-    _Measure("arrived", "Reply", "seconds after the round was opened", 1, direction="lower is better"),
-    _Measure("num_bytes", "Bytes", "MB sent and received", 2, 1e-6, direction="lower is better"),
+    _Measure("arrived", "Reply", "seconds after the round was opened", 1),
+    _Measure("num_bytes", "Sent and received so far", "MB", 2, 1e-6, summed=True),
 )
 
 
 def client_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
     """Return per-client curves: (title of the measure, one panel per method), for each measure that was noted."""
-    return _panels(comparison, comparison.methods, _MEASURES)
-
-
-def site_panels(comparison: Comparison) -> list[tuple[str, list[Panel]]]:
-    """Return the same of when each site's replies arrived and of what it sent and received."""
-    return _panels(comparison, comparison.federated, _OF_SITES)
-
-
-def _panels(
-    comparison: Comparison, methods: Sequence[MethodEntry], measures: Sequence[_Measure]
-) -> list[tuple[str, list[Panel]]]:
-    found = [(f"{m.title} ({m.unit}; {m.direction})", _small_multiples(comparison, methods, m)) for m in measures]
+    found = [
+        (f"{m.title} ({m.unit}; {m.direction})", _small_multiples(comparison, comparison.methods, m)) for m in _MEASURES
+    ]
     return [(title, panels) for title, panels in found if panels]
+
+
+def site_panels(comparison: Comparison) -> list[Panel]:
+    """Return when each site's replies arrived, and what it sent and received: panels of federated methods."""
+    return [
+        replace(panel, subtitle=f"{measure.title}, {measure.unit}")
+        for measure in _OF_SITES
+        for panel in _small_multiples(comparison, comparison.federated, measure)
+    ]
 
 
 def weight_panels(comparison: Comparison) -> list[Panel]:
@@ -107,7 +108,9 @@ def _client_lines(run: Run, measure: _Measure) -> tuple[Line, ...]:
     for record in run.client_rounds:
         value = getattr(record, measure.attribute)
         if value is not None and math.isfinite(value):
-            by_client.setdefault(record.client, []).append((record, value * measure.scale))
+            noted = by_client.setdefault(record.client, [])
+            before = noted[-1][1] if noted and measure.summed else 0.0
+            noted.append((record, before + value * measure.scale))
     lines = [
         Line(
             noted[-1][0].name,

@@ -13,7 +13,7 @@ from fedcmp.report.clientcurves import site_panels
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.methods import MethodEntry, write_number
 from fedcmp.report.palette import GLYPHS, client_colour
-from fedcmp.report.panels import WIDE, Panel
+from fedcmp.report.panels import WIDE, Mark, Panel
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.runs.reading import Run
@@ -108,7 +108,7 @@ def sites_section(comparison: Comparison) -> dict[str, object]:
     if not noted:
         return {}
     return {
-        "panels": [_panel(f"sites{index}", method, sites) for index, (method, sites) in enumerate(noted)],
+        "panels": [_panel(f"sites{index}", comparison, *one) for index, one in enumerate(noted)],
         "charts": site_panels(comparison),
         "table": sites_table(comparison),
         "events": _events_table([method for method, _ in noted]),
@@ -164,7 +164,7 @@ def _cells(site: _Site, method: str) -> list[Cell]:
     ]
 
 
-def _panel(key: str, method: MethodEntry, sites: Sequence[_Site]) -> Panel:
+def _panel(key: str, comparison: Comparison, method: MethodEntry, sites: Sequence[_Site]) -> Panel:
     """Draw who took part; where there are many sites, those with most faults."""
     chosen = {site.name for site in sorted(sites, key=lambda site: -site.faults)[:_MOST_ROWS]}
     shown = [site for site in sites if site.name in chosen]
@@ -172,7 +172,9 @@ def _panel(key: str, method: MethodEntry, sites: Sequence[_Site]) -> Panel:
     chart = MarkChart(f"Sites of {method.label} by round", tuple(site.name for site in shown), _KINDS, tuple(marks))
     note = f"The {len(shown)} of {len(sites)} sites with most faults." if len(shown) < len(sites) else ""
     legend = [(GLYPHS[kind.marker], kind.colour, kind.text) for kind in chart.legend]
-    return Panel(key, method.label, "what became of each site's part of a round", chart, WIDE, note, legend=legend)
+    palette, subtitle = comparison.palette, "what became of each site's part of a round"
+    swatch = Mark(palette.colour(method.label), palette.glyph(method.label), method.label)
+    return Panel(key, method.label, subtitle, chart, WIDE, note, swatch, legend=legend)
 
 
 def _events_table(methods: Sequence[MethodEntry]) -> Table | None:

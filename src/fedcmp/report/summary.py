@@ -144,12 +144,10 @@ def title_of(method: MethodEntry) -> str:
 
 
 def _winner(methods: Sequence[MethodEntry], metric: Metric) -> MethodEntry | None:
-    measured = [
-        (figure.mean if metric.lower_is_better else -figure.mean, index)
-        for index, method in enumerate(methods)
-        if (figure := method.value(metric)) is not None and math.isfinite(figure.mean)
-    ]
-    return methods[min(measured)[1]] if len(measured) > 1 else None
+    figures = [(method, method.value(metric)) for method in methods]
+    known = [(one.mean, method) for method, one in figures if one is not None and math.isfinite(one.mean)]
+    choose = min if metric.lower_is_better else max
+    return choose(known, key=lambda one: one[0])[1] if len(known) > 1 else None
 
 
 def _value_cell(metric: Metric, figure: MeanSpread | None, *, bold: bool = False, detail: str = "") -> Cell:

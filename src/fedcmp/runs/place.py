@@ -6,6 +6,7 @@ from typing import Any
 
 from fedcmp.config import Recipe, read_dumped
 from fedcmp.errors import UserError
+from fedcmp.files import TEMPORARY
 
 # a run may be resumed with other ones: they change no result, or only say what happens when something goes wrong
 NOT_COMPARED = {
@@ -18,6 +19,11 @@ NOT_COMPARED = {
 def preparing_place(folder: Path) -> Path:
     """Return where a run's pairs are prepared before it takes its place; it is left behind by one that is killed."""
     return folder.with_name(f".{folder.name}.preparing")
+
+
+def holds_something(folder: Path) -> bool:
+    """Return whether there is more in a folder than what a killed process had half written."""
+    return folder.is_dir() and any(not path.name.endswith(TEMPORARY) for path in folder.iterdir())
 
 
 def check_folder(folder: Path) -> None:
@@ -60,7 +66,7 @@ def check_place(recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
     folder = recipe.run.place
     if resume and overwrite:
         raise UserError("--resume and --overwrite exclude each other")
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and not holds_something(folder)):
         if resume and not preparing_place(folder).exists():
             raise UserError(
                 f"{folder}: no run is there to resume; leave --resume out to begin it, or check run.folder and run.name"

@@ -87,7 +87,7 @@ def read_status(folder: Path, *, now: float) -> list[Status]:
     """Return how far the runs in a folder are.
 
     Args:
-        folder: a run's, one that holds several methods' runs, or a site's.
+        folder: a run's, one that holds several methods' runs, a site's, or a server's: its newest run is meant.
         now: seconds since 1970.
 
     Raises:
@@ -97,6 +97,8 @@ def read_status(folder: Path, *, now: float) -> list[Status]:
         raise UserError(f"{folder}: no such folder; name a run's folder or a site's")
     own = Live.read(folder)
     if not run_folders(folder):
+        if own is None and (newest := _newest_run(folder / "runs")) is not None:
+            return read_status(newest, now=now)
         if own is None:
             raise UserError(f"{folder}: neither a run ({METRICS}) nor a site at work ({LIVE}) is in it")
         return [_of_site(folder, own)]
@@ -104,6 +106,12 @@ def read_status(folder: Path, *, now: float) -> list[Status]:
         _of_run(run, Live.read(run.folder) or (own if own and own.method == run.method else None), now)
         for run in load_runs(folder)
     ]
+
+
+def _newest_run(runs: Path) -> Path | None:
+    """The run of a server's folder that was begun last."""
+    found = [path for path in runs.glob("*") if run_folders(path)]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
 def _of_site(folder: Path, live: Live) -> Status:

@@ -1,5 +1,6 @@
 """The strategy's maths: Flower's own FedAvg, the rules themselves on the same updates, any order of replies."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -119,10 +120,15 @@ def test_fedavg_is_flowers_fedavg_to_the_rounding_of_float32(seed, examples):
     assert bool((difference.abs() <= bound).all())
 
 
+@functools.cache
+def in_order(rule):
+    return run(rule, rounds=2)
+
+
 @settings(max_examples=15)
 @given(st.permutations(range(CLIENTS)), st.sampled_from(["fedavg", "fedcmp", "shared-basis", "ties", "fisher"]))
 def test_the_order_of_replies_changes_no_bit(order, rule):
-    plain = run(rule, rounds=2)
+    plain = in_order(rule)
     shuffled = run(rule, rounds=2, arrange=lambda replies: [replies[position] for position in order])
     assert bits(shuffled.arrays) == bits(plain.arrays)
     assert shuffled.train_metrics_clientapp == plain.train_metrics_clientapp
@@ -187,7 +193,8 @@ def test_evaluation_on_clients_and_server():
 def test_batch_normalisations_statistics_are_averaged_whatever_the_rule():
     result = run("shared-basis", norm=True)
     state = tensors_of(result.arrays)
-    assert int(state["1.num_batches_tracked"]) == 3 * ROUNDS
+    steps = (24 * 3 + 27 * 3 + 30 * 4 + 33 * 4) / 114  # 3.55 by examples, rounded every round
+    assert int(state["1.num_batches_tracked"]) == round(steps) * ROUNDS
     assert state["1.num_batches_tracked"].dtype == torch.int64
     assert bool((state["1.running_var"] > 0).all())
 

@@ -28,7 +28,8 @@ class LocalGrid(Grid):
         client_app: what answers.
         node_configs: one per node, for example {"partition-id": 0, "num-partitions": 3}.
         run_config: the app's.
-        fault: called with node and message before the client is: "drop" loses it, an Error is the reply.
+        fault: called with node and message before the client is: "drop" loses it, an Error is the reply, None lets it
+            through.
         arrange: puts the replies of an exchange into another order.
     """
 
@@ -94,7 +95,7 @@ class LocalGrid(Grid):
         sent, message.content = message.content, _own(message.content)
         try:
             fault = self.fault(node, message) if self.fault else None
-            if fault == "drop":
+            if isinstance(fault, str):  # an Error cannot be compared with a string
                 return None
             if isinstance(fault, Error):
                 reply = Message(fault, reply_to=message)

@@ -157,7 +157,8 @@ class AggregatorStrategy(Strategy):
         def evaluate(number: int) -> None:
             if number > 0:
                 messages = self.configure_evaluate(number, arrays, evaluate_config or ConfigRecord(), grid)
-                means = self.aggregate_evaluate(number, grid.send_and_receive(messages, timeout=timeout))
+                replies = grid.send_and_receive(messages, timeout=timeout) if messages else []
+                means = self.aggregate_evaluate(number, replies)
                 if means is not None:
                     result.evaluate_metrics_clientapp[number] = means
             measured = evaluate_fn(number, arrays) if evaluate_fn else None
