@@ -91,11 +91,11 @@ class Sites:
             pass
         if len(self.register.members) < least:
             return
-        for client in sorted(self.register.members):
-            self.register.placement(client)
+        self.register.place(sorted(self.register.members))
         unplaced = [client for client, member in self.register.members.items() if member.holding is None]
         for _ in self._run({client: self._invited(client) for client in unplaced}, self._after(seconds)):
             pass
+        self.register.flush()
 
     def _after(self, seconds: float | None) -> float | None:
         return None if seconds is None else self._clock() + seconds
