@@ -23,7 +23,7 @@ from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
-from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
+from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport, hand_over
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.arrivals import Arrivals
 from fedcmp.federation.buffered import Buffered
@@ -44,6 +44,8 @@ from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, tim
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
+
+HANDOVER_SECONDS = 600.0  # that sites have to take what was trained, where the recipe names no deadline
 
 
 def run_server(
@@ -111,6 +113,7 @@ def run_server(
                 notes.follow(live)
                 judge = evaluator(method, kept.path)
                 _rounds(method, recipe, sites, notes, kept, events or Events(), judge, clock).run(resume=resume)
+                hand_over(method, sites, kept.last(), seconds=recipe.federation.deadline or HANDOVER_SECONDS)
                 live.close()
                 notes.follow(None)
     return folder
