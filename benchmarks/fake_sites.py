@@ -27,7 +27,7 @@ from fedcmp.version import __version__
 from fedcmp.wire.frames import apart
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors, joined
-from fedcmp.wire.site_messages import Admission, Frame, Holding, Invitation, Placement, Training, read_request
+from fedcmp.wire.site_messages import Admission, Frame, Holding, Invitation, Placement, Refusal, Training, read_request
 
 VARIANTS = 3  # different updates; a site sends one of them in every round
 PAIRS = 1000  # that a site says it has
@@ -193,6 +193,10 @@ def serve(port: int, vision: int, text: int) -> None:
         waiting[said["number"]] = site.answer(said["header"], load(body) if body else {})
 
 
+def malformed(error: ValueError) -> Frame:
+    return Refusal(reason=str(error), accepted=False).to_tensors()
+
+
 def main() -> None:
     torch.set_num_threads(1)
     vision, text = map(int, os.environ["FAKE_WIDTHS"].split())
@@ -201,7 +205,8 @@ def main() -> None:
         return
     from fedcmp.deployment.trainer_socket import TrainerSocket
 
-    with TrainerSocket(Path(sys.argv[sys.argv.index("--socket") + 1]), FakeSite(vision, text).answer) as server:
+    place = Path(sys.argv[sys.argv.index("--socket") + 1])
+    with TrainerSocket(place, FakeSite(vision, text).answer, malformed) as server:
         print("the trainer is ready", flush=True)
         server.serve_forever()
 

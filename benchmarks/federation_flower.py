@@ -276,7 +276,7 @@ def row(name: str, size: str, ends: list[list[float]], peaks: dict[str, int]) ->
 COLUMNS = ["SuperLink", "server app", "SuperNode", "client app", "trainer", "app starter", "supervisor"]
 
 
-def wait_for_quiet(most: float = 900.0) -> None:
+def wait_for_quiet(most: float) -> None:
     until = time.monotonic() + most
     while os.getloadavg()[0] > QUIET and time.monotonic() < until:
         time.sleep(5)
@@ -286,10 +286,12 @@ def main() -> None:
     if sys.argv[1:2] in (["--serve"], ["--join"]):
         run_verb()
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started ends as well
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only", choices=["fedcmp", "Flower"])
+    parser.add_argument("--patience", type=float, default=900, help="seconds to wait for a load below 1 before a run")
     parser.add_argument("--out", type=Path, help="also write what is printed there")
     given = parser.parse_args()
     lines = [
@@ -308,7 +310,7 @@ def main() -> None:
             for name, run in contenders.items():
                 if given.only not in (None, name):
                     continue
-                wait_for_quiet()
+                wait_for_quiet(given.patience)
                 with tempfile.TemporaryDirectory(prefix="flower-", dir="/tmp") as folder:
                     found, memory = run(Path(folder), SIZES[size])
                 ends[name].append(found)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SMALL, LARGE = (512, 768), (1024, 4096)  # vision and text widths: projectors of 1.0M and 21.0M parameters
-ROUNDS = 3
+ROUNDS = 2
 QUIET = 1.0  # load below which something may be timed
 ECHO = 2**28  # bytes by which link and disk are measured
 
@@ -39,6 +39,7 @@ class Measured:
     before: int  # the same, before the first round: libraries, register, first tensors
     admitting: float
     seconds: float
+    work: float  # seconds of a CPU core that the server took of them
     link_bytes: int
     disk_bytes: int
     link_rate: float  # bytes a second, one direction after the other
@@ -83,7 +84,7 @@ def measure_here(rule: str, clients: int, vision: int, text: int, port: int, pla
 
     class Timed(Events):
         def round_done(self, *_):
-            ends.append(time.perf_counter())
+            ends.append((time.perf_counter(), time.process_time()))
             carried.append((link.up + link.down, parked[0], (place / "run" / "metrics.jsonl").stat().st_size))
 
     begun, admitted, before = time.perf_counter(), [], []
@@ -106,7 +107,8 @@ def measure_here(rule: str, clients: int, vision: int, text: int, port: int, pla
         memory=memory,
         before=before[0],
         admitting=admitted[0],
-        seconds=ends[-1] - ends[-2],
+        seconds=ends[-1][0] - ends[-2][0],
+        work=ends[-1][1] - ends[-2][1],
         link_bytes=bytes_after - bytes_before,
         disk_bytes=parked_after - parked_before + saved,
         link_rate=2 * ECHO / best(lambda: link.echo(some)),
@@ -137,11 +139,11 @@ def write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> Measured:
+def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int, patience: float) -> Measured:
     """Run servers in processes of their own; the fastest one's figures, and the largest memory."""
     found = []
     for _ in range(repeats):
-        wait_for_quiet()
+        wait_for_quiet(patience)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -165,11 +167,12 @@ def measure(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> M
             sites.wait()
         print(found[-1], file=sys.stderr, flush=True)
     fastest = min(found, key=lambda measured: measured.seconds)
+    fastest.work = min(measured.work for measured in found)
     fastest.memory = max(measured.memory for measured in found)
     return fastest
 
 
-def wait_for_quiet(most: float = 900.0) -> None:
+def wait_for_quiet(most: float) -> None:
     """Wait until the machine has little else to do."""
     until = time.monotonic() + most
     while os.getloadavg()[0] > QUIET and time.monotonic() < until:
@@ -178,7 +181,7 @@ def wait_for_quiet(most: float = 900.0) -> None:
 
 @dataclass
 class Summed:
-    """An edge, and a server above edges. Seconds of one site's reply at the edge, of one edge's sum at the server."""
+    """An edge, and a server above edges. Seconds of a core: per site at the edge, per edge at the server."""
 
     rule: str
     parameters: int
@@ -202,7 +205,8 @@ def measure_edge_here(rule: str, clients: int, vision: int, text: int, place: Pa
     from fedcmp.wire.messages import Reply
 
     torch.set_num_threads(1)
-    recipe = parse_recipe({"run": {"methods": [rule]}, "training": {"learning_rate": 1e-3}}, "benchmark")
+    content = {"run": {"methods": [rule]}, "data": {"num_pairs": 100}, "training": {"learning_rate": 1e-3}}
+    recipe = parse_recipe(content, "benchmark")
     names = [f"site-{number}" for number in range(clients)]
     start = {name: tensor.detach().clone() for name, tensor in Projector(vision, text).state_dict().items()}
     side = ServerSide(rule, recipe.chosen(rule), recipe, names, start, place / "server", 1e-3)
@@ -210,15 +214,15 @@ def measure_edge_here(rule: str, clients: int, vision: int, text: int, place: Pa
     for number, measure_only in ([(1, True)] if side.needs_opening else []) + [(1, False)]:
         assignments = side.open(number, list(range(clients)), measure_only=measure_only)
         given = delegations(assignments, {"edge": range(clients)}, side.aggregator.public())["edge"]
-        begun = time.perf_counter()
+        begun = time.process_time()
         edge = EdgeSide(recipe.chosen(rule).create_aggregator(), given, place / "edge")
         for client, assignment in edge.assignments.items():
             edge.receive(Reply.from_tensors(*site.reply(assignment, client)))
         found = edge.close()
-        seconds["edge"] = (time.perf_counter() - begun) / clients
-        begun = time.perf_counter()
+        seconds["edge"] = (time.process_time() - begun) / clients
+        begun = time.process_time()
         side.receive(found)
-        seconds["server"] = time.perf_counter() - begun
+        seconds["server"] = time.process_time() - begun
         side.close()
         side.settled()
         edge.settled()
@@ -234,11 +238,11 @@ def measure_edge_here(rule: str, clients: int, vision: int, text: int, place: Pa
     )
 
 
-def measure_edge(rule: str, clients: int, widths: tuple[int, int], repeats: int) -> Summed:
+def measure_edge(rule: str, clients: int, widths: tuple[int, int], repeats: int, patience: float) -> Summed:
     """As `measure`, of an edge; the best of each figure."""
     found = []
     for _ in range(repeats):
-        wait_for_quiet()
+        wait_for_quiet(patience)
         with tempfile.TemporaryDirectory() as folder:
             given = ["--edge", rule, str(clients), *(str(width) for width in widths), folder]
             command = [sys.executable, str(HERE / "federation_scale.py"), *given]
@@ -255,15 +259,16 @@ def measure_edge(rule: str, clients: int, widths: tuple[int, int], repeats: int)
 def table(rows: list[Measured]) -> list[str]:
     """Lines of Markdown."""
     lines = [
-        "| rule | parameters | sites | peak memory | before round 1 | bytes of a round | time of a round | per site | "
-        "limit | time over limit |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| rule | parameters | sites | peak memory | before round 1 | bytes of a round | time of a round | "
+        "server's work | per site | limit | time over limit |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         lines.append(
             f"| {row.rule} | {row.parameters / 1e6:.1f}M | {row.clients} | {row.memory / 2**20:,.0f} MiB | "
             f"{row.before / 2**20:,.0f} MiB | {row.link_bytes / 1e6:,.0f} MB | {row.seconds:.2f} s | "
-            f"{row.seconds / row.clients * 1e3:,.0f} ms | {row.limit:.2f} s | {row.seconds / row.limit:.1f} |"
+            f"{row.work:.2f} s | {row.work / row.clients * 1e3:,.0f} ms | {row.limit:.2f} s | "
+            f"{row.seconds / row.limit:.1f} |"
         )
     return lines
 
@@ -292,7 +297,7 @@ def paper(rows: list[Measured], summed: list[Summed], sites: int, edges: int, ra
     for row in rows:
         edge = next(one for one in summed if (one.rule, one.parameters) == (row.rule, row.parameters))
         one, kept = row.link_bytes / row.clients, row.disk_bytes / row.clients
-        work = max(0.0, row.seconds - row.link_bytes / row.link_rate) / row.clients
+        work = row.work / row.clients
         above, beneath = edge.sum_bytes + edge.delegation_bytes, sites // edges
         for name, count, each, part, disk in (
             ("one server", sites, one, work, kept),
@@ -328,13 +333,16 @@ def main() -> None:
     parser.add_argument("--clients", type=int, nargs="*", default=[5, 50, 500])
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--large", type=int, default=5, help="sites with LLaVA-1.5-7B's projector; 0: leave it out")
+    parser.add_argument("--patience", type=float, default=900, help="seconds to wait for a load below 1 before a run")
     parser.add_argument("--out", type=Path, help="also write what is printed there")
     given = parser.parse_args()
     rules = ("fedavg", "shared-basis")
-    small = [measure(rule, clients, SMALL, given.repeats) for rule in rules for clients in given.clients]
-    large = [measure(rule, given.large, LARGE, given.repeats) for rule in rules] if given.large else []
+    small = [
+        measure(rule, clients, SMALL, given.repeats, given.patience) for rule in rules for clients in given.clients
+    ]
+    large = [measure(rule, given.large, LARGE, given.repeats, given.patience) for rule in rules] if given.large else []
     sizes = [SMALL, LARGE] if given.large else [SMALL]
-    summed = [measure_edge(rule, 5, widths, given.repeats) for widths in sizes for rule in rules]
+    summed = [measure_edge(rule, 5, widths, given.repeats, given.patience) for widths in sizes for rule in rules]
     wide = [row for row in small if row.clients == max(given.clients)] + large
     links, disks = [row.link_rate for row in small + large], [row.disk_rate for row in small + large]
     lines = [

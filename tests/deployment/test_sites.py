@@ -58,6 +58,22 @@ def test_sites_are_admitted_and_placed_in_the_recipes_order(federation):
     ]
 
 
+def test_nobody_is_placed_while_too_few_are_there_to_begin(federation):
+    federation.sites["north"].next.append(Refusal(reason="accept.methods has moon only", accepted=False))
+    federation.talks.admit(seconds=None, least=3)
+    assert sorted(federation.register.members) == [1, 2]
+    assert [site.placed for site in federation.sites.values()] == [None, None, None]
+    federation.talks.admit(seconds=None, least=3)
+    assert [site.placed for site in federation.sites.values()] == [(0, 0), (1, 60), (2, 110)]
+
+
+def test_a_site_that_could_not_do_it_is_invited_again(federation):
+    federation.sites["north"].next.extend([Refusal(reason="its disk is full", accepted=True)] * 2)
+    federation.talks.admit(seconds=None)
+    assert [site.placed for site in federation.sites.values()] == [(0, 0), (1, 60), (2, 110)]
+    assert federation.events("north", "refused") == ["its disk is full"] * 2
+
+
 def test_a_site_that_cannot_be_reached_is_waited_for_until_time_is_up(federation):
     federation.link.down = {"south"}
     begun = federation.clock()

@@ -9,7 +9,7 @@ recipe's at first): the order of its pairs is then what it would be on one machi
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.wire.naming import MessageError
 from fedcmp.wire.site_messages import Admission, Holding
+
+_FEW = 50  # sites: of so many each change is written at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Register:
         self._path, self.names = path, names
         self.run, self.attempt = "", 0
         self.members: dict[int, Member] = {}
+        self._not_before = 0.0  # of the monotonic clock
+        self._unwritten = False
 
     def begin(self) -> None:
         """Read what is there, and begin another attempt at the run: requests of an earlier one are over.
@@ -72,23 +76,34 @@ class Register:
                 f"{name}: has {admission.usable:,} usable pairs, and had {known.admission.usable:,} when the run "
                 "began: restore them, or begin a new run"
             )
+        if known is not None:
+            self._compare(name, admission, "it had when the run began", known.admission)
         for other, member in self.members.items():
-            theirs = "it had when the run began" if other == client else f"of {self.names[other]}"
-            self._compare(name, admission, theirs, member.admission)
+            if other != client:  # one is enough: they have been compared with each other
+                self._compare(name, admission, f"of {self.names[other]}", member.admission)
+                break
         if known is None:
             self.members[client] = Member(admission)
-            self._write()
+            self._write_soon()
 
     def placement(self, client: int) -> int:
         """Return how many usable pairs come before this site's, and keep that."""
-        member = self.members[client]
-        if member.first_position is None:
-            placed = [m for m in self.members.values() if m.first_position is not None]
-            member = Member(member.admission, sum(m.admission.usable for m in placed), member.holding)
-            self.members[client] = member
+        self.place([client])
+        position = self.members[client].first_position
+        assert position is not None
+        return position
+
+    def place(self, clients: Iterable[int]) -> None:
+        """Settle where the pairs of these sites begin, one after the other, where it is not; on disk afterwards."""
+        placed = [m for m in self.members.values() if m.first_position is not None]
+        position, changed = sum(m.admission.usable for m in placed), False
+        for client in clients:
+            member = self.members[client]
+            if member.first_position is None:
+                self.members[client] = Member(member.admission, position, member.holding)
+                position, changed = position + member.admission.usable, True
+        if changed:
             self._write()
-        assert member.first_position is not None
-        return member.first_position
 
     def hold(self, client: int, holding: Holding) -> None:
         """Keep what a site holds.
@@ -102,7 +117,7 @@ class Register:
         if member.holding is not None and member.holding.train != holding.train:
             raise UserError(f"{name}: trains on {holding.train:,} pairs, and on {member.holding.train:,} before")
         self.members[client] = Member(member.admission, member.first_position, holding)
-        self._write()
+        self._write_soon()
 
     @property
     def pairs(self) -> list[int]:
@@ -136,7 +151,19 @@ class Register:
         except (OSError, ValueError, KeyError, TypeError, AssertionError, MessageError) as error:
             raise UserError(f"{self._path}: damaged ({error}); restore it, or begin the run again") from error
 
+    def flush(self) -> None:
+        """Write what is not on disk yet."""
+        if self._unwritten:
+            self._write()
+
+    def _write_soon(self) -> None:
+        """Write, if that takes a twentieth of the time at most: what is lost in a kill is asked for again."""
+        self._unwritten = True
+        if len(self.members) <= _FEW or time.monotonic() >= self._not_before:
+            self._write()
+
     def _write(self) -> None:
+        begun, self._unwritten = time.monotonic(), False
         sites = {
             self.names[client]: {
                 "admission": member.admission.model_dump(),
@@ -147,3 +174,4 @@ class Register:
         }
         content = {"run": self.run, "attempt": self.attempt, "sites": sites}
         write_whole(self._path, json.dumps(content, indent=1).encode())
+        self._not_before = time.monotonic() + 19 * (time.monotonic() - begun)

@@ -20,6 +20,7 @@ from fedcmp.files import write_whole
 from fedcmp.runs.fields import Lenient, Number, Record, Text, Whole, table, text
 
 LIVE = "live.json"
+_FEW = 50  # sites: of so many each event is written at once
 # nothing asked of it yet; its part of the round runs; its reply is there; the round goes on, or went on, without it and
 # its reply may still come; it cannot be reached
 State = Literal["waiting", "training", "done", "late", "out"]
@@ -63,6 +64,9 @@ class Live(Record):
 class LiveFile:
     """Keeps live.json up to date; may be called from several threads.
 
+    The file has an entry for every site: with many of them, what happens in quick succession is written together, so
+    that writing takes a twentieth of the time at most.
+
     Args:
         folder: of the run, or of a site.
         method: what is run.
@@ -72,6 +76,9 @@ class LiveFile:
 
     def __init__(self, folder: Path, method: str, rounds: int, sites: Iterable[str]) -> None:
         self._path, self._lock = folder / LIVE, threading.Lock()
+        self._not_before = 0.0  # of the monotonic clock
+        self._later: threading.Timer | None = None
+        self._closed = False
         self._method, self._rounds = method, rounds
         self._round, self._opened = 0, time.time()
         self._deadline: float | None = None
@@ -94,14 +101,31 @@ class LiveFile:
             before = self._sites.get(name)
             since = before.since if before is not None and before.state == state else time.time()
             self._sites[name] = SiteNow(state=state, since=since, step=step, steps=steps, detail=detail)
-            self._write()
+            self._write_soon()
 
     def close(self) -> None:
         """Take the file away: the run has ended."""
         with self._lock:
+            self._closed = True
             self._path.unlink(missing_ok=True)
 
+    def _write_soon(self) -> None:
+        wait = self._not_before - time.monotonic()
+        if wait <= 0 or len(self._sites) <= _FEW:
+            self._write()
+        elif self._later is None:
+            self._later = threading.Timer(wait, self._write_later)
+            self._later.daemon = True
+            self._later.start()
+
+    def _write_later(self) -> None:
+        with self._lock:
+            self._later = None
+            if not self._closed:
+                self._write()
+
     def _write(self) -> None:
+        begun = time.monotonic()
         now = Live(
             method=self._method,
             round=self._round,
@@ -112,3 +136,4 @@ class LiveFile:
             updated=time.time(),
         )
         write_whole(self._path, json.dumps(now.line()).encode(), durable=False)
+        self._not_before = time.monotonic() + 19 * (time.monotonic() - begun)
