@@ -5,9 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
-QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/reliability.md docs/methods.md
+QUOTE := $(BIN)/python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/scale.md docs/reliability.md docs/methods.md
 
-.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks results study clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study clean
 
 setup: $(STAMP)
 
@@ -90,6 +90,13 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/simulation.py --out results/simulation.txt
 	$(BIN)/python benchmarks/clustering.py --out results/clustering.txt
 	$(BIN)/python benchmarks/payload.py
+	$(QUOTE)
+
+# What a server needs by the number of its sites, and rounds over Flower beside Flower's own quickstart: half an hour of a
+# machine that has nothing else to do.
+scale: $(STAMP)
+	$(BIN)/python benchmarks/federation_scale.py --out results/federation_scale.md
+	$(BIN)/python benchmarks/federation_flower.py --out results/federation_flower.md
 	$(QUOTE)
 
 # The demo's recipe over three seeds, mean and spread: minutes.

@@ -12,7 +12,8 @@ ROW = re.compile(r"^\| `(?P<file>[a-z_/]+\.py)` \|", re.MULTILINE)
 
 def reading_order() -> dict[Path, int]:
     """Return the listed files in their order, with their lines."""
-    listed = ROW.findall((HERE / "architecture.md").read_text(encoding="utf-8"))
+    text = (HERE / "architecture.md").read_text(encoding="utf-8")
+    listed = ROW.findall(text.partition("## One round of `fedcmp train`")[2].partition("\n## ")[0])
     files = [HERE.parent / "src" / "fedcmp" / name for name in listed]
     return {file: len(file.read_text(encoding="utf-8").splitlines()) for file in files}
 

@@ -7,6 +7,7 @@ import pytest
 
 from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
+from fedcmp.files import write_whole
 from fedcmp.wire.site_messages import Admission, Holding
 
 NAMES = ["north", "south", "west"]
@@ -140,3 +141,33 @@ def test_the_file_is_json_that_people_can_read(register):
     content = json.loads(register._path.read_text())
     assert content["run"] == register.run
     assert content["sites"]["north"]["admission"]["usable"] == 60
+
+
+def test_a_thousand_sites_are_not_written_a_thousand_times_and_none_is_forgotten(tmp_path, monkeypatch):
+    """The file has an entry for every site: writing it for each of them would take the square of their number."""
+    names, written = [f"site-{number}" for number in range(1000)], []
+
+    def counted(path, content):
+        written.append(len(content))
+        time.sleep(0.001)
+        write_whole(path, content)
+
+    monkeypatch.setattr("fedcmp.deployment.register.write_whole", counted)
+    register = Register(tmp_path / "sites.json", names)
+    register.begin()
+    for client in range(1000):
+        register.admit(client, admission(60))
+    assert len(written) < 300
+    register.place(range(1000))  # where a site's pairs begin is on disk before anyone is told
+    placed = Register(tmp_path / "sites.json", names)
+    placed.begin()
+    assert [placed.members[client].first_position for client in range(1000)] == [60 * client for client in range(1000)]
+    for client in range(1000):
+        register.hold(client, holding(40))
+    register.flush()
+    held = Register(tmp_path / "sites.json", names)
+    held.begin()
+    assert held.pairs == [40] * 1000
+    before = len(written)
+    register.flush()
+    assert len(written) == before

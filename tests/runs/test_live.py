@@ -4,10 +4,12 @@ import json
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 from pydantic import ValidationError
 
+from fedcmp.files import write_whole
 from fedcmp.runs.live import LIVE, Live, LiveFile
 
 
@@ -87,3 +89,29 @@ def test_strays_are_read_as_nothing(tmp_path):
 def test_it_needs_no_torch():
     code = "import sys, fedcmp.runs.live, fedcmp.runs.status; assert not {'torch', 'numpy'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_of_many_sites_the_last_word_is_written_though_not_every_one(tmp_path, monkeypatch):
+    """Each writing has an entry for every site: one for every event would take the square of their number."""
+    written = []
+
+    def counted(path, content, *, durable):
+        written.append(1)
+        time.sleep(0.002)
+        write_whole(path, content, durable=durable)
+
+    monkeypatch.setattr("fedcmp.runs.live.write_whole", counted)
+    names = [f"site-{number}" for number in range(400)]
+    live = LiveFile(tmp_path, "fedavg", 1, names)
+    for name in names:
+        live.site(name, "done")
+    assert len(written) < 200
+    until = time.monotonic() + 30
+    while {site.state for site in Live.read(tmp_path).sites.values()} != {"done"}:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    live.site("site-0", "training")
+    live.site("site-1", "training")  # not yet written when the run ends
+    live.close()
+    time.sleep(0.2)
+    assert list(tmp_path.iterdir()) == []
