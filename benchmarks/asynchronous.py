@@ -1,4 +1,4 @@
-"""Time to a given loss, synchronous rounds beside asynchronous ones, for clients whose speeds differ by a factor of ten.
+"""Time to a given loss, synchronous rounds beside asynchronous ones: clients whose speeds differ by a factor of ten.
 
     python benchmarks/asynchronous.py [--out results/asynchronous.md] [--seeds 1 2 3] [--work build/asynchronous]
     python benchmarks/asynchronous.py --quick       ten clients, one seed, nothing on the wall's clock: a smoke run
@@ -7,9 +7,9 @@ Virtual: 100 clients of the embedded world (image clusters), FedAvg, six parts o
 to 10 virtual seconds, evenly spread on a logarithmic scale and dealt out by the seed; training is real, on one worker.
 On the wall: five clients that really wait (0.5 to 5 s a part), each in a process of its own.
 Synchronous rounds wait for all clients, or close at the median client's time; asynchronous ones merge whenever the
-buffer is full. All see the same pairs, once. Every run is `fedcmp.train` in a folder of its own under WORK: one that was
-stopped continues, one that is finished is not run again. Caption loss is on held-out pairs, after every merge or every
-few; the targets are shares of what synchronous rounds that wait for all gain in all, seed by seed, and a time is where
+buffer is full. All see the same pairs, once. Every run is `fedcmp.train` in a folder of its own under WORK: one that
+was stopped continues, one that is finished is not run again. Caption loss is on held-out pairs, after every merge or
+every few; the targets are shares of what synchronous rounds that wait for all gain, seed by seed, and a time is where
 the line between two evaluations crosses the target. Given are mean and standard deviation over the seeds.
 """
 
@@ -27,6 +27,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ |= {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 import fedcmp
+from fedcmp.errors import counted
 from fedcmp.files import write_whole
 from fedcmp.runs.reading import Run, load_runs
 from fedcmp.version import __version__
@@ -199,7 +200,7 @@ def measure(experiment: Experiment, seeds: Sequence[int], work: Path) -> Table:
             name = f"{experiment.clients}-{experiment.clock}-{number}-seed-{seed}"
             print(f"{experiment.title}, seed {seed}: {arm}", flush=True)
             recipe = experiment.recipe(federation, seed, work, name)
-            fedcmp.train(recipe, resume=True, quiet=True)
+            fedcmp.train(recipe, resume=(work / name).exists(), quiet=True)
             (run,) = load_runs(work / name)
             table.curves.setdefault(arm, {})[seed] = curve_of(run)
     return table
@@ -217,7 +218,8 @@ def main() -> None:
     text = [
         "# Asynchronous rounds",
         "",
-        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}, {len(seeds)} seeds; mean ± standard deviation.",
+        f"`python benchmarks/asynchronous.py`, fedcmp {__version__}; mean ± standard deviation over "
+        f"{counted(len(seeds), 'seed')}.",
         "",
     ]
     for experiment in experiments:

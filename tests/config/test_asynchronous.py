@@ -5,7 +5,7 @@ import pytest
 from fedcmp.errors import UserError
 from tests.config.recipes import MINIMAL, load
 
-ASYNC = 'federation.mode="async"'
+ASYNC, FEDAVG = 'federation.mode="async"', 'run.methods=["fedavg"]'
 SPEEDS = "scenario.client_seconds=[1, 1.5, 2, 2.5, 10]"
 
 
@@ -13,10 +13,13 @@ SPEEDS = "scenario.client_seconds=[1, 1.5, 2, 2.5, 10]"
     ("options", "message"),
     [
         (["federation.buffer_size=3"], r'federation\.buffer_size: goes with federation\.mode = "async"'),
-        ([ASYNC, "federation.buffer_size=0"], "at least 1"),
-        ([ASYNC, "federation.staleness_discount=-0.5"], "at least 0"),
-        ([ASYNC, "run.cohort=5"], r"run\.cohort = 5: asynchronous clients .* train one by one"),
-        ([ASYNC, "federation.min_clients=3"], r"min_clients = 3: more than the 2 replies of a merge; .*buffer_size"),
+        ([ASYNC, FEDAVG, "federation.buffer_size=0"], "at least 1"),
+        ([ASYNC, FEDAVG, "federation.staleness_discount=-0.5"], "at least 0"),
+        ([ASYNC, FEDAVG, "run.cohort=5"], r"run\.cohort = 5: asynchronous clients .* train one by one"),
+        (
+            [ASYNC, FEDAVG, "federation.min_clients=3"],
+            r"min_clients = 3: more than the 2 replies of a merge",
+        ),
         ([ASYNC, 'run.methods=["scaffold"]'], "scaffold needs synchronous rounds, for its control variates"),
         (
             [

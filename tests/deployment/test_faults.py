@@ -6,7 +6,7 @@ import pytest
 
 from tools.faults.disk import can_be_mounted
 from tools.faults.moments import SERVER, SITE
-from tools.faults.places import Setting
+from tools.faults.places import Setting, export_pairs
 from tools.faults.plan import (
     CLOCK,
     CUT,
@@ -31,7 +31,8 @@ CLOSING = Setting("moon", "int8", deadline=0.5, min_clients=2)
 
 @pytest.fixture(scope="module")
 def trial(tmp_path_factory: pytest.TempPathFactory) -> Trial:
-    return Trial(tmp_path_factory.mktemp("f"))
+    work = tmp_path_factory.mktemp("f")
+    return Trial(work, export_pairs(work / "pairs"))
 
 
 def tried(trial: Trial, *faults: Fault, setting: Setting = MOON) -> Result:

@@ -31,9 +31,11 @@ def test_a_traceback_stays_in_the_log():
         '  File "x.py", line 1',
         "ValueError: no",
         f"{RED}ERROR {END}:     Exit Code: 201",
+        "An unhandled exception occurred in the ServerApp.",
+        f"{RED}ERROR {END}:     something else",
         "on we go",
     ]
-    assert [terse(line) for line in lines] == [None, None, None, None, "Flower: Exit Code: 201", "on we go"]
+    assert [terse(line) for line in lines] == [None] * 6 + ["Flower: something else", "on we go"]
 
 
 def test_a_supernodes_lines_are_read():

@@ -58,3 +58,6 @@ def test_several_methods_one_after_the_other_end_as_the_simulation_does(files: P
     expected = simulated(files, tmp_path / "simulation", *METHODS)
     for method in METHODS:
         assert projector(deployed / method) == projector(expected / method), method
+        for name in NAMES:  # every site has what was trained in its own hands
+            (kept,) = (tmp_path / name / "models").glob(f"*/{method}")
+            assert projector(kept) == projector(expected / method)

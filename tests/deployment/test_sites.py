@@ -5,6 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
+from fedcmp.deployment.exchange import Head
 from fedcmp.federation.flower.link import Lost
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.payload import forms
@@ -55,6 +56,22 @@ def test_sites_are_admitted_and_placed_in_the_recipes_order(federation):
         "50 usable pairs",
         "40 usable pairs",
     ]
+
+
+def test_nobody_is_placed_while_too_few_are_there_to_begin(federation):
+    federation.sites["north"].next.append(Refusal(reason="accept.methods has moon only", accepted=False))
+    federation.talks.admit(seconds=None, least=3)
+    assert sorted(federation.register.members) == [1, 2]
+    assert [site.placed for site in federation.sites.values()] == [None, None, None]
+    federation.talks.admit(seconds=None, least=3)
+    assert [site.placed for site in federation.sites.values()] == [(0, 0), (1, 60), (2, 110)]
+
+
+def test_a_site_that_could_not_do_it_is_invited_again(federation):
+    federation.sites["north"].next.extend([Refusal(reason="its disk is full", accepted=True)] * 2)
+    federation.talks.admit(seconds=None)
+    assert [site.placed for site in federation.sites.values()] == [(0, 0), (1, 60), (2, 110)]
+    assert federation.events("north", "refused") == ["its disk is full"] * 2
 
 
 def test_a_site_that_cannot_be_reached_is_waited_for_until_time_is_up(federation):
@@ -146,6 +163,20 @@ def test_a_message_of_which_nobody_hears_again_is_sent_again(admitted):
     (first, _, seconds), (second, _, _) = [push for push in admitted.link.pushed if push[1] == "north"]
     assert second - first > seconds
     assert admitted.events("north", "asked again") == ["no answer, and no word of what became of the message"]
+
+
+def test_a_message_lives_as_long_as_its_tensors_and_the_answers_need_on_a_slow_link(admitted):
+    """84 MB down and 218 MB up take minutes; with the site's patience alone no reply would ever arrive."""
+    large = Assignment(1, learning_rate=0.01, forms=forms("float32"), state={"w": torch.ones(250_000)})
+
+    def make(head):
+        return Training(**vars(head), method="fedavg", assignment=large)
+
+    admitted.sites["north"].next.append(After(60, working()))
+    admitted.sites["north"].next.append(admitted.sites["north"].reply(make(Head("ab" * 16, 1, 1, 1.0))))
+    dict(admitted.talks.ask({0: make}, fits=is_reply, until=None))
+    assert admitted.sites["north"].kinds() == ["training", "collecting"]
+    assert [round(seconds) for _, _, seconds in admitted.link.pushed] == [60 + 60 + 100] * 2  # 5 MB at 50 kB/s
 
 
 def test_work_that_a_restarted_site_lost_is_sent_again(admitted):

@@ -371,16 +371,13 @@ def test_an_answer_is_noted_before_it_leaves_and_one_that_cannot_be_noted_does_n
     assert isinstance(placed.server.train(), Reply)
 
 
-def test_the_sites_own_trouble_names_no_file_of_its_own_to_the_server(placed, files):
-    setup = placed.state / "runs" / RUN / "prepared-0" / "setup.json"
-    whole = setup.read_bytes()
-    setup.write_bytes(whole[:-20])
-    answer = placed.server.train()
+def test_the_sites_own_trouble_names_no_file_of_its_own_to_the_server(placed):
+    asked = placed.server.assignment("scaffold")
+    answer = placed.server.train(asked.continuing(1), "scaffold")  # of which the site has no state
     assert (answer.message, answer.accepted) == ("refusal", True)
     assert answer.reason == "the site could not do it; its own log says why"
-    assert str(setup) in placed.said[-1]
-    setup.write_bytes(whole)  # mended: the same request is done
-    assert isinstance(placed.server.train(), Reply)
+    assert str(placed.state / "runs" / RUN / "methods" / "scaffold" / "round-0001.safetensors") in placed.said[-1]
+    assert isinstance(placed.server.train(asked, "scaffold"), Reply)
 
 
 # once, whatever happens

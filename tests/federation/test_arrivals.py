@@ -12,7 +12,15 @@ from fedcmp.runs.folder import RunFolder
 from tests.federation.in_process import Unmeasured, VirtualClients
 from tests.federation.test_rounds import outcome, run
 
-METHODS = ["fedavg", "moon", "fedcmp", "fisher", "dare-ties", "fedadam"]
+METHODS = [
+    ("fedavg", "float32"),
+    ("fedavg", "int8"),
+    ("moon", "int8"),
+    ("fedcmp", "float32"),
+    ("fisher", "int8"),
+    ("dare-ties", "float32"),
+    ("fedadam", "int8"),
+]
 SPREAD = [1.0, 2.3, 4.1, 7.0, 10.0]
 
 
@@ -76,8 +84,7 @@ def plain(found):
     return tensors, state["kept"], lines
 
 
-@pytest.mark.parametrize("payload", ["int8", "float32"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "payload"), METHODS)
 def test_clients_that_are_equally_fast_end_with_the_bits_of_synchronous_rounds(engine, tmp_path, method, payload):
     folder, _ = run_async(engine, tmp_path / "async", method, seconds=[3.0] * 5, buffer_size=5, payload=payload)
     assert plain(outcome(folder)) == plain(
@@ -108,7 +115,7 @@ def test_a_stopped_run_resumes_to_the_same_bits(engine, orderly, tmp_path, metho
     assert not (tmp_path / "run" / "waiting").exists()
 
 
-@pytest.mark.parametrize("replies", range(1, 15))
+@pytest.mark.parametrize("replies", [1, 2, 3, 6, 9, 14])
 def test_a_run_killed_after_any_reply_loses_none_of_them(engine, orderly, tmp_path, replies):
     with pytest.raises(InterruptedError):
         run_async(engine, tmp_path, "moon", killed=replies)

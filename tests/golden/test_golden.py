@@ -7,7 +7,8 @@ import pytest
 from tests.golden.runs import FOLDER, GROUPS, golden, machine, run_group
 
 # Where another processor's rounding is magnified (measured between AVX-512 and AVX2): DARE draws from the projectors'
-# last bits, trimmed entries change places, codes of int8 and canonical bases turn. Losses of the first round agree.
+# last bits, trimmed entries change places, codes of int8 and canonical bases turn. Losses of the first round agree, but
+# for shared-basis, whose clients step in such a basis from the start.
 LOOSE = {"all.dare": 0.02, "all.dare-ties": 0.1, "all.knots-ties": 5e-3, "half.shared-basis": 1e-3}
 LOOSE |= {"int8.shared-basis": 0.01, "resumed.shared-basis": 0.01}
 LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
@@ -45,7 +46,7 @@ def different(name, kept, found, *, exact):
             if exact:
                 same = now.get(key) == value
             elif key in LOSSES and value is not None:
-                trained_alone = before["kind"] == "client" and before["round"] == 1
+                trained_alone = before["kind"] == "client" and before["round"] == 1 and "shared-basis" not in name
                 allowed = 1e-4 if trained_alone else LOOSE.get(name, 1e-4)
                 same = now.get(key) == pytest.approx(value, abs=allowed)
             else:

@@ -67,6 +67,22 @@ def test_of_two_lines_about_the_same_thing_the_later_counts(tmp_path):
     assert run.num_bytes == 200
 
 
+def test_a_client_may_have_several_parts_in_one_merge(tmp_path):
+    first = {"kind": "client", "round": 2, "client": 1, "part": 3, "staleness": 0, "num_examples": 8}
+    again = {**first, "num_examples": 9}
+    write_lines(tmp_path, [first, {**first, "part": 4, "staleness": 1}, again])
+    run = load_runs(tmp_path)[0]
+    found = [(line.part, line.staleness, line.num_examples) for line in run.client_rounds]
+    assert found == [(3, 0, 9), (4, 1, 8)]
+
+
+def test_a_run_has_as_many_rounds_as_its_record_says(tmp_path):
+    """An asynchronous one merges more often than its clients' pairs have parts."""
+    write_lines(tmp_path, [{"kind": "run", "method": "fedavg", "rounds": 25}])
+    (tmp_path / "recipe.toml").write_text("[federation]\nrounds = 5\n")
+    assert load_runs(tmp_path)[0].rounds == 25
+
+
 def test_an_opening_round_is_sent_too(tmp_path):
     rounds = [{"kind": "round", "round": number, "bytes_sent": 100} for number in (1, 2)]
     write_lines(tmp_path, [{"kind": "opening", "round": 1, "bytes_sent": 30}] * 2 + rounds)

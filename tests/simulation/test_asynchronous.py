@@ -25,7 +25,7 @@ def test_an_asynchronous_run_reports_exports_and_resumes_when_it_is_finished(tmp
     merged = rounds(run)
     assert [line["round"] for line in merged] == [1, 2, 3, 4, 5]
     assert merged[-1]["clock"] == 30.0
-    assert merged[-1]["diagnostics"]["staleness_max"] >= 1
+    assert max(line["diagnostics"]["staleness_max"] for line in merged) >= 1
     (begun,) = (line for line in metrics(run) if line["kind"] == "run")
     assert begun["rounds"] == 5
     assert "clock" not in rounds(tmp_path / "runs" / "small" / "local")[0]
@@ -52,13 +52,15 @@ def test_synchronous_rounds_on_a_virtual_clock_wait_for_the_slowest_or_the_deadl
     assert [(line["clock"], line["missing"]) for line in lines] == [(4.0 * n, ["client-2"]) for n in (1, 2, 3)]
 
 
+@pytest.mark.slow
 def test_clients_that_are_really_slow_hold_nobody_up(tmp_path, world_cache):
     path = recipe(tmp_path, methods=["fedavg"], workers=3)
-    options = [*ASYNC[:-1], "scenario.client_seconds=[0.2, 0.2, 4.0]", "-o", 'scenario.clock="real"']
+    options = [*ASYNC[:-1], "scenario.client_seconds=[0.2, 0.2, 6.0]", "-o", 'scenario.clock="real"']
+    options += ["-o", "federation.rounds=2"]
     fedcmp(tmp_path, world_cache, "train", path, *options)
     run = tmp_path / "runs" / "small"
     lines = [line for line in metrics(run) if line["kind"] == "client"]
-    assert sorted((line["client"], line["part"]) for line in lines) == [(c, p) for c in range(3) for p in (1, 2, 3)]
+    assert sorted((line["client"], line["part"]) for line in lines) == [(c, p) for c in range(3) for p in (1, 2)]
     late = [line["staleness"] for line in lines if line["client"] == 2]
     assert late[0] >= 1
     assert rounds(run)[-1]["clock"] >= 12.0

@@ -1,6 +1,6 @@
 """Run schedules of faults, and write what came of them: `make faults`.
 
-python -m tools.faults [--schedules 50] [--seed 1] [--only 17] [--keep] [--out results/faults.md]
+python -m tools.faults [--schedules 50] [--seed 1] [--only 17] [--at-once 2] [--keep] [--out results/faults.md]
 
 The result is Markdown, which docs/reliability.md quotes; exit code 1 where a schedule did not survive. A schedule
 follows from the seed and its number; when its processes reach which line does not: a fault may take several tries to
@@ -14,15 +14,45 @@ import signal
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 
 from fedcmp import __version__
 from fedcmp.errors import counted
 from tools.faults.disk import can_be_mounted
-from tools.faults.places import ROUNDS, SITES
-from tools.faults.plan import DISK, METHODS, draw_plan
+from tools.faults.places import ROUNDS, SITES, export_pairs
+from tools.faults.plan import DISK, METHODS, Plan, draw_plan
 from tools.faults.verdict import SAME, STOPPED, WITHOUT, WRONG, Result, Trial
+
+
+def run_all(plans: Sequence[Plan], work: Path, *, at_once: int, keep: bool, say: Callable[[str], None]) -> list[Result]:
+    """Run schedules, several side by side.
+
+    Args:
+        plans: the schedules.
+        work: a folder with a short path.
+        at_once: how many run side by side.
+        keep: leave the schedules' folders behind.
+        say: receives a line per schedule.
+    """
+    pairs = export_pairs(work / "pairs")
+    free: SimpleQueue[Trial] = SimpleQueue()
+    for number in range(at_once):
+        free.put(Trial(work / str(number), pairs))
+
+    def run(plan: Plan) -> Result:
+        trial = free.get()
+        try:
+            result = trial.of(plan, keep=keep)
+        finally:
+            free.put(trial)
+        say(line_of(result))
+        return result
+
+    with ThreadPoolExecutor(at_once) as threads:
+        return list(threads.map(run, plans))
 
 
 def line_of(result: Result) -> str:
@@ -71,6 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.faults")
     parser.add_argument("--schedules", type=int, default=50, help="number of schedules")
     parser.add_argument("--seed", type=int, default=1, help="of the set of schedules")
+    parser.add_argument("--at-once", type=int, default=2, help="schedules that run side by side")
     parser.add_argument("--only", type=int, action="append", help="run this number of the set only; may be repeated")
     parser.add_argument("--keep", action="store_true", help="leave the schedules' folders behind, to look into")
     parser.add_argument("--out", type=Path, help="a Markdown file for the figures")
@@ -83,10 +114,7 @@ def main() -> None:
     work = Path(tempfile.mkdtemp(prefix="faults-"))
     disks = can_be_mounted(work / "disk")
     plans = [draw_plan(given.seed, number, disks=disks) for number in given.only or range(given.schedules)]
-    trial, results = Trial(work), []
-    for plan in plans:
-        results.append(trial.of(plan, keep=given.keep))
-        say(line_of(results[-1]))
+    results = run_all(plans, work, at_once=given.at_once, keep=given.keep, say=say)
     where = f"fedcmp {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
     lines = ["# faults", "", f"`make faults`, seed {given.seed}, {where}.", "", *table(results)]
     if not disks:

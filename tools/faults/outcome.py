@@ -27,13 +27,14 @@ def absences(places: Places) -> Absent:
     )
 
 
-def outcome(places: Places, setting: Setting, absent: Absent) -> dict[str, str]:
+def outcome(places: Places, setting: Setting, absent: Absent, *, judged_by_all: bool) -> dict[str, str]:
     """Return hashes of what is left of a finished run, by what it is; times are left out.
 
     Args:
         places: of the run.
-        setting: what was run; where rounds have a deadline, the sites' judgements have one too and are left out.
+        setting: what was run.
         absent: who had no part in which round; the state of a site that missed the last round is its own.
+        judged_by_all: no site was left out of judging; else what it came to is left out here.
     """
     run = places.server
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -46,7 +47,7 @@ def outcome(places: Places, setting: Setting, absent: Absent) -> dict[str, str]:
         "records": _hash(others),
         "state": _hash({key: value for key, value in state.items() if key not in (*_OF_FILES, "best")}),
     }
-    if setting.deadline is None:
+    if judged_by_all:
         found["judgements"] = _hash([judged, state["best"]])
     for path in last.glob("*.safetensors"):
         found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()

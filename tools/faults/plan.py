@@ -89,6 +89,11 @@ class Plan:
     setting: Setting
     faults: tuple[Fault, ...]
 
+    @property
+    def judged_by_all(self) -> bool:
+        """Whether no site may be left out of judging: by a deadline, which holds there too, or for its full disk."""
+        return self.setting.deadline is None and not any(fault.kind == DISK and fault.site for fault in self.faults)
+
 
 def draw_plan(seed: int, number: int, *, disks: bool) -> Plan:
     """Draw a schedule.

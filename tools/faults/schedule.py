@@ -154,7 +154,7 @@ class _Schedule:
         if not finished:
             return ended
         absent = absences(self._places)
-        left = outcome(self._places, self._plan.setting, absent)
+        left = outcome(self._places, self._plan.setting, absent, judged_by_all=self._plan.judged_by_all)
         return replace(ended, absent=absent, left=left)
 
     def end(self) -> None:

@@ -1,10 +1,11 @@
 """What a schedule must end as: the run without faults, or the one whose rounds were closed without the same sites."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tools.faults.outcome import Absent
-from tools.faults.places import export_pairs
 from tools.faults.plan import Plan
 from tools.faults.schedule import Ended, Runner, reference
 
@@ -67,11 +68,13 @@ class Trial:
     """Runs schedules one after the other, and compares each with the run without faults.
 
     Args:
-        work: an empty folder with a short path.
+        work: a folder with a short path; made if it is not there.
+        pairs: what `export_pairs` returned.
     """
 
-    def __init__(self, work: Path) -> None:
-        self._runner = Runner(export_pairs(work / "pairs"), work)
+    def __init__(self, work: Path, pairs: Mapping[str, Mapping[str, Any]]) -> None:
+        work.mkdir(exist_ok=True)
+        self._runner = Runner(pairs, work)
         self._references = References(self._runner)
 
     def of(self, plan: Plan, *, keep: bool = False) -> Result:
@@ -86,7 +89,7 @@ class Trial:
         different: list[str] = []
         if ended.finished and not ended.fault:
             expected = dict(self._references.of(plan, ended.absent).left)
-            if plan.setting.deadline is not None:
+            if not plan.judged_by_all:
                 expected.pop("judgements")
             keys = expected.keys() | ended.left.keys()
             different = sorted(key for key in keys if expected.get(key) != ended.left.get(key))

@@ -1,6 +1,6 @@
 """Feed damaged and hostile inputs to everything that reads any, and write what came of it: `make fuzz`.
 
-python -m tools.fuzz [--kind recipes ...] [--count 3000] [--seed 1] [--first 0] [--keep faults] [--out results/fuzz.md]
+python -m tools.fuzz [--kind recipes ...] [--count N] [--seed 1] [--first 0] [--keep faults] [--out results/fuzz.md]
 
 The result is Markdown, which docs/reliability.md quotes; exit code 1 where there was a fault. Input number n of a kind
 depends on the seed, the kind and n alone: what a fault prints repeats it.
@@ -24,10 +24,12 @@ from tools.fuzz.payloads import Payloads
 from tools.fuzz.recipes import Recipes
 from tools.fuzz.run_files import RunFiles
 from tools.fuzz.running import MEMORY, SECONDS, Figures, Kind, run_kind
+from tools.fuzz.site_messages import SiteMessages
 
 KINDS: dict[str, Callable[[Path], Kind]] = {
-    kind.name: kind for kind in (Recipes, Records, Tars, Images, Tables, Messages, Payloads, RunFiles)
+    kind.name: kind for kind in (Recipes, Records, Tars, Images, Tables, Messages, SiteMessages, Payloads, RunFiles)
 }
+INPUTS = {SiteMessages.name: 100_000}  # of the others 3,000
 READERS = {
     "recipes": "recipes and `-o` values",
     "records": "annotation records (JSON, JSON lines)",
@@ -35,6 +37,7 @@ READERS = {
     "images": "images of nine formats",
     "parquet": "parquet files",
     "messages": "messages, frames and their files",
+    "site-messages": "messages between a server and its sites, as frames and in Flower's envelope",
     "payloads": "replies of a client, by ten server rules",
     "run-files": "a run's files, as reports and resuming read them",
 }
@@ -44,7 +47,7 @@ def main() -> None:
     """Feed the kinds, write the figures."""
     parser = argparse.ArgumentParser(prog="python -m tools.fuzz")
     parser.add_argument("--kind", choices=list(KINDS), action="append", help="only these; may be given several times")
-    parser.add_argument("--count", type=int, default=3000, help="inputs per kind")
+    parser.add_argument("--count", type=int, help="inputs per kind; default: 3,000, of site messages 100,000")
     parser.add_argument("--seed", type=int, default=1, help="of all inputs")
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     parser.add_argument("--keep", type=Path, default=Path("faults"), help="folder for inputs that lead to faults")
@@ -54,9 +57,9 @@ def main() -> None:
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    numbers = range(given.first, given.first + given.count)
     figures = []
     for name in given.kind or KINDS:
+        numbers = range(given.first, given.first + (given.count or INPUTS.get(name, 3000)))
         figures.append(fuzz(name, seed=given.seed, numbers=numbers, keep=given.keep, say=say))
         say(row(figures[-1], seed=given.seed))
     where = f"fedcmp {__version__}, Python {platform.python_version()}, {os.cpu_count()} cores"
@@ -91,7 +94,8 @@ def fuzz(
 
 def row(one: Figures, *, seed: int) -> str:
     """Return the figures of one kind as a row of the table."""
-    numbers = f"{one.inputs:,} | {one.accepted:,} | {one.refused:,} | {len(one.faults)} | {one.seconds:.0f} | {seed}"
+    numbers = f"{one.inputs:,} | {one.accepted:,} | {one.refused:,} | {len(one.faults)} | {one.seconds:.0f}"
+    numbers += f" | {1000 * one.slowest:.0f} | {one.memory / 1e6:.0f} | {seed}"
     return f"| {READERS[one.kind]} | {numbers} |"
 
 
@@ -103,10 +107,11 @@ def lines(figures: Sequence[Figures], *, seed: int) -> list[str]:
         "Valid inputs with flipped bits, cut off, spliced, and with hostile values in them (numbers out of all bounds, "
         "NaN, nesting, NUL, halves of characters, escape sequences, wrong types, keys twice). Refused: in one line, or "
         f"pair by pair with a reason. A fault is anything else, more than {SECONDS:g} s, or more than "
-        f"{MEMORY / 2**30:g} GiB.",
+        f"{MEMORY / 2**30:g} GiB (of messages between a server and its sites: {SiteMessages.memory / 2**20:g} MiB). "
+        "Slowest: of a core's time. Memory: what all inputs of a row added to the most that was in use.",
         "",
-        "| Input | Inputs | Accepted | Refused | Faults | Seconds | Seed |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| Input | Inputs | Accepted | Refused | Faults | Seconds | Slowest (ms) | Memory (MB) | Seed |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
         *(row(one, seed=seed) for one in figures),
         "",
     ]

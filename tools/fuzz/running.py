@@ -23,7 +23,7 @@ from fedcmp.data.quality import BadPair
 from fedcmp.errors import UserError
 
 SECONDS = 10.0  # for one input
-MEMORY = 3 * 2**30  # bytes by which one input may raise the most that was ever used
+MEMORY = 3 * 2**30  # bytes by which one input may raise the most that was ever used; a kind may have less, as `memory`
 _ROOM = 8 * 2**30  # addresses beyond those in use before: keeps a fault from ending the machine
 _LONGEST = 2500  # characters of a line
 
@@ -60,6 +60,8 @@ class Figures:
         accepted: inputs that were read.
         refused: inputs that were refused in one line.
         seconds: for all of them.
+        slowest: seconds that the slowest took of a core.
+        memory: bytes by which all of them together raised the most that was ever used.
         faults: number of the input, and what happened.
     """
 
@@ -67,6 +69,8 @@ class Figures:
     accepted: int = 0
     refused: int = 0
     seconds: float = 0.0
+    slowest: float = 0.0
+    memory: int = 0
     faults: list[tuple[int, str]] = field(default_factory=list)
 
     @property
@@ -87,7 +91,7 @@ def run_kind(
         keep: a folder for the inputs that led to faults; made when there is one.
         say: receives a line per fault.
     """
-    figures, begun = Figures(kind.name), time.monotonic()
+    figures, begun, before = Figures(kind.name), time.monotonic(), _most_memory()
     with _bounded_memory():
         for number in numbers:
             data = kind.make(random.Random(f"{seed} {kind.name} {number}"))
@@ -99,13 +103,14 @@ def run_kind(
                     (keep / f"{kind.name}-{seed}-{number}").write_bytes(data)
                 again = f"python -m tools.fuzz --kind {kind.name} --seed {seed} --first {number} --count 1"
                 say(f"{again}\n{fault}")
-    figures.seconds = time.monotonic() - begun
+    figures.seconds, figures.memory = time.monotonic() - begun, _most_memory() - before
     return figures
 
 
 def _fed(kind: Kind, data: bytes, figures: Figures) -> str:
     """Count one input; what happened where it is a fault."""
-    before = _most_memory()
+    before, begun = _most_memory(), time.process_time()
+    memory: int = getattr(kind, "memory", MEMORY)
     refusals: tuple[type[Exception], ...] = (UserError, BadPair, *kind.refusals)
     try:
         with _bounded_time():
@@ -119,7 +124,8 @@ def _fed(kind: Kind, data: bytes, figures: Figures) -> str:
         return f"took longer than {SECONDS:g} s"
     except Exception:
         return traceback.format_exc()
-    if _most_memory() - before > MEMORY:
+    figures.slowest = max(figures.slowest, time.process_time() - begun)
+    if _most_memory() - before > memory:
         problem = f"took {(_most_memory() - before) / 2**30:.1f} GiB of memory"
     if not problem:
         figures.accepted += accepted

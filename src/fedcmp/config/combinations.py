@@ -146,9 +146,7 @@ def count_clients(scenario: Scenario, data: Data, deployment: Deployment) -> int
     return len(deployment.sites) or len(data.clients) or scenario.clients
 
 
-def check_asynchronous(
-    federation: Federation, run: Run, deployment: Deployment, chosen: Mapping[str, Chosen]
-) -> None:
+def check_asynchronous(federation: Federation, run: Run, deployment: Deployment, chosen: Mapping[str, Chosen]) -> None:
     """Check what clients that wait for nobody need, and that nothing is set for them where there are none.
 
     Args:

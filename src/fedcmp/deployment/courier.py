@@ -3,12 +3,11 @@
 from collections import deque
 from collections.abc import Callable
 
-from fedcmp.deployment.exchange import Head, Talk
+from fedcmp.deployment.exchange import Head, Talk, Wanted
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
-from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
-from fedcmp.wire.site_messages import Judged, Training
+from fedcmp.wire.site_messages import Training
 
 _LATER = 60.0  # seconds before a site that refused is asked again
 
@@ -65,7 +64,7 @@ class SitesCourier:
         def make(head: Head) -> Training:
             return Training(**vars(head), method=self._method, assignment=assignment)
 
-        def fits(asked: int, answer: AnyReply | Judged) -> str:
+        def fits(asked: int, answer: Wanted) -> str:
             if isinstance(answer, Reply) and (answer.client, answer.round) == (asked, assignment.round):
                 return ""
             return "an answer to something else"

@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from fedcmp.aggregation import Public
 from fedcmp.config.methods import Chosen
-from fedcmp.deployment.exchange import Head, Maker
+from fedcmp.deployment.exchange import Head, Maker, Wanted
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.federation.edge import delegations
 from fedcmp.wire.edge_messages import AnyReply, Delegation, PartialSum, parts_of
 from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Assignment, Reply
-from fedcmp.wire.site_messages import Judged, Training
+from fedcmp.wire.site_messages import Judged, Kept, Training
 
 
 class EdgesTransport:
@@ -67,9 +67,9 @@ class EdgesTransport:
         makers = {client: self._training(assignment) for client, assignment in asked.items()}
         makers |= {int(first): self._delegating(delegation, until) for first, delegation in given.items()}
 
-        def fits(client: int, answer: AnyReply | Judged) -> str:
-            if isinstance(answer, Judged):
-                return "losses, where a reply was asked for"
+        def fits(client: int, answer: Wanted) -> str:
+            if isinstance(answer, Judged | Kept):
+                return "an answer of another kind, where a reply was asked for"
             if isinstance(answer, PartialSum) != (client in self._beneath):
                 return "a sum, where a reply was asked for" if client in asked else "a reply, where a sum was asked for"
             if strangers := {part.client for part in parts_of(answer)} - groups.get(client, {client}):

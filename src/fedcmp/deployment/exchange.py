@@ -14,9 +14,12 @@ from fedcmp.wire.edge_messages import PartialSum
 from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import MessageError
-from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Refusal, Request, read_answer
+from fedcmp.wire.payload import wire_bytes
+from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Kept, Refusal, Request, read_answer
 
 _GRACE = 60.0  # seconds that a message lives beyond the site's patience: both ways, and a process for it
+_SLOWEST = 50_000.0  # bytes per second: a message lives as long as its tensors need on such a link, and the answer's
+_ANSWER = 4  # times the tensors of the largest request that an answer may have: second moments and Gram matrices
 _OVERDUE = 120.0  # seconds beyond that: a message is lost then, whatever the link says of it
 _AGAIN = (2.0, 5.0, 15.0, 60.0)  # seconds before a lost message is sent again; the last for ever
 _MOST_MALFORMED = 3  # answers in a row before a site is left out
@@ -33,7 +36,8 @@ class Head:
 
 
 Maker = Callable[[Head], Request | Delegating]
-Done = Reply | PartialSum | Judged | Admission | Holding | Refusal
+Wanted = Reply | PartialSum | Judged | Kept  # what a request is for
+Done = Wanted | Admission | Holding | Refusal
 Talk = Generator[Maker, Answer, Done]
 Note = Callable[[int, Happening, str], None]  # client, event, detail
 
@@ -78,6 +82,7 @@ class Exchange:
         self._link, self._names, self._head, self._patience = link, names, head, patience
         self._note, self._clock = note, clock
         self._lines: dict[int, _Line] = {}
+        self._largest = 0  # bytes of the largest request: the answer to it may be asked for by one without tensors
 
     @property
     def clients(self) -> list[int]:
@@ -109,9 +114,11 @@ class Exchange:
                 self._note(client, "rejoined" if line.online else "lost", "" if line.online else "cannot be reached")
             if line.sent is not None or now < line.not_before or name not in online:
                 continue
-            request, seconds = line.next(self._head(patience)), patience + _GRACE
+            header, tensors = line.next(self._head(patience)).to_tensors()
+            self._largest = max(self._largest, wire_bytes(tensors))
+            seconds = patience + _GRACE + (1 + _ANSWER) * self._largest / _SLOWEST
             try:
-                line.sent = self._link.push(name, request.to_tensors(), seconds=seconds)
+                line.sent = self._link.push(name, (header, tensors), seconds=seconds)
                 line.lost_at = now + seconds + _OVERDUE
             except ConnectionError as error:
                 self._again(client, line, str(error))

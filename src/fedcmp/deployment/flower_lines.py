@@ -12,6 +12,7 @@ _OF_NO_INTEREST = (
     "Failed to push task output",  # of a ServerApp whose SuperLink has died, which is said
 )
 _RAISED = "raised an exception"  # a traceback follows
+_EXIT = "Exit Code: "  # and where Flower's pages explain it
 
 
 def plain(line: str) -> str:
@@ -33,7 +34,7 @@ class Terse:
             unwanted = self._in_traceback or _ACCESS.search(text) or text.startswith(_OF_NO_INTEREST)
             return None if unwanted else shown(text.rstrip()) or None
         level, message = found.groups()
-        self._in_traceback = _RAISED in message
+        self._in_traceback = _RAISED in message or message.startswith(_EXIT)
         if self._in_traceback or level not in ("ERROR", "CRITICAL") or message.startswith(_OF_NO_INTEREST):
             return None
         return shown(f"Flower: {message.strip()}") if message.strip() else None

@@ -79,15 +79,14 @@ def join(joining: Joining, say: Say) -> None:
     """
     own = joining.site.site
     check_private(own.key)
-    fingerprint = read_site_key(own.key).fingerprint
     private_folder(own.folder)
     with alone_in(own.folder, f"{own.folder}: another `fedcmp join` works there; stop it first"):
-        say(f"{own.name}: key {fingerprint}; server {own.server}")
+        say(f"{own.name}: key {read_site_key(own.key).fingerprint}; server {own.server}")
         first = reach(own.server, own.certificate)
         if first.outcome == "untrusted":
             raise UserError(first.reason)
         with _socket_folder(own.folder) as folder:
-            _Site(joining, folder, fingerprint, say).run()
+            _Site(joining, folder, say).run()
 
 
 @contextmanager
@@ -130,9 +129,8 @@ class _Trouble:
 class _Site:
     """The processes of a site, and what is done when one of them dies."""
 
-    def __init__(self, joining: Joining, folder: Path, fingerprint: str, say: Say) -> None:
+    def __init__(self, joining: Joining, folder: Path, say: Say) -> None:
         self._joining, self._site, self._say = joining, joining.site, say
-        self._fingerprint = fingerprint
         self._socket, self._secret = folder / "trainer.sock", folder / "apps.secret"
         if len(str(self._socket)) > LONGEST_SOCKET:
             raise UserError(
@@ -213,9 +211,9 @@ class _Site:
         if self._refused:
             own = self._site.site
             self._trouble(
-                f"refused: the server has not registered this site's key {self._fingerprint}, or it is in use "
-                f"elsewhere; its operator registers {own.key}.pub with: fedcmp keys add HOME {own.name} FILE.pub; "
-                "trying again"
+                f"refused: the server has not registered this site's key {read_site_key(own.key).fingerprint}, or it "
+                f"is in use elsewhere; its operator registers {own.key}.pub with: "
+                f"fedcmp keys add HOME {own.name} FILE.pub; trying again"
             )
             self._next_try = time.monotonic() + _SLOWLY
         elif self._connected:

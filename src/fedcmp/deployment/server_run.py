@@ -23,7 +23,7 @@ from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
-from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
+from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport, hand_over
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.arrivals import Arrivals
 from fedcmp.federation.buffered import Buffered
@@ -44,6 +44,8 @@ from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, tim
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
+
+HANDOVER_SECONDS = 600.0  # that sites have to take what was trained, where the recipe names no deadline
 
 
 def run_server(
@@ -111,6 +113,7 @@ def run_server(
                 notes.follow(live)
                 judge = evaluator(method, kept.path)
                 _rounds(method, recipe, sites, notes, kept, events or Events(), judge, clock).run(resume=resume)
+                hand_over(method, sites, kept.last(), seconds=recipe.federation.deadline or HANDOVER_SECONDS)
                 live.close()
                 notes.follow(None)
     return folder
@@ -133,11 +136,13 @@ def _evaluators(
 
 def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None]) -> None:
     seconds, register = recipe.deployment.start_seconds, sites.register
-    sites.admit(seconds=seconds)
+    least = max(1, recipe.federation.min_clients)
+    sites.admit(seconds=seconds, least=least)
     there = [register.names[client] for client, member in sorted(register.members.items()) if member.holding]
-    if len(there) < max(1, recipe.federation.min_clients):
+    came = len(there) if len(register.members) >= least else len(register.members)
+    if came < least:
         raise UserError(
-            f"{counted(len(there), 'site')} of {len(register.names)} take part, federation.min_clients = "
+            f"{counted(came, 'site')} of {len(register.names)} take part, federation.min_clients = "
             f"{recipe.federation.min_clients}: start the others with `fedcmp join`, then go on with --resume"
         )
     say(f"{len(there)} of {counted(len(register.names), 'site')} take part: {', '.join(there)}")

@@ -407,6 +407,7 @@ class _Server:
         for node in self._ever - set(self._roster) - self._gone:
             if control.unregister(node):
                 self._gone.add(node)
+                self._left = {line: kept for line, kept in self._left.items() if kept != node}
         for node in sorted(online - self._online):
             if node in self._roster:
                 self._say(f"{self._roster[node].name}: connected")

@@ -10,20 +10,18 @@ import logging
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 
-from fedcmp.deployment.exchange import Done, Exchange, Head, Maker, Note, Talk
+from fedcmp.deployment.exchange import Done, Exchange, Head, Maker, Note, Talk, Wanted
 from fedcmp.deployment.register import Register
 from fedcmp.errors import UserError
 from fedcmp.federation.flower.link import Link
 from fedcmp.version import __version__
-from fedcmp.wire.edge_messages import AnyReply, PartialSum, parts_of
-from fedcmp.wire.messages import Reply
+from fedcmp.wire.edge_messages import PartialSum, parts_of
 from fedcmp.wire.site_messages import (
     Admission,
     Answer,
     Collecting,
     Holding,
     Invitation,
-    Judged,
     NotKnown,
     Placement,
     Refusal,
@@ -32,7 +30,7 @@ from fedcmp.wire.site_messages import (
 )
 
 # client, answer -> why it does not answer what was asked; "" if it does
-Fits = Callable[[int, AnyReply | Judged], str]
+Fits = Callable[[int, Wanted], str]
 
 _LOG = logging.getLogger(__name__)
 _MOST_FAILURES = 3  # of a site that says that it could not do its work, within one exchange
@@ -74,24 +72,31 @@ class Sites:
         # told which client they are; one that has lost it since says so
         self._placed = {client for client, member in register.members.items() if member.holding is not None}
 
-    def admit(self, *, seconds: float | None) -> None:
+    def admit(self, *, seconds: float | None, least: int = 0) -> None:
         """Invite all sites that do not take part yet, and place those that answer, in the recipe's order.
+
+        With fewer than `least` of them nobody is placed: the run does not begin, and whoever is missing now would come
+        behind the others when it does.
 
         Args:
             seconds: how long answers to the invitations are waited for, and as long again those to the placements,
                 which can only be sent then; None: all must be there.
+            least: sites that the run needs.
         """
         clients = range(len(self.register.names))
         missing = [client for client in clients if client not in self.register.members]
-        for _ in self._run({client: self._invite(client) for client in missing}, self._after(seconds)):
+        for _ in self._run({client: self._invite(client) for client in missing}, self.after(seconds)):
             pass
+        if len(self.register.members) < least:
+            return
         self.register.place(sorted(self.register.members))
         unplaced = [client for client, member in self.register.members.items() if member.holding is None]
-        for _ in self._run({client: self._invited(client) for client in unplaced}, self._after(seconds)):
+        for _ in self._run({client: self._invited(client) for client in unplaced}, self.after(seconds)):
             pass
         self.register.flush()
 
-    def _after(self, seconds: float | None) -> float | None:
+    def after(self, seconds: float | None) -> float | None:
+        """Return the time of the clock in so many seconds; None for no end."""
         return None if seconds is None else self._clock() + seconds
 
     def ask(
@@ -169,8 +174,8 @@ class Sites:
                 self._note(client, "refused", answer.reason)
                 return answer
             else:
-                wrong = fits(client, answer) if isinstance(answer, Reply | PartialSum | Judged) else _said(answer)
-                if not wrong and isinstance(answer, Reply | PartialSum | Judged):
+                wrong = fits(client, answer) if isinstance(answer, Wanted) else _said(answer)
+                if not wrong and isinstance(answer, Wanted):
                     return answer
                 failures += 1
                 self._note(client, "refused", wrong)

@@ -24,6 +24,7 @@ from fedcmp.deployment.refusals import Declined, refusal
 from fedcmp.deployment.sent_log import SentLog
 from fedcmp.deployment.site_engine import SiteEngine, admission, holding, prepare_site
 from fedcmp.deployment.site_file import Site, read_site
+from fedcmp.deployment.site_models import keep_model
 from fedcmp.deployment.site_recipe import read_server_recipe
 from fedcmp.deployment.site_run import Place, SiteRun
 from fedcmp.deployment.trainer_socket import TrainerSocket
@@ -38,9 +39,11 @@ from fedcmp.wire.naming import MessageError, Tensors
 from fedcmp.wire.site_messages import (
     Collecting,
     Frame,
+    Handover,
     Header,
     Invitation,
     Judging,
+    Kept,
     NotKnown,
     Placement,
     Refusal,
@@ -119,7 +122,7 @@ class Trainer:
             else:
                 if not isinstance(request, Invitation) and not run.known:
                     return NotKnown(what="run").to_tensors()
-                if isinstance(request, Training | Judging) and run.placed is None:
+                if isinstance(request, Training | Judging | Handover) and run.placed is None:
                     return NotKnown(what="run").to_tensors()
                 self._check(request, run)
                 self._runs[request.run] = run
@@ -144,6 +147,8 @@ class Trainer:
             run.check_place(_place_of(request))
         if isinstance(request, Judging):
             check_judging(asked, request.method, self._site)
+        if isinstance(request, Handover) and request.method not in asked.run.methods:
+            raise Declined(f"method {request.method}: is not one of the run's")
         if isinstance(request, Training):
             check_assignment(asked, request.method, request.assignment)
 
@@ -163,7 +168,7 @@ class Trainer:
     def _job_of(self, request: Request, run: SiteRun) -> Job:
         """Return the job that does what is asked, begun if it is not there."""
         assert not isinstance(request, Collecting)
-        name = request.job if isinstance(request, Training | Judging) else job_of(request)
+        name = request.job if isinstance(request, Training | Judging | Handover) else job_of(request)
         if self._job is not None and self._job.name == name and not self._job.failed:
             return self._job
         if self._job is not None:
@@ -173,6 +178,7 @@ class Trainer:
             Placement: lambda job: self._place(job, request, run),  # type: ignore[arg-type]
             Training: lambda job: self._train(job, request, run),  # type: ignore[arg-type]
             Judging: lambda job: self._judge(job, request, run),  # type: ignore[arg-type]
+            Handover: lambda job: self._keep(job, request, run),  # type: ignore[arg-type]
         }
         self._job = Job(name, works[type(request)], self._say)
         self._job.start()
@@ -224,6 +230,18 @@ class Trainer:
     def _judge(self, job: Job, request: Judging, run: SiteRun) -> Frame:
         engine = self._loaded(job, run, self._placed(run))
         return engine.judge(request.state, blind=request.blind).to_tensors()
+
+    def _keep(self, job: Job, request: Handover, run: SiteRun) -> Frame:
+        engine = self._loaded(job, run, self._placed(run))
+        place = keep_model(
+            engine.recipe,
+            request,
+            self._site.site.folder / "models" / run.folder.name[:8],
+            vision_width=engine.data.vision_width,
+            text_width=self._llm(run, engine.recipe).width,
+        )
+        self._say(f"{request.method}: what was trained is in {place}; fedcmp export {place} OUT makes a LLaVA of it")
+        return Kept().to_tensors()
 
     def _placed(self, run: SiteRun) -> Place:
         place = run.placed

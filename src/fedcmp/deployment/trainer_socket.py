@@ -16,7 +16,7 @@ from typing import IO, cast
 from fedcmp.errors import UserError
 from fedcmp.wire.frames import read_frame, write_frame
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.site_limits import MOST_BODY, MOST_HEADER
+from fedcmp.wire.site_limits import MOST_BODY, MOST_HEADER, MOST_NAMES
 from fedcmp.wire.site_messages import Frame, Header
 
 _CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
@@ -61,7 +61,9 @@ class _Handler(socketserver.StreamRequestHandler):
             return
         with suppress(BrokenPipeError, ConnectionResetError, EOFError):
             try:
-                frame = read_frame(cast(IO[bytes], self.rfile), most_header=MOST_HEADER, most_body=MOST_BODY)
+                frame = read_frame(
+                    cast(IO[bytes], self.rfile), most_header=MOST_HEADER, most_body=MOST_BODY, most_names=MOST_NAMES
+                )
             except ValueError as error:
                 answer = self.server.malformed(error)
             else:

@@ -3,15 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcmp.deployment.exchange import Head, Maker
+from fedcmp.deployment.exchange import Head, Maker, Wanted
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
+from fedcmp.runs.folder import Checkpoint
 from fedcmp.runs.records import Evaluation
-from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.site_messages import Judged, Judging, Training
+from fedcmp.wire.site_messages import Handover, Judged, Judging, Kept, Training
 
 
 class SitesTransport:
@@ -41,7 +41,7 @@ class SitesTransport:
         wanted = {client: self._training(each) for client, each in assignments.items() if client not in done}
         least = min(self._least, len(assignments)) - len(done)
 
-        def fits(client: int, answer: AnyReply | Judged) -> str:
+        def fits(client: int, answer: Wanted) -> str:
             if not isinstance(answer, Reply):
                 return f"{'losses' if isinstance(answer, Judged) else 'a sum'}, where a reply was asked for"
             if answer.client != client:
@@ -117,8 +117,31 @@ class SitesEvaluator:
         )
 
 
-def _is_judged(_client: int, answer: AnyReply | Judged) -> str:
+def _is_judged(_client: int, answer: Wanted) -> str:
     return "" if isinstance(answer, Judged) else "a reply, where losses were asked for"
+
+
+def hand_over(method: str, sites: Sites, last: Checkpoint, *, seconds: float) -> None:
+    """Hand every site what was trained, to keep; one that is not there by then gets it when the run is served again.
+
+    Args:
+        method: of the run.
+        sites: the talks with them.
+        last: the last round's checkpoint.
+        seconds: how long is waited for all of them.
+    """
+    state = last.projectors["global"]
+
+    def make(head: Head) -> Handover:
+        return Handover(**vars(head), method=method, round=last.round, state=state)
+
+    members = sorted(sites.register.members)
+
+    def fits(_client: int, answer: Wanted) -> str:
+        return "" if isinstance(answer, Kept) else "an answer to something else"
+
+    for _ in sites.ask(dict.fromkeys(members, make), fits=fits, until=sites.after(seconds)):
+        pass
 
 
 class NoEvaluator:

@@ -61,13 +61,20 @@ def apart(tensors: Tensors) -> Tensors:
     return out
 
 
-def read_frame(stream: IO[bytes], *, most_header: int = MOST_HEADER_BYTES, most_body: int = MOST_BODY_BYTES) -> Frame:
+def read_frame(
+    stream: IO[bytes],
+    *,
+    most_header: int = MOST_HEADER_BYTES,
+    most_body: int = MOST_BODY_BYTES,
+    most_names: int = MOST_NAMES_BYTES,
+) -> Frame:
     """Receive one frame.
 
     Args:
         stream: of bytes.
         most_header: bytes of a header that is read; a longer one is refused by its length.
         most_body: likewise.
+        most_names: see `read_body`.
 
     Raises:
         EOFError: the other side has gone.
@@ -80,11 +87,15 @@ def read_frame(stream: IO[bytes], *, most_header: int = MOST_HEADER_BYTES, most_
             f"and a body of {body_length:,} (at most {most_body:,})"
         )
     header = read_header(_exactly(stream, head_length))
-    return header, read_body(_exactly(stream, body_length))
+    return header, read_body(_exactly(stream, body_length), most_names=most_names)
 
 
-def read_body(body: bytes) -> Tensors:
+def read_body(body: bytes, *, most_names: int = MOST_NAMES_BYTES) -> Tensors:
     """Return the named tensors of a body; an empty one holds none.
+
+    Args:
+        body: safetensors.
+        most_names: bytes of its list of tensors; a longer one is refused by its length.
 
     Raises:
         ValueError: the bytes are not named tensors.
@@ -92,9 +103,9 @@ def read_body(body: bytes) -> Tensors:
     if not body:
         return {}
     names = int.from_bytes(body[:8], "little")
-    if names > MOST_NAMES_BYTES:
+    if names > most_names:
         raise ValueError(
-            f"malformed frame: its body claims a list of tensors of {names:,} bytes; at most {MOST_NAMES_BYTES:,}"
+            f"malformed frame: its body claims a list of tensors of {names:,} bytes; at most {most_names:,}"
         )
     try:
         found: Tensors = load(body)

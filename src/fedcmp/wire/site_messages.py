@@ -5,6 +5,7 @@
     Placement    which client it is         Holding      what it trains on, and what it holds out
     Training     an Assignment              Reply        (messages.py; of an edge server PartialSum, edge_messages.py)
     Judging      tensors to be judged       Judged       sums of losses on the site's held-out pairs
+    Handover     what was trained           Kept         it is on the site's disk
     Collecting   is that job done?          Working      not yet; or NotKnown: send it again
                                             Refusal      why the site does not do it
 
@@ -143,6 +144,18 @@ class _JudgingHeader(RequestHeader):
     blind: bool
 
 
+class _HandoverHeader(RequestHeader):
+    message: Literal["handover"] = "handover"
+    method: Name
+    round: Annotated[int, Field(ge=1, le=2**53)]
+
+
+class Kept(Plain):
+    """The site has what was trained on its own disk."""
+
+    message: Literal["kept"] = "kept"
+
+
 class Judged(Plain):
     """Sums over a site's held-out captions.
 
@@ -279,13 +292,70 @@ class Judging:
         )
 
 
-Request = Invitation | Placement | Training | Judging | Collecting
-Answer = Admission | Holding | Reply | PartialSum | Judged | Working | NotKnown | Refusal
+@dataclass(frozen=True, eq=False)
+class Handover:
+    """Hand a site what the federation has trained, to keep.
+
+    Attributes:
+        run, attempt, number, patience: as every request.
+        method: of the run's recipe.
+        round: the last one.
+        state: the trained tensors.
+    """
+
+    run: str
+    attempt: int
+    number: int
+    patience: float
+    method: str
+    round: int
+    state: Tensors
+    message: ClassVar[str] = "handover"
+
+    @property
+    def ticket(self) -> tuple[int, int]:
+        """What orders all requests of a run."""
+        return self.attempt, self.number
+
+    @property
+    def job(self) -> str:
+        """What tells this work from any other, however often it is sent."""
+        return message_hash(json.dumps(["handover", self.run, self.method, self.round]), self.state)
+
+    def to_tensors(self) -> Frame:
+        """Return header and named tensors."""
+        head = _HandoverHeader(
+            run=self.run,
+            attempt=self.attempt,
+            number=self.number,
+            patience=self.patience,
+            method=self.method,
+            round=self.round,
+        )
+        return head.model_dump(), joined(state=self.state)
+
+    @classmethod
+    def from_tensors(cls, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Self:
+        """Read what `to_tensors` returned.
+
+        Raises:
+            MessageError: header or tensors are not of that form.
+        """
+        head = checked(_HandoverHeader, header)
+        plain, _ = parted("handover", tensors, plain=("state",), labelled=())
+        if not plain["state"]:
+            raise MessageError("handover: state must hold tensors")
+        return cls(head.run, head.attempt, head.number, head.patience, head.method, head.round, plain["state"])
+
+
+Request = Invitation | Placement | Training | Judging | Handover | Collecting
+Answer = Admission | Holding | Reply | PartialSum | Judged | Kept | Working | NotKnown | Refusal
 _REQUESTS: dict[str, type[Request]] = {
     "invitation": Invitation,
     "placement": Placement,
     "training": Training,
     "judging": Judging,
+    "handover": Handover,
     "collecting": Collecting,
 }
 _ANSWERS: dict[str, type[Answer]] = {
@@ -294,6 +364,7 @@ _ANSWERS: dict[str, type[Answer]] = {
     "reply": Reply,
     "partial sum": PartialSum,
     "judged": Judged,
+    "kept": Kept,
     "working": Working,
     "not known": NotKnown,
     "refusal": Refusal,

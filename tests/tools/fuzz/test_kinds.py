@@ -92,8 +92,8 @@ def test_an_end_is_judged(end, counted, tmp_path, monkeypatch):
 
 
 def test_the_table_counts_the_ends():
-    figures = Figures("tars", accepted=2000, refused=1000, seconds=1.6, faults=[(3, "a traceback")])
-    assert row(figures, seed=5) == "| WebDataset tars | 3,001 | 2,000 | 1,000 | 1 | 2 | 5 |"
+    figures = Figures("tars", 2000, 1000, seconds=1.6, slowest=0.25, memory=3_000_000, faults=[(3, "a traceback")])
+    assert row(figures, seed=5) == "| WebDataset tars | 3,001 | 2,000 | 1,000 | 1 | 2 | 250 | 3 | 5 |"
     assert row(figures, seed=5) in lines([figures], seed=5)
 
 

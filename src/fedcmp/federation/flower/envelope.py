@@ -3,7 +3,7 @@
     content["header"]   ConfigRecord  {"json": ...}
     content["body"]     ArrayRecord   {"safetensors": (n,) uint8}; absent where a message has no tensors
 
-Loads neither torch nor numpy: a site's ClientApp is a new process for every message.
+Loads no torch: a site's ClientApp is a new process for every message.
 """
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict

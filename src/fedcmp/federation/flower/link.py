@@ -14,6 +14,7 @@ from fedcmp.federation.flower.envelope import packed_body, unpacked, with_header
 from fedcmp.terminal import shortened, shown
 from fedcmp.wire.frames import body_bytes, header_bytes, read_body, read_header
 from fedcmp.wire.naming import Tensors
+from fedcmp.wire.site_limits import MOST_NAMES
 from fedcmp.wire.site_messages import Frame
 
 
@@ -91,7 +92,7 @@ class FlowerLink:
             return Lost("answered by another node")
         try:
             header, body = unpacked(message.content)
-            return read_header(header), read_body(body)
+            return read_header(header), read_body(body, most_names=MOST_NAMES)
         except ValueError as error:
             return Lost(shortened(shown(str(error)), 300), malformed=True)
 
