@@ -28,8 +28,27 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 SIZES = {"1M": (512, 768), "21M": (1024, 4096)}
 SITES = 3
-ROUNDS = 6
 QUIET = 1.0
+RECIPE = """\
+[run]
+name = "run"
+methods = ["fedavg"]
+[federation]
+rounds = {rounds}
+[training]
+learning_rate = 1e-3
+[deployment]
+sites = {sites}
+judge = "none"
+"""
+SITE = """\
+[site]
+name = "{name}"
+server = "127.0.0.1:{port}"
+[data]
+format = "llava"
+pairs = "pairs.json"
+"""
 KINDS = {  # the first that is in a process's command line
     "fake_sites": "trainer",
     "deployment.superlink": "SuperLink",
@@ -128,7 +147,7 @@ def wait_for(log: Path, words: str, times: int = 1, seconds: float = 90.0) -> No
         time.sleep(0.1)
 
 
-def ours(folder: Path, widths: tuple[int, int]) -> tuple[list[float], dict[str, int]]:
+def ours(folder: Path, widths: tuple[int, int], rounds: int) -> tuple[list[float], dict[str, int]]:
     """Ends of the rounds, and memory, of a federation that `fedcmp serve` and `fedcmp join` run."""
     from fedcmp.deployment.certificates import make_authority, make_server_certificate
     from fedcmp.deployment.server_folder import ServerFolder
@@ -146,14 +165,9 @@ def ours(folder: Path, widths: tuple[int, int]) -> tuple[list[float], dict[str, 
         (site / "ca.pem").write_bytes(certificates.authority.read_bytes())
         make_site_key(site / "site.key", name)
         register_site(server.sites, name, public_path(site / "site.key"))
-        (site / "SITE.toml").write_text(
-            f'[site]\nname = "{name}"\nserver = "127.0.0.1:{port}"\n[data]\nformat = "llava"\npairs = "pairs.json"\n'
-        )
+        (site / "SITE.toml").write_text(SITE.format(name=name, port=port))
     recipe = server.home / "federation.toml"
-    recipe.write_text(
-        f'[run]\nname = "run"\nmethods = ["fedavg"]\n[federation]\nrounds = {ROUNDS}\nmin_clients = {SITES}\n'
-        f'[training]\nlearning_rate = 1e-3\n[deployment]\nsites = {json.dumps(names)}\njudge = "none"\n'
-    )
+    recipe.write_text(RECIPE.format(rounds=rounds, sites=json.dumps(names)))
     me, said = [sys.executable, str(HERE / "federation_flower.py")], {"FAKE_WIDTHS": f"{widths[0]} {widths[1]}"}
     (folder / "serve.log").touch()
     with Memory() as memory, ExitStack() as running:
@@ -178,7 +192,7 @@ def ends_of_rounds(home: Path, serving: "subprocess.Popen[bytes]", log: Path) ->
     return [ends[name] for name in sorted(ends)]
 
 
-def quickstart(folder: Path, widths: tuple[int, int]) -> tuple[list[float], dict[str, int]]:
+def quickstart(folder: Path, widths: tuple[int, int], rounds: int) -> tuple[list[float], dict[str, int]]:
     """The same of Flower's own quickstart."""
     port, home = free_port(), folder / "flower"
     home.mkdir()
@@ -200,7 +214,7 @@ def quickstart(folder: Path, widths: tuple[int, int]) -> tuple[list[float], dict
         for number in range(SITES):
             running.enter_context(started(folder / f"node{number}.log", *node(number, port), **said))
         time.sleep(10)  # for the nodes to connect
-        config = f"num-server-rounds={ROUNDS} vision-width={widths[0]} text-width={widths[1]}"
+        config = f"num-server-rounds={rounds} vision-width={widths[0]} text-width={widths[1]}"
         command = ["flwr", "run", str(HERE / "flower_quickstart"), "lab", "--stream", "--run-config", config]
         run = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment(**said)
@@ -211,7 +225,7 @@ def quickstart(folder: Path, widths: tuple[int, int]) -> tuple[list[float], dict
             if "Aggregated MetricRecord" in line:
                 ends.append(time.monotonic())
         run.wait()
-    if len(ends) != ROUNDS:
+    if len(ends) != rounds:
         raise RuntimeError("".join(lines[-60:]))
     return ends, memory.peaks
 
@@ -255,15 +269,21 @@ def make_keys(folder: Path) -> None:
         subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
 
-def lines_written() -> dict[str, int]:
-    """What a user writes, blank lines and comments not counted: of Flower its app, of ours a recipe and a SITE.toml."""
-    app = [*(HERE / "flower_quickstart").glob("*.toml"), *(HERE / "flower_quickstart" / "quickstart").glob("*_app.py")]
-    task = [HERE / "flower_quickstart" / "quickstart" / "task.py"]
-    return {"Flower": sum(map(written, app + task)), "of it the model and its training": sum(map(written, task))}
+def lines_written() -> str:
+    """What a user writes; blank lines, comments and docstrings are not counted."""
+    app = HERE / "flower_quickstart"
+    task, apps = app / "quickstart" / "task.py", sorted((app / "quickstart").glob("*_app.py"))
+    counts = [sum(written(path.read_text(encoding="utf-8")) for path in paths) for paths in (apps, [task])]
+    settings = written((app / "pyproject.toml").read_text(encoding="utf-8"))
+    return (
+        f"Lines that a user writes: Flower {sum(counts) + settings} ({counts[0]} of its apps, {counts[1]} of a model "
+        f"and a training that trains nothing, {settings} of pyproject.toml); fedcmp {written(RECIPE)} of a recipe and "
+        f"{written(SITE)} per site, for a model that is trained."
+    )
 
 
-def written(path: Path) -> int:
-    text = re.sub(r'""".*?"""', "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+def written(text: str) -> int:
+    text = re.sub(r'"""(?!\\).*?"""', "", text, flags=re.DOTALL)
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in text.splitlines())
 
 
@@ -290,6 +310,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="*", default=list(SIZES), choices=list(SIZES))
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=6, help="of a run; the first is not timed")
     parser.add_argument("--only", choices=["fedcmp", "Flower"])
     parser.add_argument("--patience", type=float, default=900, help="seconds to wait for a load below 1 before a run")
     parser.add_argument("--out", type=Path, help="also write what is printed there")
@@ -312,7 +333,7 @@ def main() -> None:
                     continue
                 wait_for_quiet(given.patience)
                 with tempfile.TemporaryDirectory(prefix="flower-", dir="/tmp") as folder:
-                    found, memory = run(Path(folder), SIZES[size])
+                    found, memory = run(Path(folder), SIZES[size], given.rounds)
                 ends[name].append(found)
                 peaks[name] |= {kind: max(peak, peaks[name].get(kind, 0)) for kind, peak in memory.items()}
                 print(name, size, [round(b - a, 2) for a, b in pairwise(found)], file=sys.stderr)

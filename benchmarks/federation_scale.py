@@ -41,7 +41,8 @@ class Measured:
     seconds: float
     work: float  # seconds of a CPU core that the server took of them
     link_bytes: int
-    disk_bytes: int
+    kept_bytes: int  # of the replies on disk
+    disk_bytes: int  # of these and the checkpoint
     link_rate: float  # bytes a second, one direction after the other
     disk_rate: float
     records: int  # bytes of metrics.jsonl for one round
@@ -110,6 +111,7 @@ def measure_here(rule: str, clients: int, vision: int, text: int, port: int, pla
         seconds=ends[-1][0] - ends[-2][0],
         work=ends[-1][1] - ends[-2][1],
         link_bytes=bytes_after - bytes_before,
+        kept_bytes=parked_after - parked_before,
         disk_bytes=parked_after - parked_before + saved,
         link_rate=2 * ECHO / best(lambda: link.echo(some)),
         disk_rate=ECHO / best(lambda: write(place / "some", some)),
@@ -296,7 +298,7 @@ def paper(rows: list[Measured], summed: list[Summed], sites: int, edges: int, ra
     ]
     for row in rows:
         edge = next(one for one in summed if (one.rule, one.parameters) == (row.rule, row.parameters))
-        one, kept = row.link_bytes / row.clients, row.disk_bytes / row.clients
+        one, kept = row.link_bytes / row.clients, row.kept_bytes / row.clients
         work = row.work / row.clients
         above, beneath = edge.sum_bytes + edge.delegation_bytes, sites // edges
         for name, count, each, part, disk in (
@@ -309,6 +311,42 @@ def paper(rows: list[Measured], summed: list[Summed], sites: int, edges: int, ra
                 f"{duration(count * each / rate)} | {duration(count * part)} | {count * disk / 1e9:,.1f} GB |"
             )
     return lines
+
+
+def report(rows: list[Measured], summed: list[Summed], repeats: int) -> list[str]:
+    """The result file's lines."""
+    widest = {(row.rule, row.parameters): row for row in sorted(rows, key=lambda row: row.clients)}
+    links, disks = [row.link_rate for row in rows], [row.disk_rate for row in rows]
+    best_of = "one run each" if repeats == 1 else f"best of {repeats} runs each"
+    return [
+        "# A server and its sites",
+        "",
+        "## Memory and time",
+        "",
+        *table(rows),
+        "",
+        f"{best_of[0].upper()}{best_of[1:]}, one thread; connection {min(links) / 1e6:,.0f} to {max(links) / 1e6:,.0f} "
+        f"MB/s, disk {min(disks) / 1e6:,.0f} to {max(disks) / 1e6:,.0f} MB/s. {load()}",
+        "",
+        "## Edges",
+        "",
+        *edge_table(summed),
+        "",
+        "## Ten thousand sites, on paper",
+        "",
+        *paper(list(widest.values()), summed, 10_000, 100, 125e6),
+    ]
+
+
+def load() -> str:
+    """How busy the machine is, for whoever reads seconds."""
+    now, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if now <= 1.5:
+        return f"The machine had nothing else to do (load {now:.1f})."
+    return (
+        f"The machine had other work (load {now:.0f} on {cores} cores): times, connection and disk are those of a busy "
+        "machine; memory, bytes and CPU seconds depend little on it."
+    )
 
 
 def duration(seconds: float) -> str:
@@ -343,25 +381,7 @@ def main() -> None:
     large = [measure(rule, given.large, LARGE, given.repeats, given.patience) for rule in rules] if given.large else []
     sizes = [SMALL, LARGE] if given.large else [SMALL]
     summed = [measure_edge(rule, 5, widths, given.repeats, given.patience) for widths in sizes for rule in rules]
-    wide = [row for row in small if row.clients == max(given.clients)] + large
-    links, disks = [row.link_rate for row in small + large], [row.disk_rate for row in small + large]
-    lines = [
-        "# A server and its sites",
-        f"Link {min(links) / 1e9:.2f} to {max(links) / 1e9:.2f} GB/s (loopback), disk {min(disks) / 1e9:.2f} to "
-        f"{max(disks) / 1e9:.2f} GB/s; one thread; best of {given.repeats}; load at the end {os.getloadavg()[0]:.1f}.",
-        "",
-        "## Memory and time",
-        "",
-        *table(small + large),
-        "",
-        "## Edges",
-        "",
-        *edge_table(summed),
-        "",
-        "## Ten thousand sites, on paper",
-        "",
-        *paper(wide, summed, 10_000, 100, 125e6),
-    ]
+    lines = report(small + large, summed, given.repeats)
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
