@@ -132,7 +132,9 @@ def _draw_fault(kind: str, draw: random.Random) -> Fault:
             moment = draw.choice(list(SITE))
             return Fault(kind, site, what=moment, count=draw.randint(1, SITE[moment].most))
         case "message":
-            message = draw.choices(["training", "judging", "collecting", "invitation", "placement"], [6, 2, 1, 1, 1])[0]
+            message = draw.choices(
+                ["training", "judging", "collecting", "invitation", "placement", "handover"], [6, 2, 1, 1, 1, 1]
+            )[0]
             count = draw.randint(1, 3 if message in ("training", "judging") else 1)
             fate = draw.choice(FATES)
             if fate == OTHER_ROUND:  # of which there must be one
