@@ -108,7 +108,7 @@ def draw_plan(seed: int, number: int, *, disks: bool) -> Plan:
     weights = [5, 5, 6, 3, 2, 2, 1, *([1] if disks else [])]
     method, payload = draw.choice(METHODS)
     if draw.random() < 0.35:
-        setting = Setting(method, payload, deadline=draw.uniform(0.3, 0.8), min_clients=2)
+        setting = Setting(method, payload, deadline=draw.uniform(0.15, 0.4), min_clients=2)
     else:
         setting = Setting(method, payload)
     # the first kind goes round, so that every kind is there, however few schedules are drawn
@@ -150,4 +150,4 @@ def _draw_fault(kind: str, draw: random.Random) -> Fault:
         case "disk full":
             return Fault(kind, draw.choice(["", *SITES]), share=share, lasts=draw.uniform(0.1, 0.8))
         case _:  # a link cut, or a site that says nothing
-            return Fault(kind, site, share=share, lasts=draw.uniform(0.1, 1.2))
+            return Fault(kind, site, share=share, lasts=draw.uniform(0.1, 1.0))
