@@ -27,7 +27,18 @@ from fedcmp.version import __version__
 from fedcmp.wire.frames import apart
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors, joined
-from fedcmp.wire.site_messages import Admission, Frame, Holding, Invitation, Placement, Refusal, Training, read_request
+from fedcmp.wire.site_messages import (
+    Admission,
+    Frame,
+    Handover,
+    Holding,
+    Invitation,
+    Kept,
+    Placement,
+    Refusal,
+    Training,
+    read_request,
+)
 
 VARIANTS = 3  # different updates; a site sends one of them in every round
 PAIRS = 1000  # that a site says it has
@@ -57,6 +68,8 @@ class FakeSite:
         if isinstance(request, Placement):
             self._client = request.client
             return Holding(train=PAIRS, groups={}, bad_pairs={}, missing_pairs=0, pairs=[]).to_tensors()
+        if isinstance(request, Handover):
+            return Kept().to_tensors()
         assert isinstance(request, Training)
         return self.reply(request.assignment, self._client)
 
