@@ -35,6 +35,7 @@ def test_a_kept_model_is_exported_as_any_run(tmp_path: Path) -> None:
     [
         ({"linear_1.bias": torch.zeros(3)}, "linear_1.bias"),
         ({"linear_1.bias": torch.full((128,), torch.nan)}, "linear_1.bias"),
+        ({"linear_1.bias": torch.zeros(128, dtype=torch.int64)}, "linear_1.bias"),
         ({"more": torch.zeros(3)}, "more"),
     ],
 )

@@ -1,5 +1,6 @@
 """The recipe by which a site works: the server's settings, the site's own paths, models and limits."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,12 @@ def test_no_path_and_no_model_of_the_servers_is_read(tmp_path):
     assert recipe.evaluation.questions is None
     assert recipe.run.place == tmp_path / "state" / "runs" / ("ab" * 16)
     assert recipe.run.cache == tmp_path / "state" / "cache"
+
+
+def test_it_is_a_recipe_of_its_own_that_can_be_written_and_read(tmp_path):
+    federation = {"rounds": 2, "min_clients": 2, "mode": "async", "buffer_size": 2}
+    found = recipe_of(tmp_path, federation=federation)
+    assert parse_recipe(tomllib.loads(dump_recipe(found)), "site") == found
 
 
 def test_a_sites_limits_are_its_own(tmp_path):

@@ -20,7 +20,7 @@ from fedcmp.files import cannot_be_written
 from fedcmp.wire.frames import body_bytes, header_bytes
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.payload import forms
-from fedcmp.wire.site_messages import Judged, NotKnown, Placement, Refusal, Working, read_answer
+from fedcmp.wire.site_messages import Handover, Judged, Kept, NotKnown, Placement, Refusal, Working, read_answer
 from tests.deployment.asking import RUN, Server
 from tests.deployment.local import one_at_a_time, recipe_of, site_of
 
@@ -332,6 +332,26 @@ def test_whatever_comes_is_answered(placed, data):
         answer = read_answer(*placed.trainer.answer(header, tensors))
     assert answer.message in ("refusal", "not known", "working")
     assert "trainer failed" not in getattr(answer, "reason", "")
+
+
+def test_what_is_handed_over_is_kept_once_and_nothing_else_is(placed):
+    server, state = placed.server, placed.server.assignment().state
+    models = placed.state / "models"
+    for _ in range(2):
+        assert server.ask(Handover(**server.head(), method="fedavg", round=2, state=state)) == Kept()
+    assert sum("what was trained is in" in line for line in placed.said) == 1
+    assert [path.name for path in models.glob("*/*")] == ["fedavg"]
+    wrong = {name: tensor[:1] for name, tensor in state.items()}
+    for method, tensors, reason in (
+        ("fedavg", wrong, "linear_1.weight as handed over"),
+        ("moon", state, "method moon"),
+    ):
+        answer = server.ask(Handover(**server.head(), method=method, round=2, state=tensors))
+        assert (answer.message, answer.accepted) == ("refusal", False)
+        assert reason in answer.reason
+        assert placed.said[-1] == f"refused: {answer.reason}"
+    assert placed.log()[-3]["message"] == "kept"
+    assert placed.log()[-3]["what"] == []
 
 
 # what a site notes, and what leaves

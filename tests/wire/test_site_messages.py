@@ -18,10 +18,12 @@ from fedcmp.wire.payload import encode, forms
 from fedcmp.wire.site_messages import (
     Admission,
     Collecting,
+    Handover,
     Holding,
     Invitation,
     Judged,
     Judging,
+    Kept,
     NotKnown,
     PairsAccount,
     Placement,
@@ -55,6 +57,7 @@ REQUESTS = [
     Judging(**HEAD, method="fedcmp", round=2, state=STATE),
     Judging(**HEAD, method="fedcmp", round=0, blind=True),
     Collecting(**HEAD, job=JOB),
+    Handover(**HEAD, method="fedcmp", round=2, state=STATE),
 ]
 ACCOUNT = PairsAccount(
     read=60, train=48, held_out=12, judged=12, refused={"missing": 1}, unused={}, ignored={}, captions_cut=2
@@ -77,6 +80,7 @@ ANSWERS = [
     Working(job=JOB, steps=3, of=12),
     NotKnown(what="job"),
     NotKnown(what="run"),
+    Kept(),
     Refusal(reason="method fedcmp: accept.methods has fedavg only", accepted=False),
 ]
 MESSAGES = [(read_request, message) for message in REQUESTS] + [(read_answer, message) for message in ANSWERS]
@@ -178,6 +182,8 @@ OUT_OF_BOUNDS = [
     ("training", "assignment", None),
     ("judging", "round", -1),
     ("judging", "blind", 1),
+    ("handover", "round", 0),
+    ("handover", "method", ""),
     ("collecting", "job", "../" * 10),
     ("collecting", "job", None),
     ("admission", "usable", 0),
@@ -238,6 +244,14 @@ def test_only_a_blind_model_has_no_tensors():
         read_request(header, {})
     with pytest.raises(MessageError, match="state must hold tensors, but for a blind model"):
         read_request(header | {"blind": True}, tensors)
+
+
+def test_nothing_is_handed_over_without_tensors():
+    header, tensors = header_of("handover")
+    with pytest.raises(MessageError, match="handover: state must hold tensors"):
+        read_request(header, {})
+    moved = {"state/linear_1.weight": A + 1, "state/linear_1.bias": B}
+    assert read_request(header, tensors).job != read_request(header, moved).job
 
 
 def test_a_refusal_is_one_line_whatever_a_message_held():

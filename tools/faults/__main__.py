@@ -60,7 +60,7 @@ def line_of(result: Result) -> str:
     setting, ended = result.plan.setting, result.ended
     said = [f"{setting.method} {setting.payload}" + ("" if setting.deadline is None else " deadline")]
     said += ["; ".join(map(str, ended.injected)) or "no fault came to pass"]
-    said += [f"stopped: {line}" for line in ended.stops]
+    said += ended.stops
     said += [f"{result.end}, {ended.seconds:.1f} s"]
     said += [ended.fault] if ended.fault else []
     said += [f"different: {', '.join(result.different)}"] if result.different else []

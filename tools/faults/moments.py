@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from fedcmp.deployment import trainer
+from fedcmp.deployment import server_run, trainer
 from fedcmp.deployment.exchange import Exchange
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.sent_log import SentLog
@@ -51,6 +51,7 @@ SERVER = {
     "a round is settled": Moment(ServerSide, "settled", before=False, most=3),
     "the run is finishing": Moment(RunFolder, "finish", before=True),
     "the run is finished": Moment(RunFolder, "finish", before=False),
+    "what was trained is handed over": Moment(server_run, "hand_over", before=False),
 }
 SITE = {
     "pairs are prepared": Moment(trainer, "prepare_site", before=True, most=2),
@@ -66,6 +67,8 @@ SITE = {
     "the reply is ready": Moment(SiteRun, "keep_reply", before=True, most=3),
     "the reply is kept": Moment(SiteRun, "keep_reply", before=False, most=3),
     "it judges": Moment(SiteEngine, "judge", before=True, most=4),
+    "what was trained is half kept": Moment(RunFolder, "save", before=True),
+    "what was trained is kept": Moment(trainer, "keep_model", before=False),
     "an answer is noted": Moment(SentLog, "add", before=False, most=9),
 }
 

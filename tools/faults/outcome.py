@@ -38,9 +38,9 @@ def outcome(places: Places, setting: Setting, absent: Absent, *, judged_by_all: 
     """
     run = places.server
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
-    kept = [{key: value for key, value in line.items() if key not in _TIMES} for line in lines]
-    judged = [line for line in kept if line["kind"] == "evaluation"]
-    others = [line for line in kept if line["kind"] not in ("evaluation", "site", "run")]
+    plain = [{key: value for key, value in line.items() if key not in _TIMES} for line in lines]
+    judged = [line for line in plain if line["kind"] == "evaluation"]
+    others = [line for line in plain if line["kind"] not in ("evaluation", "site", "run")]
     *_, last = checkpoint_folders(run)
     state = json.loads((last / "state.json").read_text(encoding="utf-8"))
     found = {
@@ -51,6 +51,9 @@ def outcome(places: Places, setting: Setting, absent: Absent, *, judged_by_all: 
         found["judgements"] = _hash([judged, state["best"]])
     for path in last.glob("*.safetensors"):
         found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    kept = [path for site in SITES for path in places.state(site).glob(f"models/*/*/checkpoints/{last.name}/*")]
+    handed = {path.read_bytes() for path in kept if path.name == "projector.safetensors"}
+    found["handed over"] = str(handed <= {(last / "projector.safetensors").read_bytes()})  # to whom it came in time
     for site in SITES:
         if (ROUNDS, False, site) in absent:
             continue

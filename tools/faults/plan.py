@@ -108,7 +108,7 @@ def draw_plan(seed: int, number: int, *, disks: bool) -> Plan:
     weights = [5, 5, 6, 3, 2, 2, 1, *([1] if disks else [])]
     method, payload = draw.choice(METHODS)
     if draw.random() < 0.35:
-        setting = Setting(method, payload, deadline=draw.uniform(0.3, 0.8), min_clients=2)
+        setting = Setting(method, payload, deadline=draw.uniform(0.15, 0.4), min_clients=2)
     else:
         setting = Setting(method, payload)
     # the first kind goes round, so that every kind is there, however few schedules are drawn
@@ -132,7 +132,9 @@ def _draw_fault(kind: str, draw: random.Random) -> Fault:
             moment = draw.choice(list(SITE))
             return Fault(kind, site, what=moment, count=draw.randint(1, SITE[moment].most))
         case "message":
-            message = draw.choices(["training", "judging", "collecting", "invitation", "placement"], [6, 2, 1, 1, 1])[0]
+            message = draw.choices(
+                ["training", "judging", "collecting", "invitation", "placement", "handover"], [6, 2, 1, 1, 1, 1]
+            )[0]
             count = draw.randint(1, 3 if message in ("training", "judging") else 1)
             fate = draw.choice(FATES)
             if fate == OTHER_ROUND:  # of which there must be one
@@ -148,4 +150,4 @@ def _draw_fault(kind: str, draw: random.Random) -> Fault:
         case "disk full":
             return Fault(kind, draw.choice(["", *SITES]), share=share, lasts=draw.uniform(0.1, 0.8))
         case _:  # a link cut, or a site that says nothing
-            return Fault(kind, site, share=share, lasts=draw.uniform(0.1, 1.2))
+            return Fault(kind, site, share=share, lasts=draw.uniform(0.1, 1.0))

@@ -37,7 +37,7 @@ READERS = {
     "images": "images of nine formats",
     "parquet": "parquet files",
     "messages": "messages, frames and their files",
-    "site-messages": "messages between a server and its sites, as frames and in Flower's envelope",
+    "site-messages": "messages between server, edges and sites, as frames and in Flower's envelope",
     "payloads": "replies of a client, by ten server rules",
     "run-files": "a run's files, as reports and resuming read them",
 }
@@ -107,7 +107,7 @@ def lines(figures: Sequence[Figures], *, seed: int) -> list[str]:
         "Valid inputs with flipped bits, cut off, spliced, and with hostile values in them (numbers out of all bounds, "
         "NaN, nesting, NUL, halves of characters, escape sequences, wrong types, keys twice). Refused: in one line, or "
         f"pair by pair with a reason. A fault is anything else, more than {SECONDS:g} s, or more than "
-        f"{MEMORY / 2**30:g} GiB (of messages between a server and its sites: {SiteMessages.memory / 2**20:g} MiB). "
+        f"{MEMORY / 2**30:g} GiB (of messages between server, edges and sites: {SiteMessages.memory / 2**20:g} MiB). "
         "Slowest: of a core's time. Memory: what all inputs of a row added to the most that was in use.",
         "",
         "| Input | Inputs | Accepted | Refused | Faults | Seconds | Slowest (ms) | Memory (MB) | Seed |",

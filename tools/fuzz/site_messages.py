@@ -1,4 +1,4 @@
-"""What a server and its sites say to each other, on both ways that it goes; each input's first byte says on which.
+"""What a server, edge servers and sites say to each other, on both ways that it goes; the first byte says on which.
 
 0   a frame on the trainer's socket: frames.read_frame, within the bounds of the socket
 1   a message of Flower's: envelope.unpacked, as the server's link and a site's ClientApp read it
@@ -7,12 +7,15 @@
 import io
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from safetensors.torch import save
 
 from fedcmp.federation.flower.envelope import packed, unpacked
+from fedcmp.wire.edge_messages import Account, Delegation, PartialSum
+from fedcmp.wire.edge_requests import Delegating, Relay, read_edge_request
 from fedcmp.wire.frames import Frame, apart, body_bytes, header_bytes, read_body, read_frame, read_header, write_frame
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
@@ -22,11 +25,13 @@ from fedcmp.wire.site_messages import (
     Admission,
     Answer,
     Collecting,
+    Handover,
     Header,
     Holding,
     Invitation,
     Judged,
     Judging,
+    Kept,
     NotKnown,
     PairsAccount,
     Placement,
@@ -42,6 +47,7 @@ from tools.fuzz.messages import damaged_tensors
 from tools.fuzz.mutations import damaged_bytes, damaged_tree, json_text
 from tools.fuzz.running import Fault
 
+_Reader = Callable[[Header, Tensors], Request | Answer | Relay | Delegating]
 _RUN, _JOB = "ab" * 16, "0f" * 32
 _STATE: Tensors = {"linear_1.weight": torch.arange(6.0).view(2, 3), "linear_1.bias": torch.tensor([1.5, -2.0])}
 _GRAM: Tensors = {"linear_1.weight": torch.eye(4)}
@@ -71,8 +77,16 @@ def _requests() -> tuple[Request, ...]:
         Training(_RUN, 1_764_000_000, 3, 60.0, "shared-basis", _ASSIGNMENT),
         Judging(_RUN, 1_764_000_000, 4, 60.0, "shared-basis", 2, state=_STATE),
         Judging(_RUN, 1_764_000_000, 5, 60.0, "shared-basis", 0, blind=True),
-        Collecting.model_validate(head(6) | {"job": _JOB}),
+        Handover(_RUN, 1_764_000_000, 6, 60.0, "shared-basis", 2, _STATE),
+        Collecting.model_validate(head(7) | {"job": _JOB}),
     )
+
+
+def _edge_requests() -> tuple[Relay | Delegating, ...]:
+    work = Delegation(_ASSIGNMENT, {3: 1, 5: 0}, 1, _STATE, {"canonical_basis": _GRAM}, {"weight": 0.5})
+    sites = ("north", "south")
+    delegating = Delegating(_RUN, 1, 8, 60.0, "shared-basis", "shared-basis", {"rank": 4}, sites, 90.0, work)
+    return delegating, Relay("north", _requests()[2].to_tensors())
 
 
 _ANSWERS: tuple[Answer, ...] = (
@@ -90,14 +104,25 @@ _ANSWERS: tuple[Answer, ...] = (
         second_moment=_STATE,
         extra={"input_gram": _GRAM},
     ),
+    PartialSum(
+        2,
+        (
+            Account(Reply(2, client=3, num_examples=16, alignment_error=0.5), 100, 200, 1.5, 0.25),
+            Account(Reply(2, client=5, num_examples=8, alignment_error=0.5), 100, 200, None, None, "not finite"),
+        ),
+        _STATE,
+        bytes_down=400,
+    ),
     Judged(losses={"animals": 12.5, "plants": 3.0}, tokens={"animals": 40, "plants": 9}, captions=11, seconds=0.5),
     Working(job=_JOB, steps=3, of=12),
+    Kept(),
     NotKnown(what="job"),
     Refusal(reason="method fedcmp: accept.methods has fedavg only", accepted=False),
 )
-_FRAMES: tuple[Frame, ...] = tuple(message.to_tensors() for message in (*_requests(), *_ANSWERS))
+_FRAMES: tuple[Frame, ...] = tuple(message.to_tensors() for message in (*_requests(), *_ANSWERS, *_edge_requests()))
 _WHOLE: tuple[tuple[bytes, bytes], ...] = tuple((header_bytes(header), body_bytes(own)) for header, own in _FRAMES)
-_REQUESTS = {"invitation", "placement", "training", "judging", "collecting"}
+_REQUESTS = {"invitation", "placement", "training", "judging", "handover", "collecting"}
+_EDGE = {"relay", "delegating"}
 _KEYS = (
     *("version", "message", "run", "attempt", "number", "patience", "recipe", "client", "first_position", "method"),
     *("assignment", "round", "blind", "job", "usable", "vision_width", "train", "groups", "pairs", "losses", "tokens"),
@@ -140,9 +165,11 @@ class SiteMessages:
         """Read it as its receiver does; what was accepted says the same once it was written and read again."""
         header, tensors = _in_an_envelope(data[1:]) if data[:1] == b"\1" else _on_the_socket(data[1:])
         kind = header.get("message")
-        read = read_request if isinstance(kind, str) and kind in _REQUESTS else read_answer
+        read: _Reader = read_answer
+        if isinstance(kind, str) and kind in _REQUESTS | _EDGE:
+            read = read_edge_request if kind in _EDGE else read_request
         message = read(header, tensors)
-        if isinstance(message, Training | Judging) and len(message.job) != len(_JOB):
+        if isinstance(message, Training | Judging | Handover | Delegating) and len(message.job) != len(_JOB):
             raise Fault("a job without a name")
         if isinstance(message, Invitation | Placement) and len(job_of(message)) != len(_JOB):
             raise Fault("a job without a name")

@@ -6,7 +6,7 @@ models/RUN/METHOD/recipe.toml, checkpoints/round-0010/      `fedcmp export` take
 from pathlib import Path
 
 from fedcmp.config import Recipe, dump_recipe
-from fedcmp.errors import UserError
+from fedcmp.deployment.refusals import Declined
 from fedcmp.preparation.loading import new_trainable
 from fedcmp.runs.folder import Checkpoint, RunFolder
 from fedcmp.runs.versions import versions
@@ -28,7 +28,7 @@ def keep_model(recipe: Recipe, request: Handover, folder: Path, *, vision_width:
         The method's folder.
 
     Raises:
-        UserError: the tensors are not those of this run's trainable.
+        Declined: the tensors are not those of this run's trainable.
     """
     check_tensors(recipe, request.state, vision_width=vision_width, text_width=text_width)
     kept = RunFolder(folder / request.method)
@@ -42,11 +42,12 @@ def check_tensors(recipe: Recipe, state: Tensors, *, vision_width: int, text_wid
     """Refuse tensors that the run's trainable does not have.
 
     Raises:
-        UserError: names the tensor.
+        Declined: names the tensor.
     """
     own = new_trainable(recipe, vision_width, text_width).tensors()
     if state.keys() != own.keys():
-        raise UserError(f"what was handed over has the tensors {', '.join(sorted(state))}, not {', '.join(own)}")
+        raise Declined(f"what was handed over has the tensors {', '.join(sorted(state))}, not {', '.join(own)}")
     for name, tensor in own.items():
-        if state[name].shape != tensor.shape or not bool(state[name].isfinite().all()):
-            raise UserError(f"{name} as handed over: must be {tuple(tensor.shape)} and finite")
+        found = state[name]
+        if found.shape != tensor.shape or found.dtype != tensor.dtype or not bool(found.isfinite().all()):
+            raise Declined(f"{name} as handed over: must be {tuple(tensor.shape)} {tensor.dtype} and finite")

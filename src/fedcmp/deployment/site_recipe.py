@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 from fedcmp.config import Recipe, parse_recipe
-from fedcmp.config.sections import ClientData, Data, Model, Run, Scenario
+from fedcmp.config.sections import ClientData, Data, Deployment, Model, Run, Scenario
 from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import Site
 from fedcmp.errors import UserError
@@ -49,7 +49,7 @@ def site_recipe(text: str, site: Site, folder: Path) -> Recipe:
     if given.scenario is None:
         own = ClientData(name=site.site.name, pairs=given.pairs, images=given.images)
         data |= {"clients": [own]}
-        scenario = Scenario(kind="given")
+        scenario = Scenario(kind="given", clients=1)
     else:
         data |= {"pairs": given.pairs, "images": given.images}
         scenario = Scenario(
@@ -72,6 +72,11 @@ def site_recipe(text: str, site: Site, folder: Path) -> Recipe:
             "model": model,
             "data": Data(**data),
             "scenario": scenario,
+            # of a federation with one client: what is the server's business alone is left out
+            "deployment": Deployment(),
+            "federation": asked.federation.model_copy(
+                update={"min_clients": 1, "participation": 1.0, "mode": "sync", "buffer_size": None}
+            ),
             "evaluation": asked.evaluation.model_copy(
                 update={"questions": None, "questions_per_kind": 0, "samples": 0, "captions": _share(asked)}
             ),
