@@ -92,7 +92,7 @@ benchmarks: $(STAMP)
 	$(BIN)/python benchmarks/payload.py
 	$(QUOTE)
 
-# What a server needs by the number of its sites, and rounds over Flower beside Flower's own quickstart: half an hour of a
+# What a server needs by the number of its sites, and rounds over Flower beside Flower's own quickstart: an hour of a
 # machine that has nothing else to do.
 scale: $(STAMP)
 	$(BIN)/python benchmarks/federation_scale.py --out results/federation_scale.md

@@ -345,7 +345,7 @@ def load() -> str:
         return f"The machine had nothing else to do (load {now:.1f})."
     return (
         f"The machine had other work (load {now:.0f} on {cores} cores): times, connection and disk are those of a busy "
-        "machine; memory, bytes and CPU seconds depend little on it."
+        "machine; memory and bytes do not depend on it, CPU seconds less."
     )
 
 
