@@ -13,9 +13,11 @@ import json
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
+from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.runs.fields import Lenient, Number, Record, Text, Whole, table, text
 
@@ -135,5 +137,6 @@ class LiveFile:
             sites=self._sites,
             updated=time.time(),
         )
-        write_whole(self._path, json.dumps(now.line()).encode(), durable=False)
+        with suppress(UserError):  # a full disk: people do not see it, and the run goes on
+            write_whole(self._path, json.dumps(now.line()).encode(), durable=False)
         self._not_before = time.monotonic() + 19 * (time.monotonic() - begun)
