@@ -33,6 +33,7 @@ from fedcmp.federation.rounds import Evaluator, Events, Rounds, Side, Transport
 from fedcmp.federation.server import ServerSide
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
+from fedcmp.model.sizes import LanguageSize, UnknownSizeError, VisionSize, language_size, vision_size
 from fedcmp.planning.machine import describe_machine
 from fedcmp.preparation.batches import learning_rate
 from fedcmp.preparation.loading import initial_trainable
@@ -44,6 +45,7 @@ from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, tim
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
+from fedcmp.wire.site_messages import Admission
 
 HANDOVER_SECONDS = 600.0  # that sites have to take what was trained, where the recipe names no deadline
 
@@ -145,7 +147,31 @@ def _admit(sites: Sites, recipe: Recipe, say: Callable[[str], None]) -> None:
             f"{counted(came, 'site')} of {len(register.names)} take part, federation.min_clients = "
             f"{recipe.federation.min_clients}: start the others with `fedcmp join`, then go on with --resume"
         )
+    _check_models(recipe, next(iter(register.members.values())).admission)
     say(f"{len(there)} of {counted(len(register.names), 'site')} take part: {', '.join(there)}")
+
+
+def _check_models(recipe: Recipe, admission: Admission) -> None:
+    """Refuse a recipe whose [model] is not what the sites have, as far as widths tell: report and export go by it.
+
+    Raises:
+        UserError: names the key.
+    """
+    model = recipe.model
+    sizes: list[tuple[str, str, int, Callable[[], VisionSize | LanguageSize]]] = [
+        ("vision", model.vision, admission.vision_width, lambda: vision_size(model.vision, layer=model.vision_layer)),
+        ("language", model.language, admission.text_width, lambda: language_size(model.language)),
+    ]
+    for part, name, width, size in sizes:
+        try:
+            own = size().width
+        except (UnknownSizeError, UserError):  # it is not on this machine: the sites' word counts
+            continue
+        if own != width:
+            raise UserError(
+                f"model.{part} = {name!r}: is {own} wide, the sites' is {width}: name the model that the sites have; "
+                "the report and the export of this run go by it"
+            )
 
 
 def _rounds(
