@@ -37,7 +37,8 @@ def one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    for name in ("load_language", "prepare_site", "admission"):
+    # while one model is loaded, the default dtype of all threads is that of its weights: no projector may be made then
+    for name in ("load_language", "prepare_site", "admission", "SiteEngine"):
         monkeypatch.setattr(trainer, name, locked(getattr(trainer, name)))
 
 
