@@ -130,6 +130,11 @@ def _at_home(folder: ServerFolder, recipe: Recipe) -> Recipe:
 
 def _check_sites(folder: ServerFolder, work: Work) -> None:
     sites = work.recipe.deployment.sites
+    if work.recipe.deployment.edges:
+        raise UserError(
+            f"{work.path}: deployment.edges: no command of this release runs an edge server as processes of its own; "
+            "leave it out: all sites then connect to this server"
+        )
     known = {site.name for site in registered_sites(folder.sites)}
     if unknown := [name for name in sites if name not in known]:
         raise UserError(
