@@ -118,9 +118,7 @@ def test_those_that_had_replied_count_towards_them(federation):
 
 
 def evaluator(federation, seconds=None):
-    return SitesEvaluator(
-        "fedavg", federation.talks, federation.events_of_round, seconds=seconds, clock=federation.clock
-    )
+    return SitesEvaluator("fedavg", federation.talks, seconds=seconds, clock=federation.clock)
 
 
 def test_sums_of_losses_are_put_together(federation):

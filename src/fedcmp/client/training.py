@@ -6,6 +6,7 @@ each computes its samples' part of the loss, gradients are added up, and all tak
 take. Shapes: see cohort.py.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
@@ -56,7 +57,8 @@ def train_cohort(
         micro_batch: samples that go through projector and LLM at once, their gradients summed; None: all of a step.
             The result is the same to rounding; memory is bounded by so many samples and the step's features, whatever
             the cohort.
-        on_step: called with the step's number and its mean loss; may raise to stop.
+        on_step: called with the step's number and its mean loss, which a part that is only measured has not (NaN); may
+            raise to stop.
         group: the ranks that call this with the same arguments and divide every batch between them.
         store: where the learners' state is saved between steps, and from where they continue; None: nowhere.
 
@@ -71,7 +73,7 @@ def train_cohort(
         raise ValueError("a part without pairs cannot be trained on")
     run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, micro_batch, group)
     if measure_only:
-        run.measure()
+        run.measure(on_step)
     else:
         run.train(on_step, store)
     return run.results(with_second_moment=with_second_moment)
@@ -183,10 +185,12 @@ class _Round:
     def _on_device(self, tensors: Stacked) -> Stacked:
         return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
-    def measure(self) -> None:
+    def measure(self, on_step: Callable[[int, float], None] | None) -> None:
         objective, local = self._objective, self._local
-        for _, batch in self._batches:
+        for step, batch in self._batches:
             objective.observe(local, batch)
+            if on_step is not None:
+                on_step(step, math.nan)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
         objective.end(local)

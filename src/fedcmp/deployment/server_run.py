@@ -108,7 +108,7 @@ def run_server(
             sleep=sleep,
             pause=pause,
         )
-        with _evaluators(recipe, sites, notes, clock) as evaluator:
+        with _evaluators(recipe, sites, clock) as evaluator:
             _admit(sites, recipe, say)
             for method, kept in folders.items():
                 live = LiveFile(kept.path, method, recipe.federation.rounds, names)
@@ -122,16 +122,14 @@ def run_server(
 
 
 @contextmanager
-def _evaluators(
-    recipe: Recipe, sites: Sites, notes: SiteNotes, clock: Callable[[], float]
-) -> Iterator[Callable[[str, Path], Evaluator]]:
+def _evaluators(recipe: Recipe, sites: Sites, clock: Callable[[], float]) -> Iterator[Callable[[str, Path], Evaluator]]:
     """What makes a method's evaluator, as deployment.judge says."""
     if recipe.deployment.judge == "server":
         with server_evaluators(recipe, recipe.run.place / "prepared", lambda *_: None) as make:
             yield make
     elif recipe.deployment.judge == "sites":
         seconds = recipe.federation.deadline
-        yield lambda method, _: SitesEvaluator(method, sites, notes, seconds=seconds, clock=clock)
+        yield lambda method, _: SitesEvaluator(method, sites, seconds=seconds, clock=clock)
     else:
         yield lambda *_: NoEvaluator()
 

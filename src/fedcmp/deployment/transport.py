@@ -66,15 +66,12 @@ class SitesEvaluator:
     Args:
         method: of the run.
         sites: the talks with them.
-        notes: what happens to messages.
         seconds: how long a site may take; None: as long as it needs.
         clock: of `sites`.
     """
 
-    def __init__(
-        self, method: str, sites: Sites, notes: SiteNotes, *, seconds: float | None, clock: Callable[[], float]
-    ) -> None:
-        self._method, self._sites, self._notes = method, sites, notes
+    def __init__(self, method: str, sites: Sites, *, seconds: float | None, clock: Callable[[], float]) -> None:
+        self._method, self._sites = method, sites
         self._seconds, self._clock = seconds, clock
 
     def references(self, initial: Tensors) -> list[Evaluation]:
