@@ -30,7 +30,9 @@ def image_file(number: int, format: str = "PNG", size: tuple[int, int] = (6, 5),
     """Return a small noise image as a file; another one for each number."""
     pixels = np.random.default_rng(number).integers(0, 256, (size[1], size[0], 4), np.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(pixels[..., :3]).convert(mode).save(buffer, format)
+    image = Image.fromarray(pixels[..., :3]).convert(mode)
+    image.info.pop("icc_profile", None)  # that of LAB holds the time at which it was made
+    image.save(buffer, format)
     return buffer.getvalue()
 
 
