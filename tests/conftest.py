@@ -1,5 +1,7 @@
 """Shared by all tests: one torch thread, no network, tiny real models in real formats."""
 
+import functools
+import logging.config
 import os
 import socket
 from collections.abc import Iterator
@@ -25,6 +27,15 @@ TEXT = [
     'a grey cat slept on the red roof while rain fell. Äpfel, Öl und Übermut. 写真 of a mountain lake — "très joli"!',
     "",
 ]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def loggers_stay() -> Iterator[None]:
+    """Flower's database sets logging up anew, and would silence every logger that other tests listen to."""
+    with pytest.MonkeyPatch.context() as patched:
+        steady = functools.partial(logging.config.fileConfig, disable_existing_loggers=False)
+        patched.setattr(logging.config, "fileConfig", steady)
+        yield
 
 
 @pytest.fixture(autouse=True)

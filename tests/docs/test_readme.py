@@ -86,7 +86,7 @@ def test_on_a_package_index_no_link_is_relative():
 def test_the_first_screen_says_the_limits():
     first = " ".join(README.partition("## Two commands")[0].split())
     for said in (
-        "no deployment over a network",
+        "no secure aggregation and no differential privacy",
         "toy world",
         "GPU",
         "loses to FedAvg",

@@ -104,6 +104,7 @@ class PlannedRun:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """The recipe as it is hashed: a key that came later than the first runs counts where it is set only."""
     content = recipe.model_dump(mode="json")
+    del content["deployment"]  # how sites are reached changes no result of a simulation
     for section, keys in _LATER.items():
         for key, unset in keys.items():
             if content[section][key] == unset:
