@@ -53,10 +53,13 @@ def serve(files: Path, tmp_path: Path, *methods: str, link: LocalLink | None = N
     return run_server(recipe, link, resume=resume, say=print, sleep=short_sleep, pause=0.01)
 
 
-def test_several_methods_one_after_the_other_end_as_the_simulation_does(files: Path, tmp_path: Path) -> None:
-    deployed = serve(files, tmp_path, *METHODS)
-    expected = simulated(files, tmp_path / "simulation", *METHODS)
-    for method in METHODS:
+@pytest.mark.parametrize("methods", [pytest.param(METHODS, marks=pytest.mark.slow), ["shared-basis", "moon"]])
+def test_several_methods_one_after_the_other_end_as_the_simulation_does(
+    files: Path, tmp_path: Path, methods: list[str]
+) -> None:
+    deployed = serve(files, tmp_path, *methods)
+    expected = simulated(files, tmp_path / "simulation", *methods)
+    for method in methods:
         assert projector(deployed / method) == projector(expected / method), method
         for name in NAMES:  # every site has what was trained in its own hands
             (kept,) = (tmp_path / name / "models").glob(f"*/{method}")

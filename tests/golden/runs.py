@@ -1,7 +1,8 @@
 """Golden runs: short runs of every method through the real command, whose results are kept in this folder.
 
-One JSON file per run: the sha256 of the final projector and the records of metrics.jsonl (times excepted), for each
-machine on which it was renewed. On a known machine the bits must be the same; on another one, losses to 1e-4.
+One JSON file per run: the sha256 of the final projector and the records of metrics.jsonl (times excepted), and on
+which machine it was written; those of further machines are in folders of their own. On a known machine the bits must be
+the same; on another one, losses to 1e-4.
 
     python -m tests.golden.renew        (make golden)  write this machine's results
 """
@@ -135,5 +136,11 @@ def _kill_in_the_middle(methods: list[str], recipe: Path, folder: Path, cache: P
 
 
 def golden(name: str) -> Path:
-    """The file of one run."""
-    return FOLDER / f"{name}.json"
+    """The file of one run on this machine; where there is none, the first machine's."""
+    own = own_folder() / f"{name}.json"
+    return own if own.exists() else FOLDER / f"{name}.json"
+
+
+def own_folder() -> Path:
+    """Where this machine's results are, unless it is the one that wrote the first ones."""
+    return FOLDER / re.sub(r"[^a-z0-9.]+", "-", machine().lower())

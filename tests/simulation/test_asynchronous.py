@@ -17,6 +17,7 @@ def rounds(run):
     return [line for line in metrics(run) if line["kind"] == "round"]
 
 
+@pytest.mark.slow
 def test_an_asynchronous_run_reports_exports_and_resumes_when_it_is_finished(tmp_path, world_cache):
     path = recipe(tmp_path, methods=["fedavg", "local"])
     done = fedcmp(tmp_path, world_cache, "train", path, *ASYNC)
@@ -37,6 +38,7 @@ def test_an_asynchronous_run_reports_exports_and_resumes_when_it_is_finished(tmp
     assert "not finished" not in exported.stderr
 
 
+@pytest.mark.slow
 def test_synchronous_rounds_on_a_virtual_clock_wait_for_the_slowest_or_the_deadline(tmp_path, world_cache):
     path = recipe(tmp_path, methods=["fedavg"])
     fedcmp(tmp_path, world_cache, "train", path, "-o", SECONDS)

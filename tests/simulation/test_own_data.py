@@ -157,6 +157,7 @@ def test_odd_files_with_an_open_vocabulary(own_data, byte_level_llm, siglip_fold
     assert f"| this model (round {evaluations[-1]['round']}) | {loss} |" in (own_data / "llava/README.md").read_text()
 
 
+@pytest.mark.slow
 def test_features_computed_in_passing_give_the_same_projector(own_data, byte_level_llm, world_cache):
     """The same bits from a collection without bad pictures; bad ones are found on the way and left out there."""
     path = write_recipe(own_data, language=byte_level_llm, store=False, projector="linear")

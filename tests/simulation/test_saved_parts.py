@@ -12,7 +12,7 @@ OPTIONS = ["-o", "run.save_seconds=0.001", "-o", "training.batch_size=2"]
 METHOD = "shared-basis"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_a_part_is_continued_after_sigkill(tmp_path, world_cache, workers):
     path = recipe(tmp_path, methods=[METHOD], workers=workers)
     started = subprocess.Popen(

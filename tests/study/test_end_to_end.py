@@ -37,6 +37,7 @@ def test_a_small_study(content, write, world_cache):
     assert times == {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/*/*.json")}
 
 
+@pytest.mark.slow
 def test_running_out_of_time_is_told_and_what_is_missing_is_planned(content, write, world_cache):
     done = fedcmp("study", write(content), "--plan", cache=world_cache)
     assert done.returncode == 0, done.stderr
