@@ -5,6 +5,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 
 def fedcmp(*arguments, cache):
     environment = os.environ | {"FEDCMP_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
