@@ -41,6 +41,7 @@ def tried(trial: Trial, *faults: Fault, setting: Setting = MOON) -> Result:
     return result
 
 
+@pytest.mark.slow
 def test_a_server_killed_while_it_closes_and_a_site_killed_in_its_part_change_nothing(trial: Trial) -> None:
     result = tried(
         trial,

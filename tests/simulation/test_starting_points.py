@@ -63,6 +63,7 @@ def place(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_run_from_a_llava_folder_in_the_llms_chat(place, world_cache, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setenv("FEDCMP_CACHE", str(world_cache))
