@@ -23,3 +23,9 @@ OWN_MODELS = {"model": {"vision": "openai/clip", "language": "a/llm"}}
 )
 def test_it_says_what_of_the_runs_is_a_toy(recipes, line):
     assert toy_line(recipes) == line
+
+
+def test_the_pairs_of_a_deployments_sites_are_no_toy():
+    recipe = {"data": {"format": "world"}, "deployment": {"sites": ["north"]}}
+    assert "scenes" not in toy_line([recipe])
+    assert "scenes" in toy_line([recipe | {"data": {"format": "world", "num_pairs": 100}}])

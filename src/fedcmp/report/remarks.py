@@ -10,6 +10,7 @@ from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.sites import sites_pointer
+from fedcmp.report.toy import brought_by_sites
 from fedcmp.runs.fields import table
 from fedcmp.runs.reading import Run
 
@@ -57,6 +58,8 @@ def _either(texts: Iterable[str]) -> str:
 
 def _data(recipe: Mapping[str, Any]) -> str:
     told: list[str] = []
+    if brought_by_sites(recipe):
+        return "each site's own pairs"
     form = table(recipe.get("data")).get("format")
     if isinstance(form, str):
         told.append(_FORMATS.get(form, form))

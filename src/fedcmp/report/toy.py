@@ -10,6 +10,13 @@ _SCENES, _MODELS = "drawn scenes of 48 x 48 pixels", "frozen models of 4 MB"
 TOY_WORLD = f"Toy world: {_SCENES}, {_MODELS}."
 
 
+def brought_by_sites(recipe: Mapping[str, Any]) -> bool:
+    """Return whether the pairs are those of a deployment's sites, of which a recipe says nothing."""
+    data = table(recipe.get("data"))
+    named = data.get("clients") or data.get("num_pairs") or data.get("pairs")
+    return bool(table(recipe.get("deployment")).get("sites")) and not named
+
+
 def toy_line(recipes: Iterable[Mapping[str, Any]]) -> str:
     """Say what of the recipes is the embedded toy world; "" where nothing is.
 
@@ -17,7 +24,7 @@ def toy_line(recipes: Iterable[Mapping[str, Any]]) -> str:
     without a recipe.
     """
     given = [recipe for recipe in recipes if recipe]
-    scenes = [_value(recipe, "data", "format") == _EMBEDDED for recipe in given]
+    scenes = [_value(recipe, "data", "format") == _EMBEDDED and not brought_by_sites(recipe) for recipe in given]
     models = [_EMBEDDED in (_value(recipe, "model", "vision"), _value(recipe, "model", "language")) for recipe in given]
     parts = [part for part, found in ((_SCENES, scenes), (_MODELS, models)) if any(found)]
     if not parts:
