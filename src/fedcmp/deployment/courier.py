@@ -3,11 +3,10 @@
 from collections import deque
 from collections.abc import Callable
 
-from fedcmp.deployment.exchange import Head, Talk, Wanted
+from fedcmp.deployment.exchange import Talk, Wanted, training
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.wire.messages import Assignment, Reply
-from fedcmp.wire.site_messages import Training
 
 _LATER = 60.0  # seconds before a site that refused is asked again
 
@@ -61,12 +60,9 @@ class SitesCourier:
         return self._arrived.popleft()
 
     def _talk(self, client: int, assignment: Assignment) -> Talk:
-        def make(head: Head) -> Training:
-            return Training(**vars(head), method=self._method, assignment=assignment)
-
         def fits(asked: int, answer: Wanted) -> str:
             if isinstance(answer, Reply) and (answer.client, answer.round) == (asked, assignment.round):
                 return ""
             return "an answer to something else"
 
-        return self._sites.talk(client, make, fits)
+        return self._sites.talk(client, training(self._method, assignment), fits)

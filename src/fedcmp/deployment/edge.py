@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from fedcmp.aggregation import create
-from fedcmp.deployment.exchange import Exchange, Head, Maker, Talk
+from fedcmp.deployment.exchange import Exchange, Head, Maker, Talk, training
 from fedcmp.deployment.jobs import Job
 from fedcmp.deployment.refusals import Declined
 from fedcmp.errors import UserError
@@ -30,7 +30,6 @@ from fedcmp.wire.site_messages import (
     Header,
     NotKnown,
     Refusal,
-    Training,
     Working,
 )
 
@@ -170,11 +169,8 @@ class Edge:
 
 def _talk(request: Delegating, assignment: Assignment) -> Talk:
     """Ask one site for its part, and go on asking while it is at work."""
-
-    def train(head: Head) -> Training:
-        return Training(**vars(head), method=request.method, assignment=assignment)
-
-    make: Maker = train
+    train = training(request.method, assignment)
+    make = train
     while True:
         answer: Answer = yield make
         if isinstance(answer, Working):

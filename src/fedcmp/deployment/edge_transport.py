@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from fedcmp.aggregation import Public
 from fedcmp.config.methods import Chosen
-from fedcmp.deployment.exchange import Head, Maker, Wanted
+from fedcmp.deployment.exchange import Head, Maker, Wanted, training
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.federation.edge import delegations
 from fedcmp.wire.edge_messages import AnyReply, Delegation, PartialSum, parts_of
 from fedcmp.wire.edge_requests import Delegating
 from fedcmp.wire.messages import Assignment, Reply
-from fedcmp.wire.site_messages import Judged, Kept, Training
+from fedcmp.wire.site_messages import Judged, Kept
 
 
 class EdgesTransport:
@@ -64,7 +64,7 @@ class EdgesTransport:
         groups = self._groups(wanted)
         asked = {client: assignment for client, assignment in wanted.items() if client not in self._beneath}
         given = delegations(wanted, {str(first): clients for first, clients in groups.items()}, self._public())
-        makers = {client: self._training(assignment) for client, assignment in asked.items()}
+        makers = {client: training(self._method, assignment) for client, assignment in asked.items()}
         makers |= {int(first): self._delegating(delegation, until) for first, delegation in given.items()}
 
         def fits(client: int, answer: Wanted) -> str:
@@ -100,9 +100,6 @@ class EdgesTransport:
                 if together:
                     found[min(together)] = together
         return found
-
-    def _training(self, assignment: Assignment) -> Maker:
-        return lambda head: Training(**vars(head), method=self._method, assignment=assignment)
 
     def _delegating(self, delegation: Delegation, until: float | None) -> Maker:
         names = tuple(self._names[client] for client in sorted(delegation.continues))

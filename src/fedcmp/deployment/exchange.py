@@ -12,10 +12,21 @@ from fedcmp.federation.flower.link import Link, Lost
 from fedcmp.runs.records import Happening
 from fedcmp.wire.edge_messages import PartialSum
 from fedcmp.wire.edge_requests import Delegating
-from fedcmp.wire.messages import Reply
+from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import MessageError
 from fedcmp.wire.payload import wire_bytes
-from fedcmp.wire.site_messages import Admission, Answer, Frame, Holding, Judged, Kept, Refusal, Request, read_answer
+from fedcmp.wire.site_messages import (
+    Admission,
+    Answer,
+    Frame,
+    Holding,
+    Judged,
+    Kept,
+    Refusal,
+    Request,
+    Training,
+    read_answer,
+)
 
 _GRACE = 60.0  # seconds that a message lives beyond the site's patience: both ways, and a process for it
 _SLOWEST = 50_000.0  # bytes per second: a message lives as long as its tensors need on such a link, and the answer's
@@ -40,6 +51,11 @@ Wanted = Reply | PartialSum | Judged | Kept  # what a request is for
 Done = Wanted | Admission | Holding | Refusal
 Talk = Generator[Maker, Answer, Done]
 Note = Callable[[int, Happening, str], None]  # client, event, detail
+
+
+def training(method: str, assignment: Assignment) -> Maker:
+    """Return what makes the request that sends a client its assignment."""
+    return lambda head: Training(**vars(head), method=method, assignment=assignment)
 
 
 @dataclass

@@ -20,7 +20,7 @@ from fedcmp.model.locations import fingerprint
 from fedcmp.model.vlm import VLM
 from fedcmp.planning.preflight import plan_run
 from fedcmp.preparation.batches import Batches
-from fedcmp.preparation.loading import Prepared, load_encoder, load_prepared, new_trainable
+from fedcmp.preparation.loading import Prepared, load_encoder, new_trainable
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.setup_file import SETUP, read_setup
 from fedcmp.preparation.sources import Progress, cache_folder
@@ -113,7 +113,7 @@ class SiteEngine:
 
     Args:
         recipe: the site's.
-        prepared: what `prepare_site` filled.
+        data: what `prepare_site` returned.
         language: the recipe's frozen LLM.
         first_position: as there.
         on_step: called after every optimiser step and between batches of judging; may raise to stop.
@@ -122,14 +122,13 @@ class SiteEngine:
     def __init__(
         self,
         recipe: Recipe,
-        prepared: Path,
+        data: Prepared,
         language: LanguageModel,
         *,
         first_position: int,
         on_step: Callable[[], None],
     ) -> None:
-        self.recipe = recipe
-        self.data = load_prepared(recipe, prepared)
+        self.recipe, self.data = recipe, data
         self._vlm = VLM(language, new_trainable(recipe, self.data.vision_width, language.width))
         self._batches = Batches(recipe, self.data, first_position)
         self._on_step = on_step

@@ -207,7 +207,7 @@ class Trainer:
             begun = time.perf_counter()
             engine = self._loaded(job, run, place)
             job.steps, job.of = 0, engine.steps(request.assignment.round)
-            self._begin_live(request)
+            self._begin_live(request, engine.recipe.federation.rounds)
             self._show("training", job)
             kept = engine.train(place.client, request.assignment, run.method(request.method))
             run.keep_reply(request.method, job.name, kept)
@@ -215,9 +215,8 @@ class Trainer:
             self._say(f"{request.method}, round {request.assignment.round}: {job.steps} steps, in {_since(begun)}")
         return only_allowed(kept, self._site).to_tensors()
 
-    def _begin_live(self, request: Training) -> None:
+    def _begin_live(self, request: Training, rounds: int) -> None:
         """Say in live.json which round is trained."""
-        rounds = self._runs[request.run].recipe().federation.rounds
         self._live = LiveFile(self._site.site.folder, request.method, rounds, [self._site.site.name])
         self._live.open(request.assignment.round)
 
@@ -255,11 +254,9 @@ class Trainer:
         if self._engine is None or self._engine[:2] != (name, place.first_position):
             self._engine = None
             recipe = run.recipe()
-            prepared = run.prepared(place.first_position)
-            self._prepared(job, run, place.first_position)
             engine = SiteEngine(
                 recipe,
-                prepared,
+                self._prepared(job, run, place.first_position),
                 self._llm(run, recipe),
                 first_position=place.first_position,
                 on_step=self._step,

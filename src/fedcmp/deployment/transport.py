@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedcmp.deployment.exchange import Head, Maker, Wanted
+from fedcmp.deployment.exchange import Head, Wanted, training
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
 from fedcmp.evaluation.captions import caption_metrics, merge_sums
@@ -11,7 +11,7 @@ from fedcmp.runs.folder import Checkpoint
 from fedcmp.runs.records import Evaluation
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.site_messages import Handover, Judged, Judging, Kept, Training
+from fedcmp.wire.site_messages import Handover, Judged, Judging, Kept
 
 
 class SitesTransport:
@@ -38,7 +38,7 @@ class SitesTransport:
             self._notes.open(self._method, number, seconds=seconds)
         for client in assignments:
             (self._notes.done if client in done else self._notes.asked)(client)
-        wanted = {client: self._training(each) for client, each in assignments.items() if client not in done}
+        wanted = {client: training(self._method, each) for client, each in assignments.items() if client not in done}
         least = min(self._least, len(assignments)) - len(done)
 
         def fits(client: int, answer: Wanted) -> str:
@@ -55,9 +55,6 @@ class SitesTransport:
             if isinstance(answer, Reply):
                 self._notes.done(client)
                 yield answer
-
-    def _training(self, assignment: Assignment) -> Maker:
-        return lambda head: Training(**vars(head), method=self._method, assignment=assignment)
 
 
 class SitesEvaluator:
