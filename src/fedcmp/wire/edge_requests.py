@@ -17,7 +17,7 @@ from torch import Tensor
 from fedcmp.wire.edge_messages import MOST_CLIENTS, Delegation
 from fedcmp.wire.files import message_hash
 from fedcmp.wire.naming import MessageError, MessageHeader, Tensors, checked, joined, parted
-from fedcmp.wire.site_headers import Frame, Header, Line, Name, Plain, RequestHeader, Seconds
+from fedcmp.wire.site_headers import Frame, Header, Line, Name, Plain, RequestHeader, Seconds, TensorRequest
 
 
 class _RelayHeader(MessageHeader):
@@ -73,7 +73,7 @@ class _DelegatingHeader(RequestHeader):
 
 
 @dataclass(frozen=True, eq=False)
-class Delegating:
+class Delegating(TensorRequest):
     """Send an edge one round's work of its sites.
 
     Attributes:
@@ -86,10 +86,6 @@ class Delegating:
         delegation: the work.
     """
 
-    run: str
-    attempt: int
-    number: int
-    patience: float
     method: str
     rule: str
     rule_options: Mapping[str, Any]
@@ -108,10 +104,7 @@ class Delegating:
         """Return header and named tensors."""
         header, tensors = self.delegation.to_tensors()
         head = _DelegatingHeader(
-            run=self.run,
-            attempt=self.attempt,
-            number=self.number,
-            patience=self.patience,
+            **self.head,
             method=self.method,
             rule=self.rule,
             rule_options=dict(self.rule_options),

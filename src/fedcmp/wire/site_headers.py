@@ -3,6 +3,7 @@ requests carry.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Self
 
 from pydantic import Field
@@ -60,3 +61,23 @@ class RequestHeader(MessageHeader):
     def ticket(self) -> tuple[int, int]:
         """What orders all requests of a run."""
         return self.attempt, self.number
+
+
+@dataclass(frozen=True, eq=False)
+class TensorRequest:
+    """What every request with tensors says; the fields are those of `RequestHeader`."""
+
+    run: str
+    attempt: int
+    number: int
+    patience: float
+
+    @property
+    def ticket(self) -> tuple[int, int]:
+        """What orders all requests of a run."""
+        return self.attempt, self.number
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """These fields, for the header."""
+        return {"run": self.run, "attempt": self.attempt, "number": self.number, "patience": self.patience}

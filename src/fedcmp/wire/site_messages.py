@@ -41,6 +41,7 @@ from fedcmp.wire.site_headers import (
     Plain,
     RequestHeader,
     Seconds,
+    TensorRequest,
     Width,
 )
 from fedcmp.wire.site_headers import Frame as Frame
@@ -177,7 +178,7 @@ class Judged(Plain):
 
 
 @dataclass(frozen=True, eq=False)
-class Training:
+class Training(TensorRequest):
     """Send a client its assignment.
 
     Attributes:
@@ -186,18 +187,9 @@ class Training:
         assignment: the work.
     """
 
-    run: str
-    attempt: int
-    number: int
-    patience: float
     method: str
     assignment: Assignment
     message: ClassVar[str] = "training"
-
-    @property
-    def ticket(self) -> tuple[int, int]:
-        """What orders all requests of a run."""
-        return self.attempt, self.number
 
     @property
     def job(self) -> str:
@@ -209,10 +201,7 @@ class Training:
         """Return header and named tensors."""
         header, tensors = self.assignment.to_tensors()
         head = _TrainingHeader(
-            run=self.run,
-            attempt=self.attempt,
-            number=self.number,
-            patience=self.patience,
+            **self.head,
             method=self.method,
             assignment=header,
         )
@@ -231,7 +220,7 @@ class Training:
 
 
 @dataclass(frozen=True, eq=False)
-class Judging:
+class Judging(TensorRequest):
     """Ask for the losses of a model on the site's held-out pairs.
 
     Attributes:
@@ -242,20 +231,11 @@ class Judging:
         state: the trained tensors.
     """
 
-    run: str
-    attempt: int
-    number: int
-    patience: float
     method: str
     round: int
     blind: bool = False
     state: Tensors = field(default_factory=dict)
     message: ClassVar[str] = "judging"
-
-    @property
-    def ticket(self) -> tuple[int, int]:
-        """What orders all requests of a run."""
-        return self.attempt, self.number
 
     @property
     def job(self) -> str:
@@ -266,10 +246,7 @@ class Judging:
     def to_tensors(self) -> Frame:
         """Return header and named tensors."""
         head = _JudgingHeader(
-            run=self.run,
-            attempt=self.attempt,
-            number=self.number,
-            patience=self.patience,
+            **self.head,
             method=self.method,
             round=self.round,
             blind=self.blind,
@@ -293,7 +270,7 @@ class Judging:
 
 
 @dataclass(frozen=True, eq=False)
-class Handover:
+class Handover(TensorRequest):
     """Hand a site what the federation has trained, to keep.
 
     Attributes:
@@ -303,19 +280,10 @@ class Handover:
         state: the trained tensors.
     """
 
-    run: str
-    attempt: int
-    number: int
-    patience: float
     method: str
     round: int
     state: Tensors
     message: ClassVar[str] = "handover"
-
-    @property
-    def ticket(self) -> tuple[int, int]:
-        """What orders all requests of a run."""
-        return self.attempt, self.number
 
     @property
     def job(self) -> str:
@@ -325,10 +293,7 @@ class Handover:
     def to_tensors(self) -> Frame:
         """Return header and named tensors."""
         head = _HandoverHeader(
-            run=self.run,
-            attempt=self.attempt,
-            number=self.number,
-            patience=self.patience,
+            **self.head,
             method=self.method,
             round=self.round,
         )
