@@ -350,9 +350,10 @@ def main() -> None:
 def run_verb() -> None:
     """`fedcmp serve` or `fedcmp join`, whose trainer is a fake one."""
     from fedcmp.config import load_recipe
+    from fedcmp.deployment.hosting import Address
     from fedcmp.deployment.joining import Joining, join
     from fedcmp.deployment.server_folder import open_server_folder
-    from fedcmp.deployment.serving import Address, Work, serve
+    from fedcmp.deployment.serving import Work, serve
     from fedcmp.deployment.site_file import read_site
 
     def say(line: str) -> None:
@@ -361,7 +362,7 @@ def run_verb() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     path = Path(sys.argv[2])
     if sys.argv[1] == "--join":
-        join(Joining(path, read_site(path), "fake_sites"), say)
+        join(Joining(path, read_site(path).site, trainer="fake_sites"), say)
         return
     address = Address("127.0.0.1", int(sys.argv[3]))
     serve(open_server_folder(path.parent), Work(path, load_recipe(path)), address, say)

@@ -14,8 +14,9 @@ from pydantic import BaseModel
 
 from fedcmp.cli.main import app
 from fedcmp.config import Recipe
-from fedcmp.config.keys import Key, method_options, recipe_keys, sections, toml_value
+from fedcmp.config.keys import Key, find_keys, method_options, recipe_keys, sections, toml_value
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose, describe_method
+from fedcmp.deployment.edge_file import EdgeServer
 from fedcmp.deployment.site_file import Site
 from fedcmp.study.recipe import StudyRecipe
 
@@ -46,6 +47,9 @@ def reference() -> str:
         "## A site's file\n",
         "SITE.toml ([deployment.md](deployment.md)), read on the site's own machine only.\n",
         *_recipe(Site),
+        "## An edge server's file\n",
+        "EDGE.toml ([scale.md](scale.md)): a section `[site]` like a site's, for the server above it, and\n",
+        *_recipe(EdgeServer, only="edge"),
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -98,9 +102,9 @@ def _shown(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, list | tuple) else str(default)
 
 
-def _recipe(model: type[BaseModel]) -> Iterator[str]:
+def _recipe(model: type[BaseModel], only: str | None = None) -> Iterator[str]:
     about, groups = sections(model), dict[str, list[Key]]()
-    for key in recipe_keys(model):
+    for key in recipe_keys(model) if only is None else find_keys(model, only):
         groups.setdefault(key.section, []).append(key)
     for section, keys in groups.items():
         if section:

@@ -1,10 +1,14 @@
 """The weighted mean by running sums."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fedcmp.aggregation.sums import MeanUpdate
+from fedcmp.aggregation.sums import MeanUpdate, add_exactly
 
 
 def fold(scores, deltas, moments=None, **options):
@@ -53,3 +57,24 @@ def test_sums_take_the_same_memory_for_any_number_of_clients():
     for _ in range(4):
         mean.add(sums, {"w": torch.ones(3).double()}, weight=1.0, moments={"w": torch.ones(3).double()})
     assert held == {name: id(tensor) for name, tensor in sums.items()}
+
+
+numbers = st.floats(0, 1e6, width=32).map(lambda value: value * 1.1)  # 1.1: every bit of float64 is used
+
+
+@given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30), st.randoms(use_true_random=False))
+def test_a_sum_in_two_parts_is_the_correctly_rounded_one_in_any_order(values, random):
+    expected = [math.fsum(column) for column in zip(*values, strict=True)]
+    for _ in range(3):
+        total, rest = torch.zeros(2, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
+        for value in values:
+            add_exactly(total, rest, torch.tensor(value, dtype=torch.float64))
+        assert (total + rest).tolist() == expected
+        random.shuffle(values)
+
+
+def test_a_sum_in_two_parts_keeps_what_large_values_would_swallow():
+    total, rest = torch.zeros(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    for value in (1e16, 1.0, 1.0, -1e16):
+        add_exactly(total, rest, torch.tensor([value], dtype=torch.float64))
+    assert float(total + rest) == 2.0

@@ -10,9 +10,10 @@ from pathlib import Path
 from fedcmp.cli.ending import run_to_the_end
 from fedcmp.cli.output import note
 from fedcmp.config import load_recipe
+from fedcmp.deployment.hosting import Address
 from fedcmp.deployment.joining import Joining, join
 from fedcmp.deployment.server_folder import open_server_folder
-from fedcmp.deployment.serving import Address, Work, serve
+from fedcmp.deployment.serving import Work, serve
 from fedcmp.deployment.site_file import read_site
 
 APPS = "tests.deployment.stand_ins"
@@ -22,7 +23,10 @@ def main(standalone_mode):
     verb, path, *rest = sys.argv[1:]
     if verb == "join":
         site = read_site(Path(path))
-        join(Joining(Path(path), site, "tests.deployment.stand_in_trainer", f"{APPS}:client_app"), note)
+        join(
+            Joining(Path(path), site.site, 1, "tests.deployment.stand_in_trainer", client_app=f"{APPS}:client_app"),
+            note,
+        )
         return
     recipe = Path(path)
     resume = "--resume" in rest

@@ -11,7 +11,7 @@ def main():
     place = Path(sys.argv[sys.argv.index("--socket") + 1])
     place.unlink(missing_ok=True)
     if "refuse" in sys.argv[1]:
-        print("error: data.pairs: nothing usable", flush=True)
+        print("fedcmp: data.pairs: nothing usable", flush=True)
         sys.exit(2)
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(place))

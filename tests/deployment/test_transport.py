@@ -5,8 +5,11 @@ import math
 import pytest
 import torch
 
+from fedcmp.aggregation import Public
+from fedcmp.config.methods import choose
+from fedcmp.deployment.site_evaluator import NoEvaluator, SitesEvaluator
 from fedcmp.deployment.site_notes import SiteNotes
-from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport
+from fedcmp.deployment.transport import SitesTransport
 from fedcmp.federation.flower.link import Lost
 from fedcmp.wire.messages import Assignment
 from fedcmp.wire.payload import forms
@@ -34,7 +37,16 @@ def federation(tmp_path):
 
 
 def transport(federation, *, least=1):
-    return SitesTransport("fedavg", federation.talks, federation.events_of_round, least=least, clock=federation.clock)
+    return SitesTransport(
+        "fedavg",
+        choose("fedavg"),
+        federation.talks,
+        federation.events_of_round,
+        edges={},
+        public=lambda: Public(STATE, 1, {}, {}),
+        least=least,
+        clock=federation.clock,
+    )
 
 
 def replies(federation, asked, *, until=None, done=(), least=1):

@@ -9,7 +9,7 @@ import torch
 from fedcmp.aggregation import available, create
 from fedcmp.config import dump_recipe, parse_recipe
 from fedcmp.errors import UserError
-from fedcmp.federation.edge import EdgeSide, Sums, check_sums, delegations
+from fedcmp.federation.edge import EdgeSide, check_sums, delegations
 from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.federation.server import ServerSide
 from fedcmp.preparation.prepare import prepare
@@ -23,9 +23,6 @@ from tests.federation.tree import Tree
 EDGES = {"east": [0, 1, 2], "west": [3, 4, 5], "south": [6, 7, 8]}
 MIXED = {"east": [1, 6, 7], "west": [0, 8]}  # clients in any order; 2 to 5 reply to the server itself
 ONE_EXCHANGE = [name for name in available() if create(name).adds_up == "in one exchange"]
-# AdamW takes steps of full length along directions of a basis in which there is nothing but rounding: from round to
-# round the last digit of a sum grows there, as it does from one tree to another (docs/scale.md)
-GROWS = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -99,12 +96,9 @@ def test_a_tree_ends_with_the_flat_result(engine, flat, tmp_path, method, edges)
     folder, side, tree = run(engine, tmp_path, method, edges, seed=1)
     expected, memory = flat(method)
     found = last(folder)
-    if method == "shared-basis":
-        assert furthest(found, expected, _initial(engine)) < GROWS
-    else:
-        assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-        for name, tensor in memory.items():
-            torch.testing.assert_close(side.memory()[name], tensor, rtol=1e-12, atol=0)
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
+    for name, tensor in memory.items():
+        torch.testing.assert_close(side.memory()[name], tensor, rtol=1e-12, atol=1e-15)
     sums = [reply for reply in tree.received if isinstance(reply, PartialSum)]
     assert {clients for reply in sums for clients in [reply.clients]} == {tuple(sorted(c)) for c in edges.values()}
     assert not (tmp_path / "run" / "waiting").exists()
@@ -139,21 +133,27 @@ def test_the_same_replies_give_the_same_tensors_and_sums_to_the_last_digits_of_f
                 for client, assignment in assignments.items():
                     side.receive(replies(flat, method, client, assignment))
                 continue
-            sums[name] = Sums()
+            sums[name] = {}
             for edge, delegation in delegations(assignments, edges, side.aggregator.public()).items():
                 own = EdgeSide(create(method), delegation, tmp_path / name / edge)
                 for client, assignment in own.assignments.items():
                     own.receive(replies(flat, method, client, assignment))
                 found = own.close()
-                sums[name].add({label: tensor.clone() for label, tensor in found.sums.items()})
+                copied = {label: tensor.clone() for label, tensor in found.sums.items()}
+                if sums[name]:
+                    create(method).combine(sums[name], copied)
+                else:
+                    sums[name] = copied
                 side.receive(found)
         for side in (flat, tree, whole):
             side.close()
-    assert sums["tree"].tensors.keys() == sums["whole"].tensors.keys()
-    for label, tensor in sums["whole"].tensors.items():
+    assert sums["tree"].keys() == sums["whole"].keys()
+    for label, tensor in sums["whole"].items():
+        if label.startswith("gram_rest."):
+            continue  # what rounding has lost of another sum
         exact = 1e-12 if tensor.dtype == torch.float64 else 1e-6
         most = exact * float(tensor.abs().max()) if tensor.numel() else 0.0
-        torch.testing.assert_close(sums["tree"].tensors[label], tensor, rtol=0, atol=most)
+        torch.testing.assert_close(sums["tree"][label], tensor, rtol=0, atol=most)
     for side in (tree, whole):
         assert furthest(side.states["global"], flat.states["global"], _initial(engine)) < 1e-6
 
@@ -205,7 +205,7 @@ def test_a_server_that_was_killed_keeps_the_sums_that_it_has(engine, flat, tmp_p
     assert kept
     folder, _, tree = run(engine, tmp_path, "shared-basis", EDGES, resume=True)
     assert sum(number == 2 for number, _ in tree.asked) == 9 - 3 * len(kept)
-    assert furthest(last(folder), flat("shared-basis")[0], _initial(engine)) < GROWS
+    assert all(torch.equal(last(folder)[name], tensor) for name, tensor in flat("shared-basis")[0].items())
 
 
 def test_a_site_that_never_replies_is_named_and_a_whole_edge_too(engine, tmp_path):

@@ -15,8 +15,8 @@ from fedcmp.deployment.exchange import Exchange
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.sent_log import SentLog
 from fedcmp.deployment.site_engine import SiteEngine
+from fedcmp.deployment.site_evaluator import SitesEvaluator
 from fedcmp.deployment.site_run import SiteRun
-from fedcmp.deployment.transport import SitesEvaluator
 from fedcmp.federation.client_folder import ClientFolder, PartFile
 from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.server import ServerSide

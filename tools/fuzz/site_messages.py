@@ -85,7 +85,7 @@ def _requests() -> tuple[Request, ...]:
 def _edge_requests() -> tuple[Relay | Delegating, ...]:
     work = Delegation(_ASSIGNMENT, {3: 1, 5: 0}, 1, _STATE, {"canonical_basis": _GRAM}, {"weight": 0.5})
     sites = ("north", "south")
-    delegating = Delegating(_RUN, 1, 8, 60.0, "shared-basis", "shared-basis", {"rank": 4}, sites, 90.0, work)
+    delegating = Delegating(_RUN, 1, 8, 60.0, "0.2.0", "shared-basis", "shared-basis", {"rank": 4}, sites, 90.0, work)
     return delegating, Relay("north", _requests()[2].to_tensors())
 
 

@@ -12,6 +12,8 @@ Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as o
 V and rho are broadcast with the next tensors; clients step in V, rho times as far (client/objectives/canonical.py), and
 know v_k, the second moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
 A client adds to the sums:  n_k Delta_k V,  n_k u_k,  n_k u_k Delta_k V,  n_k C_k / trace(C_k); they add up in any tree.
+The last is summed without rounding, in two parts: where a space holds little, its eigenvectors turn with a sum's last
+digit, and two trees would train in two bases.
 An opening round, in which clients only measure C_k of their first part, gives the first V. How far the space turned is
 reported as
     d_t = 1 - <C_t, E_{t-1}> / (||C_t|| ||E_{t-1}||)                               Frobenius; 0 <= d_t <= 1
@@ -30,11 +32,12 @@ from fedcmp.aggregation.options import require_flag, require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.spectrum import symmetric_eigen
 from fedcmp.aggregation.sum_rule import SumRule
-from fedcmp.aggregation.sums import MeanUpdate, labelled, of_label
+from fedcmp.aggregation.sums import MeanUpdate, add_exactly, labelled, of_label
 from fedcmp.aggregation.update import ClientUpdate, Public
 
 BASIS, STRETCH = "canonical_basis", "canonical_stretch"
 GRAM, SECOND_MOMENT = "input_gram", "canonical_second_moment"
+_REST = "gram_rest"  # what the additions to the sum of Gram matrices have rounded away
 _MEND = "train with the local objective 'canonical', or use the method fisher"
 
 
@@ -116,7 +119,10 @@ class SharedBasis(SumRule):
                 del coordinates[matrix.bias]
             coordinates[matrix.weight] = weight.new_empty(len(weight), inputs)
             grams[matrix.weight] = weight.new_zeros(inputs, inputs, dtype=torch.float64)
-        return self._mean.zeros(coordinates) | labelled("gram", grams)
+        sums = self._mean.zeros(coordinates) | labelled("gram", grams)
+        if self._normalise:
+            sums |= labelled(_REST, {name: torch.zeros_like(gram) for name, gram in grams.items()})
+        return sums
 
     def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
         moments = _sent(place, update, SECOND_MOMENT, public.state)
@@ -138,9 +144,19 @@ class SharedBasis(SumRule):
         weighed = {name: moments[name] if name in moments else torch.ones_like(t) for name, t in deltas.items()}
         self._mean.add(sums, deltas, weight=weight, moments=weighed)
         for name, gram in grams.items():
-            trace = float(gram.trace()) if self._normalise else 1.0
-            sums[f"gram.{name}"].add_(gram, alpha=weight / trace if trace > 0 else 0.0)
+            if not self._normalise:  # version 0.1's, to the bit
+                sums[f"gram.{name}"].add_(gram, alpha=weight)
+            elif (trace := float(gram.trace())) > 0:
+                add_exactly(sums[f"gram.{name}"], sums[f"{_REST}.{name}"], gram * (weight / trace))
         return {"weight": weight}
+
+    def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
+        """See Aggregator.combine; second moments of inputs without rounding."""
+        rests = of_label(_REST, sums)
+        grams = {f"gram.{name}" for name in rests}
+        super().combine({name: total for name, total in sums.items() if name not in grams}, contribution)
+        for name, rest in rests.items():
+            add_exactly(sums[f"gram.{name}"], rest, contribution[f"gram.{name}"].detach().to(rest))
 
     def _merge(self) -> dict[str, Tensor]:
         mean = self._mean.finish(self._sums, total=self._total_weight())
@@ -152,8 +168,9 @@ class SharedBasis(SumRule):
             merged[name] = tensor.to(torch.float64) + self._rate * (step + self._momentum * velocity[name])
         self.last_weights = self._shares()
         self.last_diagnostics = {}
-        spaces = {}
-        for name, gram in of_label("gram", self._sums).items():
+        spaces, rests = {}, of_label(_REST, self._sums)
+        for name, total in of_label("gram", self._sums).items():
+            gram = total + rests[name] if name in rests else total
             trace = float(gram.trace())
             fresh = (
                 gram / trace if trace > 0 else torch.eye(len(gram), dtype=gram.dtype, device=gram.device) / len(gram)

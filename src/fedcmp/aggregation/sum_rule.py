@@ -61,10 +61,14 @@ class SumRule(Aggregator):
         if scalars["clients"] < 1 or not scalars["clients"].is_integer():
             raise ValueError(f"{place}: clients = {scalars['clients']}: must be a whole number, at least 1")
         self._admit(place, int(scalars["clients"]))
-        for name, total in self._sums.items():
-            total.add_(contribution[name].detach().to(device=total.device, dtype=total.dtype))
+        self.combine(self._sums, contribution)
         self._scalars.append(scalars)
         self._accepted += int(scalars["clients"])
+
+    def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
+        """Add a contribution to others, in place; see Aggregator.combine."""
+        for name, total in sums.items():
+            total.add_(contribution[name].detach().to(device=total.device, dtype=total.dtype))
 
     def finish(self) -> dict[str, Tensor]:
         """Close the round, and free the sums; see Aggregator.finish."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedcmp.aggregation.blocks import blocks
 from fedcmp.aggregation.change import zeros_like
 
 
@@ -101,3 +102,21 @@ def of_label(label: str, sums: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return name -> tensor of one label, the reverse of `labelled`; the tensors themselves, not copies."""
     start = f"{label}."
     return {name.removeprefix(start): tensor for name, tensor in sums.items() if name.startswith(start)}
+
+
+def add_exactly(total: Tensor, rest: Tensor, value: Tensor) -> None:
+    """Add a tensor to a sum of two parts, in place: total + rest is the sum without the rounding of its additions.
+
+    Each entry by Knuth's two-sum: what total + value loses is known exactly, and goes to `rest`. In whatever order
+    values came, total + rest rounds to the same bits, but for a chance of about 1e-16 an entry.
+
+    Args:
+        total: the sum as plain additions have it, float64, contiguous.
+        rest: what they have lost so far, likewise.
+        value: what is added, float64.
+    """
+    for sum_block, rest_block, value_block in blocks(total, rest, value):
+        added = sum_block + value_block
+        share = added - sum_block  # of value, in `added`
+        rest_block += (sum_block - (added - share)) + (value_block - share)
+        sum_block.copy_(added)

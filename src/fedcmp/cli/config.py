@@ -11,7 +11,7 @@ def config_command(
         typer.Argument(help="A key, a section or a method, for example federation.rounds.", show_default=False),
     ] = None,
     study: Annotated[bool, typer.Option("--study", help="Keys of a study's recipe instead of a run's.")] = False,
-    site: Annotated[bool, typer.Option("--site", help="Keys of a site's file (SITE.toml) instead.")] = False,
+    site: Annotated[bool, typer.Option("--site", help="Keys of a site's or an edge server's file instead.")] = False,
 ) -> None:
     """Explain the keys of a recipe: meaning, type and default.
 
@@ -29,9 +29,13 @@ def config_command(
 
         keys = recipe_keys(StudyRecipe) if key is None else find_keys(StudyRecipe, key)
     elif site:
+        from fedcmp.deployment.edge_file import EdgeServer
         from fedcmp.deployment.site_file import Site
 
-        keys = recipe_keys(Site) if key is None else find_keys(Site, key)
+        if key is None:
+            keys = [*recipe_keys(Site), *find_keys(EdgeServer, "edge")]
+        else:
+            keys = find_keys(EdgeServer if key.partition(".")[0] == "edge" else Site, key)
     elif key is not None and key.removeprefix("method.") in available_methods():
         typer.echo("\n".join(method_lines(key.removeprefix("method."))))
         return

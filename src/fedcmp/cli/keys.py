@@ -26,13 +26,15 @@ def keys_new_command(
 ) -> None:
     """Make a site's key, at the site. The private key never leaves it; send the .pub file to the server's operator.
 
+    Likewise an edge server's, from its own file.
+
     Example: fedcmp keys new SITE.toml
     """
     require("cryptography", "deployment", "keys")
-    from fedcmp.deployment.site_file import read_site
+    from fedcmp.deployment.edge_file import read_joining
     from fedcmp.deployment.site_keys import make_site_key, public_path
 
-    own = read_site(site, present=False).site
+    own = read_joining(site, present=False).site
     key = make_site_key(own.key, own.name, rotate=rotate)
     result(f"key of {own.name}: {key.fingerprint}")
     result(f"public key, to be sent to the server's operator: {public_path(own.key)}")

@@ -53,8 +53,9 @@ def serve_command(
         raise UserError(f"--address {error}") from None
     loaded = load_recipe(recipe, present=True)
     begin(f"{home or recipe.parent}: starting the server of {recipe}")
+    from fedcmp.deployment.hosting import Address
     from fedcmp.deployment.server_folder import open_server_folder
-    from fedcmp.deployment.serving import Address, Work, serve
+    from fedcmp.deployment.serving import Work, serve
 
     folder = open_server_folder(home or recipe.parent)
     try:

@@ -28,7 +28,7 @@ def first_mistake(error: ValidationError, content: dict[str, Any], recipe: type[
         hint = f"did you mean {near[0]}?" if near else f"known keys here: {', '.join(known)}"
         return f"{place}: unknown key; {hint}"
     if first["type"] == "missing":
-        return f"{place}.{first['loc'][-1]}: missing"
+        return f"{'.'.join([*filter(None, [place]), str(first['loc'][-1])])}: missing"
     message = (
         first["msg"].removeprefix("Value error, ").replace("Input should", "must").replace("String should", "must")
     )

@@ -20,6 +20,8 @@ from fedcmp.deployment.refusals import Declined
 from fedcmp.errors import UserError
 from fedcmp.federation.edge import EdgeSide, check_sums
 from fedcmp.federation.flower.link import Link, Lost
+from fedcmp.terminal import shortened, shown
+from fedcmp.version import __version__
 from fedcmp.wire.edge_requests import Delegating, Relay, Unreached, read_edge_request
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import MessageError, Tensors
@@ -69,7 +71,13 @@ class Edge:
         try:
             request = read_edge_request(header, tensors)
         except MessageError as error:
-            return Refusal(reason=f"malformed request: {error}", accepted=False).to_tensors()
+            return self.malformed(error)
+        if isinstance(request, Delegating) and request.release != __version__:
+            return Refusal(
+                reason=f"the server runs fedcmp {request.release}, this edge server {__version__}: install the same "
+                "release",
+                accepted=False,
+            ).to_tensors()
         if isinstance(request, Delegating):
             with self._lock:
                 job = self._job_of(request)
@@ -79,6 +87,12 @@ class Edge:
         if own is not None:  # is it done?
             return self._when_done(own, float(request.frame[0]["patience"]))
         return self._relay(request)
+
+    def malformed(self, error: ValueError) -> Frame:
+        """Return the answer to what is no message of a server."""
+        reason = f"malformed request: {shortened(shown(str(error)), 1000)}"
+        self._say(f"refused: {reason}")
+        return Refusal(reason=reason, accepted=False).to_tensors()
 
     def _when_done(self, job: Job, patience: float) -> Frame:
         if not job.wait(min(patience, _MOST_PATIENCE)) or job.answer is None:

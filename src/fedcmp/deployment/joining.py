@@ -22,7 +22,7 @@ from fedcmp.deployment.addresses import free_port
 from fedcmp.deployment.flower_lines import Terse, plain
 from fedcmp.deployment.private_files import check_private, private_folder
 from fedcmp.deployment.server_folder import CLIENT_APP, QUIET, write_secret
-from fedcmp.deployment.site_file import Site
+from fedcmp.deployment.site_file import SiteIdentity
 from fedcmp.deployment.site_keys import read_site_key
 from fedcmp.deployment.supernode import (
     ENTRY,
@@ -55,14 +55,18 @@ class Joining:
 
     Attributes:
         path: the site's file, absolute.
-        site: what is in it.
-        trainer: module of the resident trainer.
+        identity: of the site.
+        threads: CPU threads of the trainer.
+        trainer: module of the resident trainer; for an edge server, of its half below (edge_server.py).
+        name: of that process, for messages and its log.
         client_app: "module:name" of the ClientApp; the server cannot name another.
     """
 
     path: Path
-    site: Site
+    identity: SiteIdentity
+    threads: int = 1
     trainer: str = TRAINER
+    name: str = "trainer"
     client_app: str = CLIENT_APP
 
 
@@ -77,7 +81,7 @@ def join(joining: Joining, say: Say) -> None:
         UserError: the key is missing, the server's certificate is not right, or the trainer said what is wrong.
         WorkerDied: the trainer died again and again.
     """
-    own = joining.site.site
+    own = joining.identity
     check_private(own.key)
     private_folder(own.folder)
     with alone_in(own.folder, f"{own.folder}: another `fedcmp join` works there; stop it first"):
@@ -130,14 +134,14 @@ class _Site:
     """The processes of a site, and what is done when one of them dies."""
 
     def __init__(self, joining: Joining, folder: Path, say: Say) -> None:
-        self._joining, self._site, self._say = joining, joining.site, say
+        self._joining, self._own, self._say = joining, joining.identity, say
         self._socket, self._secret = folder / "trainer.sock", folder / "apps.secret"
         if len(str(self._socket)) > LONGEST_SOCKET:
             raise UserError(
                 f"{self._socket}: too long for a socket's path; set TMPDIR or XDG_RUNTIME_DIR to a short one"
             )
-        self._logs = self._site.site.folder / "logs"
-        self._last_node = self._site.site.folder / "node"  # number of the last connection's node
+        self._logs = self._own.folder / "logs"
+        self._last_node = self._own.folder / "node"  # number of the last connection's node
         self._said: SimpleQueue[NodeLine] = SimpleQueue()
         self._trouble = _Trouble(say)
         self._trainer = self._make_trainer()
@@ -160,15 +164,16 @@ class _Site:
             end_all([*reversed(self._node or ()), self._trainer])
 
     def _keep_trainer(self) -> None:
+        name = self._joining.name
         if not self._trainer_down:
             code = self._trainer.ended()
             if code is None:
                 return
             if code == _USERS_MISTAKE:
-                raise UserError(_last(self._trainer).removeprefix("error: "))
+                raise UserError(_last(self._trainer).removeprefix("fedcmp: "))
             if not self._trainer_restarts.died(self._trainer.seconds):
-                raise WorkerDied(f"the trainer died again and again ({_last(self._trainer)}); see {self._logs}")
-            self._say(f"the trainer died (exit code {code}); starting it again, it resumes from its last save")
+                raise WorkerDied(f"the {name} died again and again ({_last(self._trainer)}); see {self._logs}")
+            self._say(f"the {name} died (exit code {code}); starting it again, it resumes from its last save")
             self._trainer_down = True
         if self._trainer_restarts.due:
             self._trainer.start()
@@ -187,7 +192,7 @@ class _Site:
 
     def _try_node(self) -> None:
         """Start a SuperNode, if the server is there and is the right one."""
-        own = self._site.site
+        own = self._own
         found = reach(own.server, own.certificate)
         if found.outcome != "yes":
             self._trouble(f"{found.reason}; trying again")
@@ -209,7 +214,7 @@ class _Site:
         self._node_restarts.died(supernode.seconds)
         self._next_try = time.monotonic() + self._node_restarts.wait
         if self._refused:
-            own = self._site.site
+            own = self._own
             self._trouble(
                 f"refused: the server has not registered this site's key {read_site_key(own.key).fingerprint}, or it "
                 f"is in use elsewhere; its operator registers {own.key}.pub with: "
@@ -223,7 +228,7 @@ class _Site:
 
     def _why(self, supernode: Child) -> str:
         """Return why the SuperNode ended before it was connected."""
-        own = self._site.site
+        own = self._own
         ahead = clock_difference(own.server, own.certificate)
         if ahead is not None and abs(ahead) > MOST_SKEW:
             which = "ahead of" if ahead > 0 else "behind"
@@ -238,7 +243,7 @@ class _Site:
             self._connected = True
             write_whole(self._last_node, said.node.encode(), durable=False)
             self._trouble.over()
-            self._say(f"connected to {self._site.site.server}")
+            self._say(f"connected to {self._own.server}")
         elif said.kind == "refused":
             self._refused = True
         elif said.kind == "lost":
@@ -248,22 +253,22 @@ class _Site:
             self._say("the server answers again")
 
     def _make_trainer(self) -> Child:
-        threads, terse = str(self._site.limits.threads), Terse()
+        threads, terse = str(self._joining.threads), Terse()
 
         def heard(line: str) -> None:
             if shown := terse(line):
                 self._say(shown)
 
         return Child(
-            "trainer",
+            self._joining.name,
             [self._joining.trainer, str(self._joining.path), "--socket", str(self._socket)],
-            log=self._logs / "trainer.log",
+            log=self._logs / f"{self._joining.name}.log",
             heard=heard,
             environment={"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"},
         )
 
     def _make_node(self) -> tuple[Child, Child]:
-        own = self._site.site
+        own = self._own
         environment = {**QUIET, "FLWR_HOME": str(own.folder / "flower")}
         port = own.node_port or free_port()
 

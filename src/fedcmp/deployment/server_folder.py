@@ -150,7 +150,7 @@ def write_app(folder: ServerFolder, server_app: str, client_app: str) -> None:
                 "app": {
                     "publisher": "fedcmp",
                     "components": {"serverapp": server_app, "clientapp": client_app},
-                    "config": {"recipe": "", "home": "", "resume": False},
+                    "config": {"recipe": "", "home": "", "resume": False, "socket": "", "folder": ""},
                 }
             }
         },

@@ -17,13 +17,13 @@ from fedcmp.checksums import sealed_toml
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.deployment.courier import SitesCourier
 from fedcmp.deployment.edge_link import EdgeLink
-from fedcmp.deployment.edge_transport import EdgesTransport
 from fedcmp.deployment.invitation import check_deployable, invitation_recipe
 from fedcmp.deployment.register import Register
 from fedcmp.deployment.server_judge import server_evaluators
+from fedcmp.deployment.site_evaluator import NoEvaluator, SitesEvaluator
 from fedcmp.deployment.site_notes import SiteNotes
 from fedcmp.deployment.sites import Sites
-from fedcmp.deployment.transport import NoEvaluator, SitesEvaluator, SitesTransport, hand_over
+from fedcmp.deployment.transport import SitesTransport, hand_over
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.arrivals import Arrivals
 from fedcmp.federation.buffered import Buffered
@@ -225,17 +225,17 @@ def _halves(
         buffered = Buffered(method, chosen, recipe, names, initial, waiting, rate, heard_part)
         return buffered, Arrivals(buffered, SitesCourier(method, sites, notes, clock=clock)), buffered.rounds
     side = ServerSide(method, chosen, recipe, names, initial, waiting, rate, heard)
-    return side, _transport(method, recipe, sites, notes, side, clock), recipe.federation.rounds
-
-
-def _transport(
-    method: str, recipe: Recipe, sites: Sites, notes: SiteNotes, side: ServerSide, clock: Callable[[], float]
-) -> Transport:
-    least, edges = recipe.federation.min_clients, recipe.deployment.edges
-    if not edges:
-        return SitesTransport(method, sites, notes, least=least, clock=clock)
-    public, chosen = side.aggregator.public, recipe.chosen(method)
-    return EdgesTransport(method, chosen, sites, notes, edges=edges, public=public, least=least, clock=clock)
+    transport = SitesTransport(
+        method,
+        chosen,
+        sites,
+        notes,
+        edges=recipe.deployment.edges,
+        public=side.aggregator.public,
+        least=recipe.federation.min_clients,
+        clock=clock,
+    )
+    return side, transport, recipe.federation.rounds
 
 
 def _rate(method: str, recipe: Recipe, register: Register, folder: RunFolder) -> float:

@@ -6,7 +6,7 @@ the site's file says on what, with which copy of the model, within which limits,
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, ValidationError
 
@@ -29,6 +29,7 @@ SENDABLE: tuple[Sendable, ...] = (
     "losses",
     "counts",
 )
+_Kind = TypeVar("_Kind", bound=Section)
 Port = Annotated[int, Field(ge=1, le=65535)]
 Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
@@ -172,6 +173,25 @@ def read_site(path: Path, *, present: bool = True) -> Site:
     Raises:
         UserError: no such file, no TOML, an unknown key, a wrong type, a path that is not there: names file and key.
     """
+    content = read_toml(path)
+    site = parsed(Site, content, path)
+    if len(set(site.send.allow)) != len(site.send.allow):
+        raise UserError(f"{path}: send.allow: names something twice")
+    try:
+        site = _from_folder(site, path.absolute().parent)
+        if present:
+            _check_present(site, path)
+    except OSError as error:
+        raise UserError(f"{path}: names {error.filename}: {error.strerror}; check the path") from error
+    return site
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what is in a site's or an edge server's file.
+
+    Raises:
+        UserError: no such file, or no TOML.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(_LONGEST + 1)
@@ -184,22 +204,44 @@ def read_site(path: Path, *, present: bool = True) -> Site:
     if len(raw) > _LONGEST:
         raise UserError(f"{path}: is larger than {_LONGEST // 10**6} MB; is it a site's file?")
     try:
-        content = tomllib.loads(raw.decode("utf-8-sig"))
+        return tomllib.loads(raw.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid TOML: {error}") from error
+
+
+def parsed(kind: type[_Kind], content: dict[str, Any], path: Path) -> _Kind:
+    """Return a file's content, checked.
+
+    Raises:
+        UserError: names file and key.
+    """
     try:
-        site = Site.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        raise UserError(f"{path}: {first_mistake(error, content, Site)}") from error
-    if len(set(site.send.allow)) != len(site.send.allow):
-        raise UserError(f"{path}: send.allow: names something twice")
-    try:
-        site = _from_folder(site, path.absolute().parent)
-        if present:
-            _check_present(site, path)
-    except OSError as error:
-        raise UserError(f"{path}: names {error.filename}: {error.strerror}; check the path") from error
-    return site
+        raise UserError(f"{path}: {first_mistake(error, content, kind)}") from error
+
+
+def identity_from(own: SiteIdentity, folder: Path) -> SiteIdentity:
+    """Return an identity whose paths start at its file's folder."""
+    places = {key: folder / getattr(own, key).expanduser() for key in ("certificate", "key", "folder")}
+    return own.model_copy(update=places)
+
+
+def check_identity(own: SiteIdentity, source: Path) -> None:
+    """Refuse an identity without certificate or key.
+
+    Raises:
+        UserError: names file and key, and says where they come from.
+    """
+    if not own.certificate.is_file():
+        raise UserError(
+            f"{source}: site.certificate = {str(own.certificate)!r}: no such file; the server's operator has it "
+            "(certificates/ca.pem of the server's folder)"
+        )
+    if not own.key.is_file():
+        raise UserError(f"{source}: site.key = {str(own.key)!r}: no such file; `fedcmp keys new {source}` makes it")
+    if own.folder.exists() and not own.folder.is_dir():
+        raise UserError(f"{source}: site.folder = {str(own.folder)!r}: is a file; name a folder")
 
 
 def _from_folder(site: Site, folder: Path) -> Site:
@@ -216,11 +258,10 @@ def _from_folder(site: Site, folder: Path) -> Site:
     own, data, model = site.site, site.data, site.model
     pairs = [at(path) for path in data.pairs] if isinstance(data.pairs, list) else at(data.pairs)
     moved = {"pairs": pairs, "images": maybe(data.images), "scenario": maybe(data.scenario)}
-    places = {key: at(getattr(own, key)) for key in ("certificate", "key", "folder")}
     parts = {key: part(getattr(model, key)) for key in ("vision", "language")}
     return site.model_copy(
         update={
-            "site": own.model_copy(update=places),
+            "site": identity_from(own, folder),
             "data": data.model_copy(update=moved),
             "model": model.model_copy(update=parts),
         }
@@ -239,14 +280,4 @@ def _check_present(site: Site, source: Path) -> None:
         folder = getattr(site.data, key)
         if folder is not None and not folder.is_dir():
             raise UserError(f"{source}: data.{key} = {str(folder)!r}: no such folder")
-    if not site.site.certificate.is_file():
-        raise UserError(
-            f"{source}: site.certificate = {str(site.site.certificate)!r}: no such file; the server's operator has it "
-            "(certificates/ca.pem of the server's folder)"
-        )
-    if not site.site.key.is_file():
-        raise UserError(
-            f"{source}: site.key = {str(site.site.key)!r}: no such file; `fedcmp keys new {source}` makes it"
-        )
-    if site.site.folder.exists() and not site.site.folder.is_dir():
-        raise UserError(f"{source}: site.folder = {str(site.site.folder)!r}: is a file; name a folder")
+    check_identity(site.site, source)

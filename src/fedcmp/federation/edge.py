@@ -122,7 +122,8 @@ class EdgeSide:
 
     def close(self) -> PartialSum | None:
         """Return the sum of what has arrived, None where nothing has; the replies stay until `settled`."""
-        accounts, sums = [], Sums()
+        accounts: list[Account] = []
+        sums: Tensors = {}
         for client in sorted(self._arrived):
             try:
                 reply = self._replies.read(client)
@@ -130,22 +131,28 @@ class EdgeSide:
                 _LOG.warning("%s", error)
                 continue
             assert isinstance(reply, Reply)  # nothing else is kept
-            accounts.append(self._fold(reply, sums))
+            account, contribution = self._contribution(reply)
+            accounts.append(account)
+            if contribution and sums:
+                self._rule.combine(sums, contribution)
+            elif contribution:
+                sums = contribution
         if not accounts:
             return None
         shared = self._given.assignment
-        return PartialSum(shared.round, tuple(accounts), sums.tensors, shared.measure_only, self._given.num_bytes)
+        return PartialSum(shared.round, tuple(accounts), sums, shared.measure_only, self._given.num_bytes)
 
     def settled(self) -> None:
         """Forget the replies: the server has the sum."""
         self._replies.settled()
 
-    def _fold(self, reply: Reply, sums: "Sums") -> Account:
-        norm, refused = None, ""
+    def _contribution(self, reply: Reply) -> tuple[Account, Tensors]:
+        """Return a site's account, and what it adds to the sum: nothing where it is refused."""
+        norm, refused, contribution = None, "", Tensors()
         try:
             update = update_of(reply, self._public.state)
             norm = check_bounds(update, self._public.state)
-            sums.add(self._rule.contribution(update, self._public))
+            contribution = self._rule.contribution(update, self._public)
         except ValueError as error:
             norm, refused = None, str(error)
         figures = Reply(
@@ -159,19 +166,5 @@ class EdgeSide:
             kept=reply.kept,
         )
         down = self._given.assignment.num_bytes
-        return Account(figures, reply.num_bytes, down, self._arrived[reply.client], norm, refused)
-
-
-class Sums:
-    """Equally named tensors added up, as the first ones' dtypes have it."""
-
-    def __init__(self) -> None:
-        self.tensors: Tensors = {}
-
-    def add(self, contribution: Tensors) -> None:
-        """Add one contribution; the first one's tensors are taken over."""
-        if not self.tensors:
-            self.tensors = contribution
-            return
-        for name, total in self.tensors.items():
-            total.add_(contribution[name])
+        account = Account(figures, reply.num_bytes, down, self._arrived[reply.client], norm, refused)
+        return account, contribution

@@ -64,6 +64,7 @@ class Relay:
 
 class _DelegatingHeader(RequestHeader):
     message: Literal["delegating"] = "delegating"
+    release: Name
     method: Name
     rule: Name
     rule_options: dict[str, Any]
@@ -78,6 +79,7 @@ class Delegating(TensorRequest):
 
     Attributes:
         run, attempt, number, patience: as every request.
+        release: the server's version of fedcmp; another one could add up otherwise.
         method: of the run's recipe.
         rule: name of its server rule; `rule_options` are its own.
         rule_options: plain values.
@@ -86,6 +88,7 @@ class Delegating(TensorRequest):
         delegation: the work.
     """
 
+    release: str
     method: str
     rule: str
     rule_options: Mapping[str, Any]
@@ -105,6 +108,7 @@ class Delegating(TensorRequest):
         header, tensors = self.delegation.to_tensors()
         head = _DelegatingHeader(
             **self.head,
+            release=self.release,
             method=self.method,
             rule=self.rule,
             rule_options=dict(self.rule_options),
@@ -130,6 +134,7 @@ class Delegating(TensorRequest):
             head.attempt,
             head.number,
             head.patience,
+            head.release,
             head.method,
             head.rule,
             head.rule_options,
