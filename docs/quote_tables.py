@@ -1,12 +1,12 @@
 """Put tables of published results into a document, between their marks; `make study` calls this.
 
-    python docs/quote_tables.py results/*.md -- README.md docs/results.md docs/scenarios.md docs/performance.md
+    python docs/quote_tables.py results/*.md results/*.txt -- README.md docs/results.md docs/performance.md
 
 <!-- quote: study: Who wins in each scenario -->   the file's name, and the heading of a section or how it begins
 ...                                                replaced by that section, without its heading
 <!-- end of quote -->
 
-"study: summary" is what stands before the first heading. All results are of the embedded world: a quoted table begins
+"study: summary" is what stands before the first heading, "training: text" all of training.txt, indented. All results are of the embedded world: a quoted table begins
 with a line that says what that is; "quote as it is" leaves the line out, for a table that holds of the real models.
 """
 
@@ -17,6 +17,17 @@ from pathlib import Path
 MARK = re.compile(r"(<!-- quote(?P<plain> as it is)?: (?P<wanted>.+?) -->\n).*?(<!-- end of quote -->)", re.DOTALL)
 TABLE = re.compile(r"^\|", re.MULTILINE)
 TOY_WORLD = "*Toy world: drawn scenes of 48 x 48 pixels, frozen models of 4 MB.*"
+
+
+def contents(path: Path) -> dict[str, str]:
+    """What may be quoted of one published file."""
+    text = path.read_text(encoding="utf-8")
+    return {f"{path.stem}: text": indented(text)} if path.suffix == ".txt" else sections(path.stem, text)
+
+
+def indented(text: str) -> str:
+    """Lines as Markdown shows them as they are."""
+    return "\n".join(f"    {line}".rstrip() for line in text.splitlines())
 
 
 def sections(name: str, tables: str) -> dict[str, str]:
@@ -48,6 +59,6 @@ if __name__ == "__main__":
     results, documents = given[: given.index("--")], given[given.index("--") + 1 :]
     content: dict[str, str] = {}
     for result in map(Path, results):
-        content |= sections(result.stem, result.read_text(encoding="utf-8"))
+        content |= contents(result)
     for path in map(Path, documents):
         path.write_text(quoted(path.read_text(encoding="utf-8"), content), encoding="utf-8")

@@ -24,6 +24,13 @@ def test_each_study_has_its_own_summary_which_is_no_table():
     assert TOOL["quoted"](text, KNOWN) == "<!-- quote: other: summary -->\n\nHalf ran.\n\n<!-- end of quote -->"
 
 
+def test_what_a_benchmark_printed_is_quoted_as_it_is(tmp_path):
+    (tmp_path / "speed.txt").write_text("a  b\n\n1  2\n")
+    text = "<!-- quote as it is: speed: text -->\n<!-- end of quote -->"
+    expected = "<!-- quote as it is: speed: text -->\n\n    a  b\n\n    1  2\n\n<!-- end of quote -->"
+    assert TOOL["quoted"](text, TOOL["contents"](tmp_path / "speed.txt")) == expected
+
+
 def test_a_table_of_the_real_models_is_quoted_as_it_is():
     text = "<!-- quote as it is: study: Sizes -->\n<!-- end of quote -->"
     assert TOOL["quoted"](text, KNOWN) == "<!-- quote as it is: study: Sizes -->\n\n| c |\n\n<!-- end of quote -->"
@@ -35,8 +42,8 @@ def test_a_table_of_the_real_models_is_quoted_as_it_is():
 def test_the_documents_quote_what_is_published(document):
     root = Path(__file__).parents[2]
     known = {}
-    for path in (root / "results").glob("*.md"):
-        known |= TOOL["sections"](path.stem, path.read_text(encoding="utf-8"))
+    for path in (path for kind in ("*.md", "*.txt") for path in (root / "results").glob(kind)):
+        known |= TOOL["contents"](path)
     text = (root / document).read_text(encoding="utf-8")
     assert "<!-- quote" in text
     assert TOOL["quoted"](text, known) == text
