@@ -6,8 +6,9 @@
 ...                                                replaced by that section, without its heading
 <!-- end of quote -->
 
-"study: summary" is what stands before the first heading, "training: text" all of training.txt, indented. All results are of the embedded world: a quoted table begins
-with a line that says what that is; "quote as it is" leaves the line out, for a table that holds of the real models.
+"study: summary" is what stands before the first heading, "training: text" all of training.txt, indented. All results
+are of the embedded world: a quoted table begins with a line that says what that is; "quote as it is" leaves the line
+out, for a table that holds of the real models.
 """
 
 import re

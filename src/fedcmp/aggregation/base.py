@@ -152,18 +152,6 @@ class Aggregator(ABC):
         """
         raise self._no_sum()
 
-    def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:  # noqa: ARG002  # for SumRule
-        """Add a contribution to others, in place, as accumulate() does; for whoever sums on a server's behalf.
-
-        Args:
-            sums: name -> tensor, contributions added up so far; the first one's own tensors, say.
-            contribution: equally named tensors.
-
-        Raises:
-            ValueError: the rule does not add up in one exchange.
-        """
-        raise self._no_sum()
-
     def finish(self) -> dict[str, Tensor]:
         """Close the round.
 

@@ -151,7 +151,7 @@ class SharedBasis(SumRule):
         return {"weight": weight}
 
     def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
-        """See Aggregator.combine; second moments of inputs without rounding."""
+        """See SumRule.combine; second moments of inputs without rounding."""
         rests = of_label(_REST, sums)
         grams = {f"gram.{name}" for name in rests}
         super().combine({name: total for name, total in sums.items() if name not in grams}, contribution)

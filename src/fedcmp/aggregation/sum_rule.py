@@ -66,7 +66,12 @@ class SumRule(Aggregator):
         self._accepted += int(scalars["clients"])
 
     def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
-        """Add a contribution to others, in place; see Aggregator.combine."""
+        """Add a contribution to others, in place, as accumulate() does; for whoever sums on a server's behalf.
+
+        Args:
+            sums: name -> tensor, contributions added up so far; the first one's own tensors, say.
+            contribution: equally named tensors.
+        """
         for name, total in sums.items():
             total.add_(contribution[name].detach().to(device=total.device, dtype=total.dtype))
 

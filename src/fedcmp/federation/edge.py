@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fedcmp.aggregation import Aggregator, Public
+from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.errors import UserError
 from fedcmp.federation.bounds import check_bounds
 from fedcmp.federation.kept_replies import KeptReplies
@@ -86,6 +87,8 @@ class EdgeSide:
     """
 
     def __init__(self, rule: Aggregator, delegation: Delegation, waiting: Path) -> None:
+        if not isinstance(rule, SumRule):
+            raise ValueError(f"{type(rule).__name__} does not add up in one exchange")
         shared = delegation.assignment
         self._rule, self._given = rule, delegation
         # float32 tensors are sent as they are: they are the server's own
