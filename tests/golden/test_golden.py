@@ -7,10 +7,11 @@ import pytest
 from tests.golden.runs import FOLDER, GROUPS, golden, machine, run_group
 
 # Where another processor's rounding is magnified (measured between AVX-512 and AVX2): DARE draws from the projectors'
-# last bits, trimmed entries change places, codes of int8 and canonical bases turn. Losses of the first round agree, but
-# for shared-basis, whose clients step in such a basis from the start.
+# last bits, trimmed entries change places, codes of int8, canonical bases and singular vectors turn. Losses of the
+# first round agree, but for shared-basis, whose clients step in such a basis from the start.
 LOOSE = {"all.dare": 0.02, "all.dare-ties": 0.1, "all.knots-ties": 5e-3, "half.shared-basis": 1e-3}
 LOOSE |= {"int8.shared-basis": 0.01, "resumed.shared-basis": 0.05, "all.shared-basis": 2e-3, "all.ties": 1e-3}
+LOOSE |= {"all.tsv": 0.01, "all.wudi": 0.01, "all.iso-c": 1e-3, "all.svc": 3e-4, "all.regmean": 3e-4}
 LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
 
 
