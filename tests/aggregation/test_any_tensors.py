@@ -8,6 +8,7 @@ from fedcmp.aggregation import available, create
 from .test_halves import draw_state, draw_updates
 
 EXTRA = ("prompt.token", "adapter.lora_A", "scale")  # one dimension; two, but not X.weight; none
+DISAGREED = {"model-stock"}  # leaves a tensor where it is on which clients do not agree, as on a lone number
 METHODS = available()
 # without chance and trimming, so that every client has a say in every entry
 ALL_KEPT = {"dare": {"drop": 0.0}, "dare-ties": {"drop": 0.0, "density": 1.0}}
@@ -30,7 +31,7 @@ def test_every_rule_takes_tensors_that_are_no_layers(name):
         assert {n: t.shape for n, t in merged.items()} == {n: t.shape for n, t in start.items()}
         for extra in EXTRA:
             assert torch.isfinite(merged[extra]).all()
-            assert not torch.equal(merged[extra], start[extra])
+            assert name in DISAGREED or not torch.equal(merged[extra], start[extra])
         start = merged
 
 

@@ -13,9 +13,10 @@ from fedcmp.aggregation import ClientUpdate, FedAvg, blocks, create
 
 from .oracle import as_tensors, relative_error
 from .oracle_baselines import one_round
+from .oracle_merging import draw_grams
 
 RULES = ["fedavgm", "diloco", "fedadam", "fedyogi", "fedswa", "task-arithmetic", "ties", "dare", "dare-ties",
-         "knots-ties", "metagpt", "scaffold"]  # fmt: skip
+         "knots-ties", "metagpt", "scaffold", "regmean", "tsv", "iso-c", "wudi", "model-stock", "svc"]  # fmt: skip
 rules = pytest.mark.parametrize("name", RULES)
 # With these options a rule is FedAvg, tensor by tensor, when all clients have as many samples.
 NEUTRAL = {
@@ -32,13 +33,24 @@ UNTRIMMED = {
     "dare-ties": {"drop": 0, "density": 1},
     "metagpt": {},
     "knots-ties": {"density": 1, "scale": 1},
+    "regmean": {},
+    "wudi": {"cutoff": 0.0},
+    "model-stock": {},
+    "svc": {},
 }
 
 
 def as_updates(states, counts, dtype=torch.float64):
+    grams = draw_grams(0, dict(sorted(states[0].items())), 1) * len(states)
+    for k, gram in enumerate(grams):  # each client's own, whatever order they come in
+        grams[k] = {name: matrix + np.diag(np.arange(len(matrix)) * float(counts[k])) for name, matrix in gram.items()}
     return [
-        ClientUpdate(as_tensors(state, dtype), count, extra={"control_change": as_tensors(state, dtype)})
-        for state, count in zip(states, counts, strict=True)
+        ClientUpdate(
+            as_tensors(state, dtype),
+            count,
+            extra={"control_change": as_tensors(state, dtype), "input_gram": as_tensors(gram)},
+        )
+        for state, count, gram in zip(states, counts, grams, strict=True)
     ]
 
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedcmp.aggregation import Aggregator, ClientUpdate, KnotsTies, Public, available, create, describe
+from fedcmp.aggregation import Aggregator, ClientUpdate, KnotsTies, Public, Svc, Tsv, available, create, describe
 from fedcmp.aggregation.matrices import find_matrices
 
 SHAPES = {
@@ -31,6 +31,8 @@ RULES = [
     ("scaffold", {"total_clients": 40}),
     ("ties", {"density": 1.0}),
     ("dare", {"seed": 7, "drop": 0.8}),
+    ("regmean", {"off_diagonal": 0.1, "damping": 0.1}),
+    ("wudi", {"steps": 20, "learning_rate": 0.01}),
 ]
 
 
@@ -216,7 +218,12 @@ class Middle(Aggregator):
 
 @pytest.mark.parametrize(
     ("create_rule", "why"),
-    [(KnotsTies, "KnotsTies adds up in two exchanges only"), (Middle, "Middle does not add up over clients")],
+    [
+        (KnotsTies, "KnotsTies adds up in two exchanges only"),
+        (Svc, "Svc adds up in two exchanges only"),
+        (Tsv, "Tsv does not add up over clients"),
+        (Middle, "Middle does not add up over clients"),
+    ],
 )
 def test_a_rule_that_is_no_sum_says_so_in_both_halves(create_rule, why):
     start = draw_state(8)

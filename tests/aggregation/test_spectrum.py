@@ -5,7 +5,15 @@ import pytest
 import torch
 
 from fedcmp.aggregation import spectrum
-from fedcmp.aggregation.spectrum import add_gram, leading_basis, polar, symmetric_eigen
+from fedcmp.aggregation.spectrum import (
+    add_gram,
+    divide,
+    leading_basis,
+    leading_svd,
+    polar,
+    polar_on_range,
+    symmetric_eigen,
+)
 
 
 def gram_of(matrices, products=torch.float64):
@@ -70,3 +78,49 @@ def test_polar_of_a_singular_matrix_is_still_orthonormal(diagonal):
     factor, singular = polar(torch.diag(torch.tensor(diagonal)).double())
     assert torch.allclose(factor.T @ factor, torch.eye(3).double())
     assert singular.min() == 0
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(6, 4), (4, 6), (5, 5), (1, 3)])
+@pytest.mark.parametrize("most", [None, 2])
+def test_leading_directions_are_the_svds(rows, columns, most):
+    matrix = np.random.default_rng(3).standard_normal((rows, columns))
+    left, scales, right = leading_svd(torch.from_numpy(matrix), most=most)
+    u, s, vt = np.linalg.svd(matrix, full_matrices=False)
+    kept = len(s) if most is None else min(most, len(s))
+    assert scales.numpy() == pytest.approx(s[:kept])
+    assert ((left * scales) @ right.T).numpy() == pytest.approx((u[:, :kept] * s[:kept]) @ vt[:kept])
+    assert (right.T @ right).numpy() == pytest.approx(np.eye(kept), abs=1e-9)
+
+
+def test_directions_that_are_rounding_are_left_out():
+    left, scales, right = leading_svd(torch.ones(4, 3).double())
+    assert (left.shape, scales.shape, right.shape) == ((4, 1), (1,), (3, 1))
+    assert [part.shape[-1] for part in leading_svd(torch.zeros(4, 3).double())] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6)])
+@pytest.mark.parametrize("rank", [0, 1, 3, 4])
+def test_the_polar_factor_on_the_range_fills_nothing_up(shape, rank):
+    rng = np.random.default_rng(4)
+    p, q = (np.linalg.qr(rng.standard_normal((size, size)))[0][:, :rank] for size in shape)
+    singular = np.geomspace(1, 1e-3, 4)[:rank]
+    factor, found = polar_on_range(torch.from_numpy(p * singular @ q.T))
+    assert factor.numpy() == pytest.approx(p @ q.T, abs=1e-9)
+    assert found.numpy() == pytest.approx([*singular, *[0.0] * (4 - rank)], abs=1e-12)
+
+
+@pytest.mark.parametrize(("cutoff", "rank"), [(0.0, 3), (1e-3, 2), (0.5, 1)])
+def test_division_is_by_the_pseudo_inverse(cutoff, rank):
+    rng = np.random.default_rng(5)
+    q = np.linalg.qr(rng.standard_normal((4, 4)))[0]
+    gram = q * [2.0, 0.1, 1e-4, 0.0] @ q.T
+    matrix = rng.standard_normal((3, 4))
+    found, kept = divide(torch.from_numpy(matrix), torch.from_numpy(gram), cutoff=cutoff)
+    inverse = np.diag(np.array([0.5, 10, 1e4, 0]) * (np.arange(4) < rank))
+    assert kept == rank
+    assert found.numpy() == pytest.approx(matrix @ q @ inverse @ q.T, rel=1e-6, abs=1e-6)
+
+
+def test_nothing_divided_by_nothing_is_nothing():
+    found, kept = divide(torch.zeros(2, 3).double(), torch.zeros(3, 3).double(), cutoff=0.0)
+    assert (kept, found.abs().max()) == (0, 0)

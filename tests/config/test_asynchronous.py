@@ -21,6 +21,7 @@ SPEEDS = "scenario.client_seconds=[1, 1.5, 2, 2.5, 10]"
             r"min_clients = 3: more than the 2 replies of a merge",
         ),
         ([ASYNC, 'run.methods=["scaffold"]'], "scaffold needs synchronous rounds, for its control variates"),
+        ([ASYNC, 'run.methods=["regmean"]'], "regmean needs synchronous rounds, for its Gram matrices"),
         (
             [
                 ASYNC,

@@ -7,10 +7,11 @@ import pytest
 from tests.golden.runs import FOLDER, GROUPS, golden, machine, run_group
 
 # Where another processor's rounding is magnified (measured between AVX-512 and AVX2): DARE draws from the projectors'
-# last bits, trimmed entries change places, codes of int8 and canonical bases turn. Losses of the first round agree, but
-# for shared-basis, whose clients step in such a basis from the start.
+# last bits, trimmed entries change places, codes of int8, canonical bases and singular vectors turn. Losses of the
+# first round agree, but for shared-basis, whose clients step in such a basis from the start.
 LOOSE = {"all.dare": 0.02, "all.dare-ties": 0.1, "all.knots-ties": 5e-3, "half.shared-basis": 1e-3}
 LOOSE |= {"int8.shared-basis": 0.01, "resumed.shared-basis": 0.05, "all.shared-basis": 2e-3, "all.ties": 1e-3}
+LOOSE |= {"all.tsv": 0.01, "all.wudi": 0.01, "all.iso-c": 1e-3, "all.svc": 3e-4, "all.regmean": 3e-4}
 LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
 
 
@@ -57,10 +58,11 @@ def different(name, kept, found, *, exact):
 
 
 def test_every_file_belongs_to_a_run():
-    """Else a result is kept that nothing compares."""
+    """Else a result is kept that nothing compares. A further machine's folder may be older than a method."""
     names = {f"{group}.{method}" for group, (methods, *_) in GROUPS.items() for method in methods}
+    assert {path.stem for path in FOLDER.glob("*.json")} == names
     for folder in {path.parent for path in FOLDER.rglob("*.json")}:
-        assert {path.stem for path in folder.glob("*.json")} == names, folder
+        assert {path.stem for path in folder.glob("*.json")} <= names, folder
 
 
 @pytest.mark.parametrize("exact", [True, False])

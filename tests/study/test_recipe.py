@@ -73,11 +73,15 @@ def test_a_scenario_adds_to_the_base(content, write):
     assert (recipe.data.num_pairs, recipe.federation.rounds) == (200, 2)
 
 
+# methods that came after its runs were made
+LATER = {"regmean", "tsv", "iso-c", "wudi", "model-stock", "svc"}
+
+
 def test_the_published_study_holds_every_method_once():
-    """recipes/study.toml is the comparison that the documentation reports."""
+    """recipes/study.toml is the comparison that the documentation reports: every method of its time."""
     study = load_study(Path(__file__).parents[2] / "recipes" / "study.toml")
     arms = {name for name, method in study.method.items() if method.family == "ablation"}
-    assert set(study.method) - arms == set(available_methods()) - {"pivotmerge"}
+    assert set(study.method) - arms == set(available_methods()) - {"pivotmerge", *LATER}
     assert {len(study.scenario[name].seeds) for name in ("image", "cross")} == {5}
     assert {len(study.scenario[name].seeds) for name in ("joint", "text")} == {3}
     assert study.base["data"]["num_pairs"] >= 16000

@@ -17,15 +17,21 @@ from fedcmp.aggregation.fedcmp import FedCMP
 from fedcmp.aggregation.fedswa import FedSWA
 from fedcmp.aggregation.fedyogi import FedYogi
 from fedcmp.aggregation.fisher import FISHER
+from fedcmp.aggregation.iso_c import IsoC
 from fedcmp.aggregation.knots_ties import KnotsTies
 from fedcmp.aggregation.metagpt import MetaGPT
+from fedcmp.aggregation.model_stock import ModelStock
 from fedcmp.aggregation.registry import RuleRow, available, create, describe, register
+from fedcmp.aggregation.regmean import RegMean
 from fedcmp.aggregation.scaffold import Scaffold
 from fedcmp.aggregation.shared_basis import SharedBasis
 from fedcmp.aggregation.sum_rule import SumRule
+from fedcmp.aggregation.svc import Svc
 from fedcmp.aggregation.task_arithmetic import TaskArithmetic
 from fedcmp.aggregation.ties import Ties
+from fedcmp.aggregation.tsv import Tsv
 from fedcmp.aggregation.update import ClientUpdate, Public
+from fedcmp.aggregation.wudi import Wudi
 
 __all__ = [
     "FISHER",
@@ -40,15 +46,21 @@ __all__ = [
     "FedCMP",
     "FedSWA",
     "FedYogi",
+    "IsoC",
     "KnotsTies",
     "MetaGPT",
+    "ModelStock",
     "Public",
+    "RegMean",
     "RuleRow",
     "Scaffold",
     "SharedBasis",
     "SumRule",
+    "Svc",
     "TaskArithmetic",
     "Ties",
+    "Tsv",
+    "Wudi",
     "available",
     "create",
     "describe",

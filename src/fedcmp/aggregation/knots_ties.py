@@ -15,18 +15,16 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.base import AddsUp, Aggregator
-from fedcmp.aggregation.change import zeros_like
-from fedcmp.aggregation.matrices import Matrix, find_matrices
+from fedcmp.aggregation.base import AddsUp
+from fedcmp.aggregation.kept_updates import KeptUpdates
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.spectrum import add_gram, leading_basis
-from fedcmp.aggregation.update import ClientUpdate
 from fedcmp.aggregation.voting import SignVote
 
 
 @register("knots-ties", summary="TIES in a basis shared by the clients", paper="Stoica et al. 2024, arXiv 2410.19735")
-class KnotsTies(Aggregator):
+class KnotsTies(KeptUpdates):
     """TIES on coefficients; every client counts the same.
 
     Args:
@@ -45,38 +43,12 @@ class KnotsTies(Aggregator):
         super().__init__()
         self._vote = SignVote(density=density)
         self._scale = scale
-        self._matrices: list[Matrix] = []
 
-    def _begin(self, global_state: dict[str, Tensor]) -> None:
-        self._matrices = find_matrices(global_state, bias="column")
-        joined = {part for matrix in self._matrices for part in (matrix.weight, matrix.bias)}
-        self._rest = zeros_like({name: tensor for name, tensor in global_state.items() if name not in joined})
-        self._clients: list[dict[str, Tensor]] = []  # matrix name -> (O, I)
-        self._counts: list[int] = []
-
-    def _add(self, place: str, update: ClientUpdate) -> None:  # noqa: ARG002  # nothing left to refuse
-        deltas = self._change(update, self.public()).whole()
-        count = int(update.num_examples)
-        for name, total in self._rest.items():
-            total.add_(deltas[name], alpha=float(count))
-        kept = {}
-        for matrix in self._matrices:
-            dtype = torch.promote_types(self._global[matrix.weight].dtype, torch.float32)
-            kept[matrix.weight] = matrix.join(deltas).to(dtype)
-        self._clients.append(kept)
-        self._counts.append(count)
-
-    def _merge(self) -> dict[str, Tensor]:
-        merged = {name: self._moved(name, total / sum(self._counts)) for name, total in self._rest.items()}
+    def _steps(self) -> dict[str, Tensor]:
         bases = {matrix.weight: self._basis(matrix.weight) for matrix in self._matrices}
-        if bases:
-            votes = self._votes(bases)
-            for matrix in self._matrices:
-                step_OI = bases[matrix.weight] @ self._vote.elect(votes, matrix.weight).mul_(self._scale)
-                merged |= {name: self._moved(name, step) for name, step in matrix.split(step_OI).items()}
-        self.last_weights = [1 / self._accepted] * self._accepted
         self.last_diagnostics = {f"rank.{name}": float(basis_OR.shape[1]) for name, basis_OR in bases.items()}
-        return merged
+        votes = self._votes(bases) if bases else {}
+        return {name: basis_OR @ self._vote.elect(votes, name).mul_(self._scale) for name, basis_OR in bases.items()}
 
     def _basis(self, name: str) -> Tensor:
         """Return U (O, R) of one matrix, R = 0 where nobody moved."""

@@ -4,7 +4,7 @@ X.weight (O, I)  and  X.bias (O,)   ->   [weight | bias]  (O, I + 1)          wi
 Shapes: O outputs of a linear layer, I inputs (the bias column counted in, where there is one).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -56,3 +56,9 @@ def find_matrices(state: Mapping[str, Tensor], *, bias: str) -> list[Matrix]:
         paired = bias == "column" and partner in state and state[partner].shape == tensor.shape[:1]
         matrices.append(Matrix(name, partner if paired else None))
     return matrices
+
+
+def not_in(matrices: Iterable[Matrix], state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a state that belong to none of the matrices, in the state's order."""
+    joined = {part for matrix in matrices for part in (matrix.weight, matrix.bias)}
+    return {name: tensor for name, tensor in state.items() if name not in joined}

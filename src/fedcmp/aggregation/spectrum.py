@@ -1,8 +1,9 @@
 """The canonical basis of many matrices from one running sum, without their K-wide SVD.
 
     J = [X_1 | ... | X_K] = U S [V_1^T | ... | V_K^T]      has      G = sum_k X_k X_k^T = U S^2 U^T
-so U and S come from one (O, O) eigenproblem, whose cost does not depend on K.
-Implements docs/methods.md, Fed-CMP, by sums.
+so U and S come from one (O, O) eigenproblem, whose cost does not depend on K.  The same road leads to the leading part
+of one matrix's SVD, to its polar factor, and to a quotient by a Gram matrix.
+Implements docs/methods.md, Fed-CMP, by sums; the merging rules use it too.
 Shapes: K clients, O outputs, I inputs, R kept directions.
 """
 
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 ROW_BLOCKS = 8  # G is symmetric: by row blocks, only its lower triangle is computed, 9/16 of the products
+EPSILON = torch.finfo(torch.float64).eps
 SMALL = 512  # up to here SciPy's threads cost more than they bring
 
 
@@ -114,6 +116,52 @@ def symmetric_eigen(matrix_NN: Tensor, *, leading: int | None = None) -> tuple[T
     return torch.from_numpy(values[::-1][:wanted].copy()), torch.from_numpy(vectors[:, ::-1][:, :wanted].copy())
 
 
+def leading_svd(matrix_OI: Tensor, *, most: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the strongest directions of a matrix, U S V^T, by the Gram matrix of its shorter side.
+
+    The product U S V^T is the projection onto these directions to full precision. Directions whose S is at most about
+    1e-8 of the largest are rounding in a Gram matrix, and never kept.
+
+    Args:
+        matrix_OI: float64.
+        most: how many directions at most, all by default.
+
+    Returns:
+        (O, R) U and (I, R) V with orthonormal columns, (R,) S between them, largest first; R = 0 for a zero matrix.
+    """
+    rows, columns = matrix_OI.shape
+    if rows > columns:
+        right_IR, scales_R, left_OR = leading_svd(matrix_OI.t(), most=most)
+        return left_OR, scales_R, right_IR
+    gram_OO = torch.zeros(rows, rows, dtype=torch.float64, device=matrix_OI.device)
+    add_gram(gram_OO, matrix_OI, products=torch.float64)
+    basis = leading_basis(gram_OO, rank="full" if most is None else most, clients=1, precision=EPSILON)
+    left_OR = gram_OO[:, :0] if basis is None else basis.directions
+    scaled_IR = matrix_OI.t() @ left_OR
+    scales_R = scaled_IR.norm(dim=0)
+    return left_OR, scales_R, scaled_IR / scales_R
+
+
+def divide(matrix_OI: Tensor, gram_II: Tensor, *, cutoff: float) -> tuple[Tensor, int]:
+    """Return B A^+, with the pseudo-inverse of a symmetric positive semidefinite A.
+
+    Args:
+        matrix_OI: B, float64.
+        gram_II: A, float64; the lower triangle is read.
+        cutoff: eigenvalues of A up to this share of the largest count as zero, and so does what is rounding.
+
+    Returns:
+        (O, I) the quotient, 0 along directions that count as zero, and how many do not.
+    """
+    eigenvalues_I, directions_II = symmetric_eigen(gram_II)
+    largest = float(eigenvalues_I[0])
+    if not largest > 0:
+        return torch.zeros_like(matrix_OI), 0
+    rank = int((eigenvalues_I > max(cutoff, EPSILON * len(gram_II)) * largest).sum())
+    kept_IR = directions_II[:, :rank]
+    return (matrix_OI @ kept_IR / eigenvalues_I[:rank]) @ kept_IR.t(), rank
+
+
 def polar(matrix_OR: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest matrix with orthonormal columns, P Q^T for P D Q^T.
 
@@ -121,8 +169,35 @@ def polar(matrix_OR: Tensor) -> tuple[Tensor, Tensor]:
         matrix_OR: float64, at least as many rows as columns.
 
     Returns:
-        (O, R) the polar factor, and (R,) the singular values D, largest first.
+        (O, R) the polar factor, and (R,) the singular values D, largest first. Directions of no length are filled up
+        with any orthonormal ones.
     """
+    left_OR, singular_R, right_t_RR = _precise_svd(matrix_OR)
+    return left_OR @ right_t_RR, singular_R
+
+
+def polar_on_range(matrix_OI: Tensor) -> tuple[Tensor, Tensor]:
+    """Return P Q^T for P D Q^T, over the directions in which the matrix is not zero.
+
+    Unlike `polar`, it is well defined for a matrix of any shape and rank: nothing is filled up.
+
+    Args:
+        matrix_OI: float64.
+
+    Returns:
+        (O, I) the factor, and all min(O, I) singular values D, largest first. Those at most rounding's size, as in
+        NumPy's matrix_rank, count as zero.
+    """
+    if matrix_OI.shape[0] < matrix_OI.shape[1]:
+        factor_IO, singular_O = polar_on_range(matrix_OI.t())
+        return factor_IO.t(), singular_O
+    left_OI, singular_I, right_t_II = _precise_svd(matrix_OI)
+    rank = int((singular_I > EPSILON * len(matrix_OI) * singular_I[0]).sum())
+    return left_OI[:, :rank] @ right_t_II[:rank], singular_I
+
+
+def _precise_svd(matrix_OR: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return P (O, R), D (R,) and Q^T (R, R) of a matrix with at least as many rows as columns, largest first."""
     size = matrix_OR.shape[1]
     gram_RR = torch.zeros(size, size, dtype=torch.float64, device=matrix_OR.device)
     add_gram(gram_RR, matrix_OR.t(), products=torch.float64)
@@ -132,5 +207,5 @@ def polar(matrix_OR: Tensor) -> tuple[Tensor, Tensor]:
     if not float(singular_R.min()) > 1e-4 * float(singular_R.max()):  # true for a zero matrix as well
         # squaring has cost the small ones half their digits: they need the SVD itself, which is several times slower
         left_OR, singular_R, right_t_RR = torch.linalg.svd(matrix_OR, full_matrices=False)
-        return left_OR @ right_t_RR, singular_R
-    return (scaled_OR / singular_R) @ right_RR.t(), singular_R
+        return left_OR, singular_R, right_t_RR
+    return scaled_OR / singular_R, singular_R, right_RR.t()

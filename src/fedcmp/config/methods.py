@@ -44,15 +44,20 @@ COMBINATIONS: dict[str, Combination] = {
     "scaffold": Combination("scaffold", "scaffold"),
     "fedsam": Combination("fedsam", "fedavg"),
     "fedswa": Combination("fedswa", "fedswa"),
+    "regmean": Combination("canonical", "regmean"),  # sent no basis, its clients take AdamW's own steps
     "shared-basis": Combination("canonical", "shared-basis"),
 }
 # halves of one method: what one sends, only the other reads
-NEEDS_OBJECTIVE = {"shared-basis": "canonical", "scaffold": "scaffold"}
-NEEDS_AGGREGATOR = {objective: aggregator for aggregator, objective in NEEDS_OBJECTIVE.items()}
+NEEDS_OBJECTIVE = {"shared-basis": "canonical", "regmean": "canonical", "scaffold": "scaffold"}
+NEEDS_AGGREGATOR = {
+    objective: tuple(rule for rule, wanted in NEEDS_OBJECTIVE.items() if wanted == objective)
+    for objective in NEEDS_OBJECTIVE.values()
+}
 # rules that cannot merge clients who started from different versions, and why
 SYNCHRONOUS = {
     "shared-basis": "it weighs clients direction by direction in the one basis that all of them stepped in",
     "scaffold": "its control variates are differences of gradients at one and the same model",
+    "regmean": "its Gram matrices are of what clients of one version fed their layers",
 }
 
 
@@ -127,8 +132,8 @@ def _apart(aggregator: str, objective: str) -> str | None:
             f"{aggregator!r} reads what only clients with the objective {wanted!r} send, not {objective!r}; set "
             f'objective = "{wanted}"'
         )
-    if objective in NEEDS_AGGREGATOR and aggregator != NEEDS_AGGREGATOR[objective]:
-        wanted = NEEDS_AGGREGATOR[objective]
+    if objective in NEEDS_AGGREGATOR and aggregator not in NEEDS_AGGREGATOR[objective]:
+        wanted = NEEDS_AGGREGATOR[objective][0]
         return (
             f"{objective!r} needs what only the aggregator {wanted!r} sends, not {aggregator!r}: it would train as "
             f'without and send more; set aggregator = "{wanted}", or leave the objective out'
@@ -149,7 +154,7 @@ def describe_method(name: str) -> tuple[str, str]:
     """Return one line for people who choose, and the paper; for any of available_methods()."""
     if name in NOT_FEDERATED:
         return NOT_FEDERATED[name], ""
-    if name in COMBINATIONS and name != "shared-basis":  # its server rule says more
+    if name in COMBINATIONS and name not in ("shared-basis", "regmean"):  # their server rules say more
         row = objectives()[COMBINATIONS[name].objective]
     else:
         row = aggregators()[name]

@@ -168,7 +168,7 @@ def _memory(
     # weights are loaded through the host's memory; a dual encoder's text half is dropped again
     loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
     held = (loading if on_gpu else frozen + work) + (scaled if in_passing else 0)
-    server = sum(needs.server_bytes(projector, canonical=rule.aggregator == "shared-basis") for rule in rules)
+    server = sum(needs.server_bytes(projector, canonical=rule.aggregator in needs.SUM_GRAMS) for rule in rules)
     apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
     server += apart * needs.APART_COPIES * needs.all_bytes(projector)
     server += len(rules) * _old_versions(recipe, sizes, projector)

@@ -24,6 +24,7 @@ ENCODED, JUDGED, ASKED = 64, 64, 128  # images, captions and questions per pass 
 LEARNER_COPIES = 10
 CLIENT_STATES = 3  # a client keeps its state of two earlier rounds while it writes the next
 SERVER_COPIES = 8  # float64 sums and memory of one rule
+SUM_GRAMS = ("shared-basis", "regmean", "wudi")  # rules whose sums hold a Gram matrix per layer
 APART_COPIES = 2  # a learner without a server: what it learned, and the answer that replaces it
 LAUNCHER = 300 * 10**6  # torchrun itself
 CHAT_TOKENS = 256  # around image and caption: a system prompt, roles, the instruction

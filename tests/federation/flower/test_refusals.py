@@ -202,7 +202,7 @@ def test_too_few_nodes_are_waited_for_but_not_for_ever():
         ({"on_bad_update": "ignore"}, "on_bad_update = 'ignore'"),
         ({"wait_seconds": float("inf")}, "wait_seconds = inf"),
         ({"objective": "mooon"}, "objective = 'mooon'"),
-        ({"objective": "canonical"}, "works with the rule 'shared-basis' only"),
+        ({"objective": "canonical"}, "works with the rule 'shared-basis' or 'regmean' only"),
         ({"objective": "moon", "objective_options": {"x": 1}}, "objective = 'moon'"),
     ],
 )

@@ -27,8 +27,9 @@ def objective_of(
     chosen = objective or needed or "plain"
     if needed is not None and chosen != needed:
         raise UserError(f"objective = {chosen!r}: {type(aggregator).__name__} needs {needed!r}; leave objective out")
-    if chosen in NEEDS_AGGREGATOR and NEEDS_AGGREGATOR[chosen] not in rules:
-        raise UserError(f"objective = {chosen!r}: works with the rule {NEEDS_AGGREGATOR[chosen]!r} only")
+    if chosen in NEEDS_AGGREGATOR and rules.isdisjoint(NEEDS_AGGREGATOR[chosen]):
+        able = " or ".join(map(repr, NEEDS_AGGREGATOR[chosen]))
+        raise UserError(f"objective = {chosen!r}: works with the rule {able} only")
     try:
         create_objective(chosen, **options)
     except ValueError as error:
