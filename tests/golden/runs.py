@@ -96,9 +96,10 @@ def machine() -> str:
     return f"{cpu}; {capability}; torch {torch.__version__.partition('+')[0]}"
 
 
-def run_group(name: str, folder: Path, cache: Path) -> dict[str, dict[str, Any]]:
+def run_group(name: str, folder: Path, cache: Path, only: list[str] | None = None) -> dict[str, dict[str, Any]]:
     """Run a group's methods side by side; of each the final projector's hash and its records, by "group.method"."""
     methods, run, federation, own = GROUPS[name]
+    methods = only or methods
     folder.mkdir(parents=True, exist_ok=True)
     recipe = folder / "golden.toml"
     text = RECIPE.format(methods=json.dumps(methods), run=run, federation=federation, methods_of_their_own=own)

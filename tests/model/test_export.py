@@ -58,14 +58,15 @@ def trained_like(projector, encoder, language, steps=60):
     return projector
 
 
-def test_two_hundred_greedy_answers_are_the_same(tmp_path):
+@pytest.mark.parametrize("count", [50, pytest.param(200, marks=pytest.mark.slow)])
+def test_greedy_answers_are_the_same(tmp_path, count):
     encoder, language = VisionEncoder("world"), LanguageModel("world")
     projector = trained_like(Projector(encoder.width, language.width), encoder, language)
-    pictures, prompts = items(200)
+    pictures, prompts = items(count)
     ours = VLM(language, projector, encoder).answer(pictures, prompts, max_new_tokens=20)
     folder = export_llava(tmp_path / "llava", encoder, projector, language)
     assert ours == their_answers(folder, language, pictures, prompts, 20)
-    assert len(set(ours)) > 20  # not one answer for all
+    assert len(set(ours)) > count / 10  # not one answer for all
 
 
 def test_projector_comes_back_bit_for_bit(tmp_path):

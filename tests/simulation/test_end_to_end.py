@@ -207,13 +207,10 @@ def test_a_run_killed_again_and_again_resumes_to_the_same_end(reference, tmp_pat
     assert_same_run(reference[0], tmp_path / "runs" / "small")
 
 
+@pytest.mark.slow  # tests/cli/test_cli.py sends SIGTERM to a command that does less
 @pytest.mark.parametrize(
     ("workers", "number", "code"),
-    [
-        pytest.param(1, signal.SIGINT, 130, marks=pytest.mark.slow),
-        pytest.param(2, signal.SIGINT, 130, marks=pytest.mark.slow),
-        (2, signal.SIGTERM, 143),
-    ],
+    [(1, signal.SIGINT, 130), (2, signal.SIGINT, 130), (2, signal.SIGTERM, 143)],
 )
 def test_ctrl_c_and_sigterm_leave_a_run_that_can_be_resumed(reference, tmp_path, world_cache, workers, number, code):
     path = recipe(tmp_path, methods=METHODS, workers=workers)
