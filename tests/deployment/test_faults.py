@@ -90,7 +90,10 @@ def test_a_message_that_goes_astray_is_made_up_for(trial: Trial, fate: str) -> N
 def test_a_site_that_is_gone_beyond_the_deadline_misses_the_round_and_is_back_for_the_next(
     trial: Trial, kind: str
 ) -> None:
-    result = tried(trial, Fault(kind, "north", share=0.5, lasts=1.0), setting=CLOSING)
+    for lasts in (1.0, 2.0, 4.0):  # on a busy machine a short absence may be over before a round begins
+        result = tried(trial, Fault(kind, "north", share=0.5, lasts=lasts), setting=CLOSING)
+        if result.end != SAME:
+            break
     assert result.end == WITHOUT
     assert {site for _, _, site in result.ended.absent} == {"north"}
 
