@@ -26,6 +26,7 @@ from filelock import FileLock, Timeout
 from fedcmp.errors import UserError
 
 BEAT, STALE = 15.0, 90.0  # seconds
+_CLAIM = ".claim"
 _TURN_SECONDS = 0.05  # until a process that waits for its turn looks again
 
 
@@ -86,12 +87,16 @@ class Claims:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for path in self.folder.glob(f"*{_CLAIM}"):  # those that killed processes left
+            with suppress(UserError):
+                if self.take(path.stem):
+                    self.release(path.stem)
         self._ended.set()
         if self._beats is not None:
             self._beats.join()
         for name in list(self._held):
             self.release(name)
-        with suppress(OSError):  # another process has claims there, or a killed one left some
+        with suppress(OSError):  # another process has claims there
             self.folder.rmdir()
 
     def take(self, name: str) -> bool:
@@ -191,7 +196,7 @@ class Claims:
                         os.utime(descriptor)
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{name.replace('/', '+')}.claim"
+        return self.folder / f"{name.replace('/', '+')}{_CLAIM}"
 
 
 def _told(content: bytes) -> dict[str, Any]:

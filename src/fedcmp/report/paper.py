@@ -9,7 +9,7 @@ gives no seeds and no error bars. MME is a sum, the others are per cent.
 """
 
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -201,7 +201,7 @@ class Paper(_Strict):
         return self
 
 
-def _check_names(place: str, found: Mapping[str, object], wanted: tuple[str, ...]) -> None:
+def _check_names(place: str, found: Collection[str], wanted: tuple[str, ...]) -> None:
     if missing := [name for name in wanted if name not in found]:
         raise ValueError(f"{place}: {', '.join(missing)} missing")
 

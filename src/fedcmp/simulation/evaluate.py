@@ -88,8 +88,10 @@ class PoolEvaluator:
             client = None if who == "global" else int(who.removeprefix("client-"))
             model = "global" if client is None else "client"
             measured = self._measure(state, suites=self._suites if last else ())
-            shuffled = {"shuffled_loss": shuffled_loss(self._pool, self._recipe, self._data, state)} if last else {}
-            records.append(Evaluation(round=round_number, client=client, model=model, **measured.figures, **shuffled))
+            figures = measured.figures
+            if last:
+                figures = figures | {"shuffled_loss": shuffled_loss(self._pool, self._recipe, self._data, state)}
+            records.append(Evaluation(round=round_number, client=client, model=model, **figures))
             if client is None:
                 self._keep(who, round_number, measured)
         return records

@@ -289,6 +289,44 @@ def test_a_shard_that_another_process_holds_is_waited_for_and_made_if_that_is_ki
     assert files(tmp_path / "emb") == files(tmp_path / "straight")
 
 
+SHARED = """
+import sys, time
+from pathlib import Path
+from fedcmp.scenarios.embeddings.collection import embed_collection
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
+
+def progress(what, done, total):
+    if done:
+        print("begun", flush=True)
+        time.sleep(float(sys.argv[3]))
+
+embed_collection(
+    find_pairs([Path(sys.argv[1])]), "world", Path(sys.argv[2]), workers=1, device="cpu", batch_size=1, shard_size=2,
+    max_bad_fraction=0.5, progress=progress,
+)
+"""
+
+
+def test_of_two_processes_one_is_killed_and_the_other_ends_the_collection(pairs, tmp_path):
+    """The first is killed while it holds a shard of which half is embedded."""
+    embed_collection(pairs, "world", tmp_path / "straight", **OPTIONS | {"batch_size": 1, "shard_size": 2})
+    emb, processes = tmp_path / "emb", []
+    for seconds in ("600", "0.01"):
+        command = [sys.executable, "-c", SHARED, str(pairs.pairs[0]), str(emb), seconds]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+        assert processes[-1].stdout.readline() == b"begun\n"
+    first, second = processes
+    assert first.poll() is None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    first.stdout.close()
+    assert files(emb) == files(tmp_path / "straight")
+    assert not (emb / "claims").exists()
+
+
 COMMAND = """
 import sys, time
 from pathlib import Path
