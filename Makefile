@@ -113,6 +113,7 @@ results: $(STAMP)
 study: $(STAMP)
 	$(BIN)/fedcmp study recipes/study.toml --unpack results/study.jsonl --pack results/study.jsonl
 	$(BIN)/fedcmp study recipes/questions.toml --unpack results/questions.jsonl --pack results/questions.jsonl
+	$(BIN)/python docs/write_paper.py
 	$(QUOTE)
 
 # Leaves runs/ alone: those are your results.
