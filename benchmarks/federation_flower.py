@@ -33,6 +33,9 @@ RECIPE = """\
 [run]
 name = "run"
 methods = ["fedavg"]
+[model]
+vision = "sites/own"
+language = "sites/own"
 [federation]
 rounds = {rounds}
 [training]
@@ -338,10 +341,8 @@ def main() -> None:
                 peaks[name] |= {kind: max(peak, peaks[name].get(kind, 0)) for kind, peak in memory.items()}
                 print(name, size, [round(b - a, 2) for a, b in pairwise(found)], file=sys.stderr)
         lines += [row(name, size, ends[name], peaks[name]) for name in contenders if ends[name]]
-    lines += [
-        "",
-        "Lines written for the quickstart: " + ", ".join(f"{k} {v}" for k, v in lines_written().items()) + ".",
-    ]
+    runs = f"{given.repeats} runs each, in turn" if given.repeats > 1 else "One run each"
+    lines += ["", f"{runs}, {given.rounds - 1} rounds timed, {os.cpu_count()} cores. {lines_written()}"]
     print("\n".join(lines))
     if given.out:
         given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
