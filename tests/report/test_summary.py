@@ -45,6 +45,29 @@ def test_the_closed_distances_follow_their_formula(demo):
     assert [cell.text for cell in from_fedavg[1:]] == ["–"] * 5
 
 
+def test_what_is_closed_counts_from_the_better_of_blind_and_shuffled(tmp_path):
+    """FedAvg's loss on shuffled images is below the blind LLM's, that of shared-basis is not."""
+    shuffled = {"fedavg": BLIND_LOSS - 0.05, "shared-basis": BLIND_LOSS + 0.4, "centralized": 2.0}
+    for method, loss in shuffled.items():
+        write_run(
+            tmp_path / method,
+            method,
+            change=lambda line, loss=loss: (
+                {**line, "shuffled_loss": loss} if line.get("model") == "global" and line["round"] == 10 else line
+            ),
+        )
+    table = summary_table(load_runs(tmp_path))
+    losses = {row.cells[0].text.split()[0]: row.cells[1].value for row in table.rows}
+    known = column(table, "Shuffled images (nats/token)")
+    assert [cell.value for cell in known] == [shuffled["shared-basis"], shuffled["fedavg"], 2.0, None, None]
+    assert not any(cell.bold for cell in known)
+    closed, pooled = column(table, "unseeing → centralized"), losses["centralized"]
+    assert closed[0].value == pytest.approx((BLIND_LOSS - losses["shared-basis"]) / (BLIND_LOSS - pooled))
+    start = shuffled["fedavg"]
+    assert closed[1].value == pytest.approx((start - losses["fedavg"]) / (start - pooled))
+    assert any(note.startswith("Shuffled images: the caption loss of the same projector") for note in table.notes)
+
+
 def test_the_best_federated_value_of_each_metric_is_bold(demo):
     table = summary_table(load_runs(demo))
     assert [cell.bold for cell in column(table, "Caption loss")] == [True, False, False, False, False, False]

@@ -18,11 +18,12 @@ from .fakes import write_run
 CAPTIONS = 300
 
 
-def runs_of(method, *losses, finished=True, captions=CAPTIONS, blind=None, spread=0.5):
+def runs_of(method, *losses, finished=True, captions=CAPTIONS, blind=None, shuffled=None, spread=0.5):
     """One run a seed, each with one evaluation and, where captions are counted, every caption's loss."""
     found = []
     for seed, loss in enumerate(losses):
         line = {"model": "global", "round": 3, "split": "test", "caption_loss": loss, "captions": captions}
+        line |= {} if shuffled is None else {"shuffled_loss": shuffled}
         lines = [line] if blind is None else [line, {**line, "model": "blind", "round": 0, "caption_loss": blind}]
         own = [10 * loss + spread * ((k * 7 + len(method)) % 5 - 2) for k in range(captions or 0)]
         held = HeldOut(3, "test", (10,) * len(own), {"global": tuple(own)}) if own and math.isfinite(loss) else None
@@ -140,3 +141,16 @@ def test_ahead_of_pooled_data_no_share_of_a_distance_is_told():
     """It would be above 100 %, which says nothing that a reader can use."""
     said = told(runs_of("a", 0.60, blind=0.90), runs_of("fedavg", 0.82), runs_of("centralized", 0.85))
     assert said.endswith("below fedavg (0.820). a is also 0.250 below pooled data (0.850).")
+
+
+@pytest.mark.parametrize(
+    ("shuffled", "said"),
+    [
+        (None, "a closes 67 % of the blind LLM's distance to pooled data."),
+        (1.20, "a closes 67 % of the blind LLM's distance to pooled data."),
+        (0.80, "a closes 50 % of the distance from its own loss on shuffled images to pooled data."),
+    ],
+)
+def test_the_distance_is_counted_from_the_better_way_of_not_seeing(shuffled, said):
+    mine = runs_of("a", 0.70, blind=0.90, shuffled=shuffled)
+    assert told(mine, runs_of("b", 0.85, blind=0.90), runs_of("centralized", 0.60)).endswith(said)

@@ -114,6 +114,17 @@ def test_all_methods_saw_the_same_pairs_once(reference):
     assert set(counts.values()) == {240}
 
 
+def test_references_are_the_same_for_all_methods_and_the_last_model_is_judged_on_shuffled_images_too(reference):
+    run, _ = reference
+    lines = {m: [line for line in metrics(run / m) if line["kind"] == "evaluation"] for m in METHODS}
+    assert [line["model"] for line in lines["fedavg"][:2]] == ["blind", "initial"]
+    assert all(found[:2] == lines["fedavg"][:2] for found in lines.values())
+    for method, found in lines.items():
+        measured = {line["round"] for line in found if line.get("shuffled_loss") is not None}
+        assert measured == {3}, method
+        assert all(line["shuffled_loss"] != line["caption_loss"] for line in found if line["round"] == 3)
+
+
 def test_fedavg_is_the_weighted_mean_of_what_the_clients_sent(reference):
     """Weights in the metrics are n_k / n."""
     run, _ = reference
@@ -245,6 +256,8 @@ def test_a_run_can_be_judged_exported_and_reported(reference, tmp_path, world_ca
     last = [line for line in metrics(run / "fedavg") if line["kind"] == "evaluation"][-1]
     assert judged["global"]["caption_loss"] == pytest.approx(last["caption_loss"], rel=1e-4)
     assert judged["global"]["question_accuracy"] == pytest.approx(last["question_accuracy"])
+    assert judged["global"]["shuffled_loss"] == pytest.approx(last["shuffled_loss"], rel=1e-4)
+    assert "shuffled_loss" not in judged["blind"]
     fedcmp(tmp_path, world_cache, "export", run / "fedavg", tmp_path / "llava")
     assert (tmp_path / "llava" / "model.safetensors").exists()
     again = fedcmp(tmp_path, world_cache, "export", run / "fedavg", tmp_path / "llava", code=2)

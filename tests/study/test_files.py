@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from fedcmp.errors import UserError
-from fedcmp.locks import alone_in
 from fedcmp.report.study.reading import load_study
 from fedcmp.study.files import StudyFiles, read_record, write_json
 from fedcmp.study.packing import pack_study
@@ -59,12 +58,3 @@ def test_a_study_goes_on_past_damaged_files_and_a_report_names_them(content, dam
             with pytest.raises(UserError) as raised:
                 read(folder)
             assert "\n" not in str(raised.value)
-
-
-def test_one_process_at_a_time_runs_a_study(content):
-    study = StudyRecipe.model_validate(content)
-    with (
-        alone_in(Path(study.study.folder), "taken"),
-        pytest.raises(UserError, match="another process is running this study"),
-    ):
-        Study(study, lambda _: None).run()

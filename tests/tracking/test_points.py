@@ -43,10 +43,12 @@ def test_a_rounds_line_gives_bytes_and_each_layers_drift_and_momentum():
 
 def test_an_evaluations_line_is_told_apart_by_model():
     figures = {"caption_loss": 1.0, "worst_group": "number", "worst_group_loss": 2.0, "question_accuracy": 0.5}
+    figures |= {"shuffled_loss": 3.0}
     by_name = {"group_losses": {"word": 1.5}, "question_accuracy_by_kind": {"count": 0.25}}
     line = {"kind": "evaluation", "round": 4, "suites": {"pope-world": {"score": 70.0}}} | figures | by_name
     expected = {
         "eval/caption_loss": 1.0,
+        "eval/shuffled_loss": 3.0,
         "eval/worst_group_loss": 2.0,
         "eval/question_accuracy": 0.5,
         "eval_group_loss/word": 1.5,

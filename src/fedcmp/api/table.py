@@ -18,6 +18,7 @@ UNITS = {
     "seeds": "",
     "caption_loss": "nats/token",
     "caption_loss_sd": "nats/token",
+    "shuffled_loss": "nats/token",
     "worst_group_loss": "nats/token",
     "worst_group": "",
     "question_accuracy": "0 to 1",
@@ -99,14 +100,14 @@ def result_table(folder: Path) -> ResultTable:
         UserError: no run in it, or a file that is damaged.
     """
     from fedcmp.report.comparison import BLIND, INITIAL, Comparison
-    from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, WORST_GROUP, reference_value
+    from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, SHUFFLED, WORST_GROUP, reference_value
     from fedcmp.runs.reading import load_runs
 
     methods = Comparison.of(load_runs(folder)).methods
     rows: list[dict[str, Value]] = []
     for method in methods:
-        figures = [method.value(metric) for metric in (CAPTION_LOSS, WORST_GROUP, ACCURACY)]
-        loss, worst, accuracy = (None if figure is None else figure.mean for figure in figures)
+        figures = [method.value(metric) for metric in (CAPTION_LOSS, WORST_GROUP, ACCURACY, SHUFFLED)]
+        loss, worst, accuracy, shuffled = (None if figure is None else figure.mean for figure in figures)
         rows.append(
             {
                 "method": method.label,
@@ -115,6 +116,7 @@ def result_table(folder: Path) -> ResultTable:
                 "seeds": len(method.counted),
                 "caption_loss": loss,
                 "caption_loss_sd": figures[0].spread if figures[0] and figures[0].over == "seeds" else None,
+                "shuffled_loss": shuffled,
                 "worst_group_loss": worst,
                 "worst_group": method.worst_group() or None,
                 "question_accuracy": accuracy,

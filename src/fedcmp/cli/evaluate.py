@@ -167,6 +167,7 @@ def _table(run: Path, figures: dict[str, Any], *, chosen: bool) -> "Table":
         cells = (
             {"global": "this run", "blind": "blind (same LLM, no image)"}.get(who, who),
             f"{own['caption_loss']:.3f}",
+            "–" if own.get("shuffled_loss") is None else f"{own['shuffled_loss']:.3f}",
             f"{own['worst_group_loss']:.3f} {say_group(own['worst_group'])}",
             "–" if accuracy is None else f"{100 * accuracy:.1f}",
         )
@@ -177,6 +178,7 @@ def _table(run: Path, figures: dict[str, Any], *, chosen: bool) -> "Table":
     columns = (
         Column("Model", numeric=False),
         Column("Caption loss", "nats/token"),
+        Column("Shuffled images", "nats/token"),
         Column("Worst-group loss", "nats/token"),
         Column("Question accuracy", "%"),
     )

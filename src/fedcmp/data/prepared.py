@@ -107,13 +107,26 @@ class PreparedPairs:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, positions: NDArray[np.int64], swapped: dict[int, int] | None = None) -> Batch:
-        """The pairs at `positions`; `swapped` names pairs that carry another pair's caption."""
+    def batch(
+        self,
+        positions: NDArray[np.int64],
+        swapped: dict[int, int] | None = None,
+        *,
+        images: NDArray[np.int64] | None = None,
+    ) -> Batch:
+        """Return the pairs at `positions`.
+
+        Args:
+            positions: (B,) of the pairs.
+            swapped: pairs that carry another pair's caption.
+            images: (N,) the pair whose image each pair gets, no two the same one; None: its own.
+        """
         swapped = swapped or {}
+        shown = self.rows[positions if images is None else images[positions]]
         # a picture that turns out bad while it is read on the fly is counted there and left out here
-        usable, features = self.features.gather(self.rows[positions])
+        usable, features = self.features.gather(shown)
         if len(usable) < len(positions):
-            positions = positions[np.isin(self.rows[positions], usable)]
+            positions = positions[np.isin(shown, usable)]
         captions = [self.tokens[swapped.get(p, p)] for p in positions.tolist()]
         if not captions:
             return Batch(features, torch.empty(0, 0, dtype=torch.long), torch.empty(0, dtype=torch.long), positions)

@@ -13,7 +13,7 @@ from fedcmp.config.sections import Deployment, Scenario
 from fedcmp.federation.rounds import Evaluator
 from fedcmp.preparation.prepare import prepare
 from fedcmp.preparation.sources import Progress
-from fedcmp.simulation.evaluate import PoolEvaluator
+from fedcmp.simulation.evaluate import PoolEvaluator, References
 from fedcmp.simulation.pool import Pool
 
 _WORLD_PAIRS = 16  # that are prepared, since none would be refused; the held-out scenes are others
@@ -48,5 +48,6 @@ def server_evaluators(recipe: Recipe, folder: Path, progress: Progress) -> Itera
     """
     own = judging_recipe(recipe)
     data = prepare(own, folder, progress)
+    shared = References()
     with Pool(own, folder) as pool:
-        yield lambda method, run: PoolEvaluator(method, own, data, pool, run, folder)
+        yield lambda method, run: PoolEvaluator(method, own, data, pool, run, folder, shared=shared)

@@ -41,7 +41,7 @@ from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.live import LiveFile
 from fedcmp.runs.place import check_place
 from fedcmp.runs.record_files import read_records
-from fedcmp.runs.records import AnyRecord, ClientData, PairsRead, RunRecord, timestamp
+from fedcmp.runs.records import AnyRecord, ClientData, Evaluation, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
 from fedcmp.wire.messages import Reply
 from fedcmp.wire.naming import Tensors
@@ -128,8 +128,8 @@ def _evaluators(recipe: Recipe, sites: Sites, clock: Callable[[], float]) -> Ite
         with server_evaluators(recipe, recipe.run.place / "prepared", lambda *_: None) as make:
             yield make
     elif recipe.deployment.judge == "sites":
-        seconds = recipe.federation.deadline
-        yield lambda method, _: SitesEvaluator(method, sites, seconds=seconds, clock=clock)
+        seconds, shared = recipe.federation.deadline, list[Evaluation]()
+        yield lambda method, _: SitesEvaluator(method, sites, seconds=seconds, clock=clock, shared=shared)
     else:
         yield lambda *_: NoEvaluator()
 

@@ -19,15 +19,27 @@ class SitesEvaluator:
         sites: the talks with them.
         seconds: how long a site may take; None: as long as it needs.
         clock: of `sites`.
+        shared: the references of all methods of the run, once they are measured; default: its own.
     """
 
-    def __init__(self, method: str, sites: Sites, *, seconds: float | None, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        method: str,
+        sites: Sites,
+        *,
+        seconds: float | None,
+        clock: Callable[[], float],
+        shared: list[Evaluation] | None = None,
+    ) -> None:
         self._method, self._sites = method, sites
         self._seconds, self._clock = seconds, clock
+        self._shared = [] if shared is None else shared
 
     def references(self, initial: Tensors) -> list[Evaluation]:
         """Evaluation records of the blind LLM and of the initial tensors."""
-        return [*self._measured({}, 0, "blind"), *self._measured(initial, 0, "initial")]
+        if not self._shared:
+            self._shared += [*self._measured({}, 0, "blind"), *self._measured(initial, 0, "initial")]
+        return list(self._shared)
 
     def evaluations(self, states: Mapping[str, Tensors], round_number: int, *, last: bool) -> list[Evaluation]:
         """Evaluation records after a round: of the global model."""

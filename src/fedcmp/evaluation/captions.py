@@ -17,7 +17,13 @@ Scored = list[tuple[int, float, int]]  # position, summed loss and tokens of eac
 
 @torch.no_grad()
 def score_captions(
-    vlm: VLM, pairs: PreparedPairs, positions: NDArray[np.int64], *, blind: bool = False, batch_size: int = 64
+    vlm: VLM,
+    pairs: PreparedPairs,
+    positions: NDArray[np.int64],
+    *,
+    blind: bool = False,
+    images: NDArray[np.int64] | None = None,
+    batch_size: int = 64,
 ) -> Scored:
     """Score held-out captions one by one.
 
@@ -26,6 +32,7 @@ def score_captions(
         pairs: the evaluation pairs.
         positions: which of them.
         blind: without the image.
+        images: (N,) the pair whose image each of all N pairs gets (`shuffled.derangement`); None: its own.
         batch_size: pairs per pass.
 
     Returns:
@@ -35,7 +42,7 @@ def score_captions(
     scored: Scored = []
     ordered = positions[np.argsort(pairs.tokens.lengths[positions], kind="stable")]  # like lengths: little padding
     for start in range(0, len(ordered), batch_size):
-        batch = pairs.batch(ordered[start : start + batch_size])
+        batch = pairs.batch(ordered[start : start + batch_size], images=images)
         if not len(batch.positions):
             continue
         losses = vlm.caption_losses(None if blind else batch.features, batch.ids, batch.lengths).double().cpu()

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedcmp.config import Recipe
-from fedcmp.evaluation.captions import caption_metrics, caption_sums, merge_sums, score_captions
+from fedcmp.evaluation.captions import GroupSums, caption_metrics, caption_sums, merge_sums, score_captions
 from fedcmp.evaluation.questions import question_metrics, read_questions, score_questions
+from fedcmp.evaluation.shuffled import derangement
 from fedcmp.finished.opening import run_recipe
 from fedcmp.model.vlm import VLM
 from fedcmp.preparation.loading import Prepared, load_language, load_prepared, new_trainable
@@ -21,7 +23,7 @@ _AT_A_TIME = 512  # captions or questions between two notes of progress
 
 
 def evaluate_run(folder: Path, overrides: list[str] | None, *, at: str = "last", progress: Progress) -> dict[str, Any]:
-    """Return caption loss and question accuracy of a run's projectors, and of the blind LLM.
+    """Return caption loss and question accuracy of a run's projectors, also on shuffled images, and of the blind LLM.
 
     One's own data are evaluated on what was held out when the run began, whatever is overridden.
 
@@ -32,7 +34,7 @@ def evaluate_run(folder: Path, overrides: list[str] | None, *, at: str = "last",
         progress: receives what is prepared and evaluated.
 
     Returns:
-        who ("global", "client-0", ..., "blind") -> figures as in metrics.jsonl.
+        who ("global", "client-0", ..., "blind") -> figures as in metrics.jsonl, of projectors with shuffled_loss.
 
     Raises:
         UserError: no run, no such checkpoint, or an override that is not about evaluation.
@@ -53,11 +55,15 @@ def evaluate_run(folder: Path, overrides: list[str] | None, *, at: str = "last",
         vlm = VLM(language, new_trainable(recipe, data.vision_width, language.width))
         out: dict[str, Any] = {"round": checkpoint.round}
         models = [*checkpoint.projectors.items(), ("blind", None)]
-        steps = _Steps(progress, len(models) * (_captions(data, recipe) + len(data.questions)))
+        passes = len(models) * (_captions(data, recipe) + len(data.questions))
+        steps = _Steps(progress, passes + (len(models) - 1) * _captions(data, recipe))
         for who, projector in models:
             if projector is not None:
                 vlm.trainable.load_state_dict(projector)
             out[who] = _figures(vlm, data, recipe, steps, blind=projector is None)
+            if projector is not None and _captions(data, recipe) > 1:
+                sums, _ = _caption_losses(vlm, data, recipe, steps, images=derangement(_captions(data, recipe)))
+                out[who]["shuffled_loss"] = caption_metrics(sums)["caption_loss"]
     return out
 
 
@@ -83,15 +89,30 @@ def _captions(data: Prepared, recipe: Recipe) -> int:
 
 
 def _figures(vlm: VLM, data: Prepared, recipe: Recipe, steps: _Steps, *, blind: bool) -> dict[str, Any]:
-    captions, count, sums, right = _captions(data, recipe), 0, [], list[bool | None]()
-    for start in range(0, captions, _AT_A_TIME):
-        positions = np.arange(start, min(start + _AT_A_TIME, captions))
-        scored = score_captions(vlm, data.evaluation, positions, blind=blind)
-        sums.append(caption_sums(scored, data.evaluation.groups))
-        count += len(scored)
-        steps.add(len(positions))
+    right: list[bool | None] = []
+    sums, count = _caption_losses(vlm, data, recipe, steps, blind=blind)
     for start in range(0, len(data.questions), _AT_A_TIME):
         some = data.questions[start : start + _AT_A_TIME]
         right += score_questions(vlm, data.evaluation, some, blind=blind)
         steps.add(len(some))
-    return caption_metrics(merge_sums(sums)) | question_metrics(data.questions, right) | {"captions": count}
+    return caption_metrics(sums) | question_metrics(data.questions, right) | {"captions": count}
+
+
+def _caption_losses(
+    vlm: VLM,
+    data: Prepared,
+    recipe: Recipe,
+    steps: _Steps,
+    *,
+    blind: bool = False,
+    images: NDArray[np.int64] | None = None,
+) -> tuple[GroupSums, int]:
+    """Score the held-out captions; returns their sums by group and how many they are."""
+    captions, count, sums = _captions(data, recipe), 0, []
+    for start in range(0, captions, _AT_A_TIME):
+        positions = np.arange(start, min(start + _AT_A_TIME, captions))
+        scored = score_captions(vlm, data.evaluation, positions, blind=blind, images=images)
+        sums.append(caption_sums(scored, data.evaluation.groups))
+        count += len(scored)
+        steps.add(len(positions))
+    return merge_sums(sums), count

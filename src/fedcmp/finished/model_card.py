@@ -175,6 +175,7 @@ def _figures(run: Run, client: int | None) -> list[str]:
     last = measured[max(measured)] if measured else ()
     mine = [line for line in last if client is None or line.client == client]
     rows = [(f"this model (round {line.round})", line) for line in mine[:1]]
+    shuffled = mine[0].shuffled_loss if mine else None
     told = {"blind": "blind: the same LLM without the image", "initial": "projector before training"}
     rows += [(title, line) for name, title in told.items() if (line := run.reference(name)) is not None]
     if not rows:
@@ -189,6 +190,8 @@ def _figures(run: Run, client: int | None) -> list[str]:
     for title, line in rows:
         worst = f"{_figure(line.worst_group_loss)} {_group(line.worst_group)}".strip()
         lines.append(f"| {title} | {_figure(line.caption_loss)} | {worst} | {_accuracy(line)} |")
+    if shuffled is not None:
+        lines.append(f"| this model, each caption with another image | {_figure(shuffled)} | – | – |")
     return lines
 
 

@@ -27,6 +27,11 @@ class BenchmarkRow:
     federated: bool = True
     name: Cell | None = None
 
+    @property
+    def asked(self) -> bool:
+        """Tell whether there is any result."""
+        return any(self.value(metric.key) for metric in BENCHMARKS)
+
     def value(self, name: str) -> MeanSpread | None:
         """Return the mean over seeds of the means over models; for one seed of many models, the spread over those."""
         by_run = [scores for run in self.runs if (scores := run.scores(name))]
@@ -74,7 +79,7 @@ def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> T
         scenario: "image", "cross", "joint" or "text"; for any other the paper's headline table is shown.
         caption: of the table.
     """
-    asked = [line for line in lines if any(line.value(metric.key) for metric in BENCHMARKS)]
+    asked = [line for line in lines if line.asked]
     if not asked:
         return None
     best = {metric.key: _best(asked, metric) for metric in BENCHMARKS}
@@ -96,7 +101,7 @@ def table_of(lines: Sequence[BenchmarkRow], scenario: str, *, caption: str) -> T
         shown = paper or paper_table_of("image")
         assert shown is not None  # the headline table is in the package
         of = "" if paper else ", image clusters"
-        rows += [_paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
+        rows += [paper_row(row, f"{row.title}, the paper's figures{of}") for row in shown.rows]
         notes += _paper_notes(shown.table, own=paper is not None)
     named = [replace(m, title=f"{m.key}-world") if m.key in toys else m for m in BENCHMARKS]
     columns = (Column("Method", numeric=False), *map(Column.of, named))
@@ -124,7 +129,8 @@ def _cell(line: BenchmarkRow, metric: Metric, best: float | None) -> Cell:
     )
 
 
-def _paper_row(row: PaperRow, title: str) -> Row:
+def paper_row(row: PaperRow, title: str) -> Row:
+    """Return one of the paper's rows, set apart."""
     cells = [
         Cell(metric.write(score), score) if (score := row.scores.get(metric.key)) is not None else Cell("–")
         for metric in BENCHMARKS
@@ -161,8 +167,8 @@ def _notes(results: Sequence[Benchmarked]) -> Iterable[str]:
 def _paper_notes(table: str, *, own: bool) -> Iterable[str]:
     of = f"its table {table}"
     if not own:
-        of += ", which is about image clusters; what it reports of other scenarios is not at hand"
+        of += ", which is about image clusters: it has no scenario like this one"
     yield (
-        f"The paper's figures: {ARXIV}, {of}, without seeds or error bars, as far as known to us. They can be compared "
-        "only with runs of the same frozen models, pairs and rounds; which metric of a benchmark it is, we do not know."
+        f"The paper's figures: {ARXIV}, {of}, without seeds or error bars. They can be compared only with runs "
+        "of the same frozen models, pairs and rounds; which metric of a benchmark it is, we do not know."
     )

@@ -1,8 +1,10 @@
 """The comparison that a report shows: its methods, their colours, shares of a distance, and which method wins.
 
-    distance closed = (from - loss) / (from - centralized),   from = FedAvg's loss, or the blind LLM's
+    distance closed = (from - loss) / (from - centralized),   from = FedAvg's loss, or the one without seeing
 
-1 is as good as pooled data, 0 no better than where the distance starts, below 0 worse.
+without seeing = the lower of the blind LLM's loss and the method's own on shuffled images: what it reaches by the
+captions' style alone, its projector being fed another image than the caption describes. 1 is as good as pooled data, 0
+no better than where the distance starts, below 0 worse.
 
 A method wins when it has at least FEWEST held-out pairs behind it, has learned something (its loss is clearly below the
 blind LLM's), and is lower than every other federated method by more than their difference's interval (intervals.py).
@@ -18,6 +20,7 @@ from fedcmp.report.intervals import LEVEL, Difference, differences, over_caption
 from fedcmp.report.methods import (
     CAPTION_LOSS,
     SEED_NOISE,
+    SHUFFLED,
     MethodEntry,
     gather,
     reference_value,
@@ -106,9 +109,24 @@ class Comparison:
             return None
         return self.closed(self.loss(method), self.loss(self.named("fedavg")))
 
-    def closed_from_blind(self, method: MethodEntry) -> float | None:
-        """Return the share of the blind LLM's distance to centralized training that a method closes."""
-        return None if method.name == "centralized" else self.closed(self.loss(method), self.reference_loss(BLIND))
+    def unseeing_loss(self, method: MethodEntry) -> float | None:
+        """Return the lower of the blind LLM's loss and the method's own on shuffled images, as far as they are known.
+
+        It is None without the blind LLM's.
+        """
+        blind, shuffled = self.reference_loss(BLIND), method.value(SHUFFLED)
+        if blind is None or shuffled is None or not math.isfinite(shuffled.mean):
+            return blind
+        return min(blind, shuffled.mean)
+
+    def closed_from_unseeing(self, method: MethodEntry) -> float | None:
+        """Return the share of the distance from not seeing the image to centralized training that a method closes."""
+        return None if method.name == "centralized" else self.closed(self.loss(method), self.unseeing_loss(method))
+
+    @property
+    def shuffled(self) -> bool:
+        """Tell whether any method was measured on shuffled images; runs of version 0.2 and before were not."""
+        return any(method.value(SHUFFLED) is not None for method in self.methods)
 
 
 @dataclass(frozen=True)

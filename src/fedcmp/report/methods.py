@@ -50,6 +50,8 @@ CAPTION_LOSS = Metric("caption_loss", "Caption loss", "nats/token", True, 3)
 WORST_GROUP = Metric("worst_group_loss", "Worst-group loss", "nats/token", True, 3)
 ACCURACY = Metric("question_accuracy", "Question accuracy", "%", False, 1, scale=100.0)
 METRICS = (CAPTION_LOSS, WORST_GROUP, ACCURACY)
+# a reference, neither good nor bad by itself: what the same projector reaches when captions come with other images
+SHUFFLED = Metric("shuffled_loss", "Shuffled images", "nats/token", True, 3)
 
 
 def write_number(value: float | None, decimals: int, *, sign: bool = False) -> str:

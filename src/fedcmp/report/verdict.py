@@ -100,7 +100,8 @@ def listed(names: Sequence[str]) -> str:
 
 
 def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[Phrase]:
-    from_fedavg, from_blind = comparison.closed_from_fedavg(best), comparison.closed_from_blind(best)
+    from_fedavg, from_unseeing = comparison.closed_from_fedavg(best), comparison.closed_from_unseeing(best)
+    start = comparison.unseeing_loss(best)
     pooled, blind = comparison.loss(comparison.named("centralized")), comparison.reference_loss(BLIND)
     told: list[list[Phrase]] = []
     if pooled is not None and loss < pooled:
@@ -109,13 +110,13 @@ def _distances(comparison: Comparison, best: MethodEntry, loss: float) -> list[P
     if pooled is not None and from_fedavg is not None and from_fedavg > 0:
         text = f" of fedavg's distance to pooled data ({CAPTION_LOSS.write(pooled)})"
         told.append([Phrase(f"{100 * from_fedavg:.0f} %", True), Phrase(text)])
-    if pooled is not None and from_blind is not None and from_blind > 0:
-        text = (
-            f" of the blind LLM's ({CAPTION_LOSS.write(blind)})"
-            if told
-            else " of the blind LLM's distance to pooled data"
-        )
-        told.append([Phrase(f"{100 * from_blind:.0f} %", True), Phrase(text)])
+    if pooled is not None and from_unseeing is not None and from_unseeing > 0:
+        whose = " of the blind LLM's" if start == blind else " of the distance from its own loss on shuffled images"
+        if told:
+            text = f"{whose} ({CAPTION_LOSS.write(start)})"
+        else:
+            text = f"{whose}{' distance' if start == blind else ''} to pooled data"
+        told.append([Phrase(f"{100 * from_unseeing:.0f} %", True), Phrase(text)])
     if told:
         middle = [Phrase(" and ")] if len(told) > 1 else []
         return [Phrase(f" {best.label} closes "), *told[0], *middle, *(told[1] if middle else []), Phrase(".")]

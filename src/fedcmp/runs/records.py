@@ -10,7 +10,8 @@ Written, in this order (field names are the keys on disk):
     ClientRound    "client"      per round and client that took part
     ServerRound    "round"       per round, after its client lines
     SiteEvent      "site"        deployments: what happened to a site's messages in the round, after the round's line
-    Evaluation     "evaluation"  per evaluated round: one of model "global", or one of model "client" per client
+    Evaluation     "evaluation"  per evaluated round: one of model "global", or one of model "client" per client; after
+                                 the last round with its loss on shuffled images
     Finished       "finished"    last line
 
 Losses are in nats per caption token, accuracies in [0, 1], sizes in bytes of the encoded tensors.
@@ -249,7 +250,8 @@ class Evaluation(Record):
 
     `model` is "global", "client" (of local-only runs: `client` says whose), "blind" (the LLM without images) or
     "initial" (the projector before any training). Groups are content families or clients. `captions` counts the
-    held-out pairs behind the losses.
+    held-out pairs behind the losses. `shuffled_loss` is the caption loss of the same projector when each caption comes
+    with another held-out image (evaluation/shuffled.py); of what the run offers at its end, None elsewhere.
     """
 
     kind: Literal["evaluation"] = "evaluation"
@@ -259,6 +261,7 @@ class Evaluation(Record):
     split: Annotated[str, Lenient(lambda value: text(value, "test"))]
     captions: Whole = None
     caption_loss: Number
+    shuffled_loss: Number = None
     worst_group: Text
     worst_group_loss: Number
     group_losses: Numbers

@@ -133,7 +133,8 @@ class StudyPlan(Record):
 class StudyFigures(Record):
     """What was measured after one round: suites' scores (per cent, MME a sum), losses, question accuracy in [0, 1].
 
-    Losses are in nats per caption token; `mean_loss` is the mean of caption loss and worst-family loss.
+    Losses are in nats per caption token; `mean_loss` is the mean of caption loss and worst-family loss, `shuffled_loss`
+    the caption loss with each caption at another image, after the last round only.
     """
 
     round: Count = 0
@@ -141,13 +142,14 @@ class StudyFigures(Record):
     worst_family: Text = ""
     worst_family_loss: Number = None
     mean_loss: Number = None
+    shuffled_loss: Number = None
     question_accuracy: Number = None
     suites: Annotated[dict[str, float], Lenient(_scores)] = Field({})
 
     @property
     def values(self) -> dict[str, float]:
         """Suites, losses and accuracy (per cent) side by side, as far as they are known."""
-        losses = {key: getattr(self, key) for key in _LOSSES}
+        losses = {key: getattr(self, key) for key in (*_LOSSES, "shuffled_loss")}
         if self.mean_loss is None and self.caption_loss is not None and self.worst_family_loss is not None:
             losses["mean_loss"] = (self.caption_loss + self.worst_family_loss) / 2
         questions = {"question_accuracy": None if self.question_accuracy is None else 100 * self.question_accuracy}
@@ -158,7 +160,7 @@ class StudyRun(Record):
     """One method in one scenario at one seed.
 
     `hash` is that of all that determines the result; `failed` says why there is none. `captions` counts training pairs,
-    `held_out` those behind the losses.
+    `held_out` those behind the losses, which are of `split` ("" in files of version 0.2 and before).
     """
 
     format: Form = FORMAT
@@ -171,6 +173,7 @@ class StudyRun(Record):
     federated: Annotated[bool, Lenient(lambda value: value is not False)] = True
     captions: Whole = None
     held_out: Whole = None
+    split: Text = ""
     clients: Whole = None
     rounds: Whole = None
     versions: Texts = Field({})

@@ -17,6 +17,7 @@ from fedcmp.config import Recipe
 from fedcmp.distributed import ALONE, Group
 from fedcmp.evaluation.captions import caption_sums, score_captions
 from fedcmp.evaluation.questions import score_questions
+from fedcmp.evaluation.shuffled import derangement
 from fedcmp.evaluation.suites import Suites, prepare_suites, score_suite
 from fedcmp.federation.client_folder import ClientFolder
 from fedcmp.federation.learner import ClientSide, Work
@@ -87,7 +88,8 @@ class Engine:
         start, stop, blind = int(job["start"]), int(job["stop"]), bool(job["blind"])
         if job["what"] == "captions":
             positions: NDArray[np.int64] = np.arange(start, stop)
-            scored = score_captions(self.vlm, self.data.evaluation, positions, blind=blind)
+            images = derangement(int(job["shuffled"])) if job.get("shuffled") else None
+            scored = score_captions(self.vlm, self.data.evaluation, positions, blind=blind, images=images)
             sums = caption_sums(scored, self.data.evaluation.groups)
             return {"sums": sums, "scored": [(loss, tokens) for _, loss, tokens in sorted(scored)]}, {}
         items = self.data.questions[start:stop]

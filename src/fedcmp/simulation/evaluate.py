@@ -1,6 +1,7 @@
 """How good the trained tensors are on a run's held-out pairs: jobs for the pool, and what their answers add up to."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,21 @@ class Measured(NamedTuple):
     scored: list[tuple[float, int]]
 
 
+class References:
+    """The blind LLM and the untrained tensors, measured once for all methods of a run; threads may share it."""
+
+    def __init__(self) -> None:
+        self._measuring = threading.Lock()
+        self._found: tuple[Measured, Measured] | None = None
+
+    def of(self, measure: Callable[[], tuple[Measured, Measured]]) -> tuple[Measured, Measured]:
+        """Return both, measured by the first who asks; the others wait for it."""
+        with self._measuring:
+            if self._found is None:
+                self._found = measure()
+            return self._found
+
+
 class PoolEvaluator:
     """Measures with the pool's workers (federation.rounds.Evaluator).
 
@@ -37,6 +53,7 @@ class PoolEvaluator:
         folder: the method's run, where samples are written.
         prepared: `prepared/` of the run.
         suites: names of the suites that are asked after the last round.
+        shared: the references of all methods that start from the same tensors on the same pairs; default: its own.
     """
 
     def __init__(
@@ -49,13 +66,15 @@ class PoolEvaluator:
         prepared: Path,
         *,
         suites: Sequence[str] = (),
+        shared: References | None = None,
     ) -> None:
         self._method, self._recipe, self._data, self._pool = method, recipe, data, pool
         self._folder, self._prepared, self._suites = folder, prepared, suites
+        self._shared = shared or References()
 
     def references(self, initial: Tensors) -> list[Evaluation]:
         """Evaluation records of the blind LLM and of the initial tensors."""
-        blind, untrained = self._measure(None, blind=True), self._measure(initial)
+        blind, untrained = self._shared.of(lambda: (self._measure(None, blind=True), self._measure(initial)))
         self._keep("blind", 0, blind)
         return [
             Evaluation(round=0, client=None, model="blind", **blind.figures),
@@ -69,7 +88,10 @@ class PoolEvaluator:
             client = None if who == "global" else int(who.removeprefix("client-"))
             model = "global" if client is None else "client"
             measured = self._measure(state, suites=self._suites if last else ())
-            records.append(Evaluation(round=round_number, client=client, model=model, **measured.figures))
+            figures = measured.figures
+            if last:
+                figures = figures | {"shuffled_loss": shuffled_loss(self._pool, self._recipe, self._data, state)}
+            records.append(Evaluation(round=round_number, client=client, model=model, **figures))
             if client is None:
                 self._keep(who, round_number, measured)
         return records
@@ -118,7 +140,7 @@ def measure_held_out(
     """
     tensors = state or {}
     jobs: list[tuple[Job, Tensors]] = []
-    counts = {"captions": min(len(data.evaluation), recipe.evaluation.captions), "questions": len(data.questions)}
+    counts = {"captions": _captions(recipe, data), "questions": len(data.questions)}
     for what, count in counts.items():
         for start in range(0, count, EVALUATION_CHUNK):
             stop = min(start + EVALUATION_CHUNK, count)
@@ -147,3 +169,40 @@ def measure_held_out(
         "seconds": seconds,
     }
     return Measured(figures, scored)
+
+
+def shuffled_loss(pool: Pool, recipe: Recipe, data: Prepared, state: Tensors) -> float | None:
+    """Return the caption loss of one model when each held-out caption comes with another of the held-out images.
+
+    Args:
+        pool: the workers.
+        recipe: says how many pairs are judged.
+        data: the run's pairs.
+        state: the trained tensors.
+
+    Returns:
+        Nats per token; None with fewer than two images.
+    """
+    count = _captions(recipe, data)
+    if count < 2:
+        return None
+    jobs: list[tuple[Job, Tensors]] = [
+        (
+            {
+                "op": "evaluate",
+                "what": "captions",
+                "start": start,
+                "stop": min(start + EVALUATION_CHUNK, count),
+                "blind": False,
+                "shuffled": count,
+            },
+            state,
+        )
+        for start in range(0, count, EVALUATION_CHUNK)
+    ]
+    scored = [(loss, tokens) for answer in pool.map(jobs) for loss, tokens in answer.result["scored"]]
+    return sum(loss for loss, _ in scored) / sum(tokens for _, tokens in scored) if scored else None
+
+
+def _captions(recipe: Recipe, data: Prepared) -> int:
+    return min(len(data.evaluation), recipe.evaluation.captions)

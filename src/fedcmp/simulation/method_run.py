@@ -12,7 +12,7 @@ from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.records import ClientData, PairsRead, RunRecord, timestamp
 from fedcmp.runs.versions import versions
-from fedcmp.simulation.evaluate import PoolEvaluator
+from fedcmp.simulation.evaluate import PoolEvaluator, References
 from fedcmp.simulation.halves import halves
 from fedcmp.simulation.pool import Pool
 from fedcmp.wire.naming import Tensors
@@ -29,6 +29,7 @@ def method_run(
     events: Events,
     *,
     suites: Sequence[str] = (),
+    shared: References | None = None,
 ) -> Rounds:
     """Put one method's rounds together.
 
@@ -42,6 +43,7 @@ def method_run(
         prepared: `prepared/` of the run.
         events: receives progress.
         suites: which suites (evaluation/suites) are asked after the last round.
+        shared: the references of the run's methods, measured once for all.
     """
     names = data.manifest.names
     rate = learning_rate(method, recipe, [len(holding) for holding in data.manifest.holdings])
@@ -51,7 +53,7 @@ def method_run(
         recipe,
         side,
         transport,
-        PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites),
+        PoolEvaluator(method, recipe, data, pool, folder.path, prepared, suites=suites, shared=shared),
         folder,
         first_records=[
             _run_record(method, recipe, names, rate, initial, rounds),

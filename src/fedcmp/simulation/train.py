@@ -22,6 +22,7 @@ from fedcmp.preparation.sources import Progress
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.place import check_place
 from fedcmp.simulation.crew import Crew, crew_of
+from fedcmp.simulation.evaluate import References
 from fedcmp.simulation.method_run import method_run
 from fedcmp.simulation.pool import Pool, Stopped
 from fedcmp.simulation.preparing import prepare_at, preparing, recipe_text
@@ -127,8 +128,10 @@ def _train(
         return folder
     prepared = folder / "prepared"
     with Tracked(recipe, folders, events) as tracked, Pool(recipe, prepared, crew=crew, processes=processes) as pool:
+        shared = References()
         runs = [
-            method_run(method, recipe, data, initial, pool, kept, prepared, tracked) for method, kept in folders.items()
+            method_run(method, recipe, data, initial, pool, kept, prepared, tracked, shared=shared)
+            for method, kept in folders.items()
         ]
         _run_side_by_side(runs, pool, resume=resume, dtype=recipe.model.dtype)
     return folder

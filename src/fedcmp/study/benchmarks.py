@@ -1,5 +1,6 @@
 """The paper's benchmarks asked of a study's runs, one after another; what is there and fits is not asked again."""
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -10,11 +11,14 @@ from fedcmp.evaluation.lmms.environment import probe
 from fedcmp.evaluation.lmms.judge import judge_from
 from fedcmp.evaluation.lmms.suite import Settings, check_settings
 from fedcmp.finished.benchmarks import benchmark_folder
+from fedcmp.locks import Claims
 from fedcmp.preparation.sources import user_cache_folder
 from fedcmp.runs.folder import RunFolder
 from fedcmp.study.files import StudyFiles
 from fedcmp.study.plan import PlannedRun
 from fedcmp.study.recipe import StudyRecipe
+
+_LOOK_SECONDS = 1.0  # until a process that waits for others looks again
 
 
 @dataclass(frozen=True)
@@ -59,28 +63,41 @@ class StudyBenchmarks:
             say(f"benchmarks: {outcome.line()}")
         return cls(settings, given.prompts, files, say)
 
-    def ask(self, planned: Sequence[PlannedRun], *, before_each: Callable[[], None]) -> None:
-        """Ask all runs that have ended and did not fail.
+    def ask(self, planned: Sequence[PlannedRun], claims: Claims, *, before_each: Callable[[], None]) -> None:
+        """Ask all runs that have ended and did not fail, each by one process.
 
         Args:
             planned: the study's runs.
-            before_each: called before each run; raises to stop.
+            claims: this process's of the study.
+            before_each: called before each run, and while others are waited for; raises to stop.
 
         Raises:
             UserError: a benchmark failed; the others were asked all the same.
         """
-        failed = []
-        for run in planned:
-            model = self.files.model(run.scenario, run.method, run.seed)
-            if not RunFolder(model).begun:
-                continue
-            before_each()
-            out = self.files.benchmarks(run.scenario, run.method, run.seed)
-            asked = benchmark_folder(model, self.settings, self._saying(run), prompts=self.prompts, out=out)
-            outcomes = [outcome for found in asked.values() for outcome in found]
-            failed += [f"{run.label()}, {o.line()}" for o in outcomes if o.status == "failed"]
+        failed: list[str] = []
+        waiting = [run for run in planned if RunFolder(self.files.model(run.scenario, run.method, run.seed)).begun]
+        while waiting:
+            held = []  # by other processes
+            for run in waiting:
+                before_each()
+                claim = f"benchmarks/{run.scenario}/{run.method}/{run.seed}"
+                if not claims.take(claim):
+                    held.append(run)
+                    continue
+                failed += self._ask(run)
+                claims.release(claim)
+            if len(held) == len(waiting):
+                time.sleep(_LOOK_SECONDS)
+            waiting = held
         if failed:
             raise UserError(f"{len(failed)} benchmarks failed, the first: {failed[0]}")
+
+    def _ask(self, run: PlannedRun) -> list[str]:
+        """Ask one run; returns what failed."""
+        model, out = [place(run.scenario, run.method, run.seed) for place in (self.files.model, self.files.benchmarks)]
+        asked = benchmark_folder(model, self.settings, self._saying(run), prompts=self.prompts, out=out)
+        outcomes = [outcome for found in asked.values() for outcome in found]
+        return [f"{run.label()}, {o.line()}" for o in outcomes if o.status == "failed"]
 
     def _saying(self, run: PlannedRun) -> Callable[[str], None]:
         return lambda line: self.say(f"{run.label()}: {line}")

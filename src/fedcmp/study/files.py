@@ -7,6 +7,7 @@ benchmarks/SCENARIO/METHOD/seed-S/  one file a benchmark
 references/blind.json               the LLM without pictures
 scenarios/SCENARIO/seed-S.json      sizes, heterogeneity, a map
 tuning/METHOD.json                  every trial, and what was chosen
+claims/                             who does what now; gone when nobody runs the study
 """
 
 import json
@@ -18,6 +19,7 @@ from typing import Any
 
 from fedcmp.checksums import Damaged, sealed, unsealed
 from fedcmp.files import write_whole
+from fedcmp.locks import Claims
 from fedcmp.references import is_federated
 from fedcmp.runs.fields import Record
 from fedcmp.runs.study_records import FORMAT, StudyMethod, StudyPlan, StudyScenario, arms_of
@@ -62,6 +64,10 @@ class StudyFiles:
     def tuning(self, method: str) -> Path:
         """A method's trials."""
         return self.folder / "tuning" / f"{method}.json"
+
+    def claims(self) -> Claims:
+        """What this process claims of the study."""
+        return Claims(self.folder / "claims")
 
     def write(self, path: Path, record: Record) -> None:
         """Write one file, its folders with it."""

@@ -1,15 +1,17 @@
-"""A study from its recipe to its run files: tune, run, write each record as it ends; what is there is not run again."""
+"""A study from its recipe to its run files: tune, run, write each record as it ends; what is there is not run again.
+
+Any number of processes may run one study: each task is done by one of them (`sharing`).
+"""
 
 import math
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedcmp.config import dump_recipe
 from fedcmp.errors import counted
-from fedcmp.locks import alone_in
 from fedcmp.model.locations import EMBEDDED
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.study_records import FORMAT, Blind, ScenarioFacts, StudyRun
@@ -17,16 +19,12 @@ from fedcmp.study.benchmarks import StudyBenchmarks
 from fedcmp.study.files import StudyFiles, read_record
 from fedcmp.study.plan import PlannedRun, Settings, inherited, planned_run
 from fedcmp.study.recipe import Best, StudyRecipe
+from fedcmp.study.sharing import Say, Shared, Wanted
 from fedcmp.study.tuning import MethodTuning
-from fedcmp.study.workers import Done, Task, Workers, checked
+from fedcmp.study.workers import Task, Workers, checked
 
-Say = Callable[[str], None]
 # Used for the estimate until runs of the study itself have been timed: seconds a caption and core, seconds of judging.
 _SECONDS_A_CAPTION, _SECONDS_OF_JUDGING, _SECONDS_OF_LOADING = 0.003, 15.0, 4.0
-
-
-class OutOfTime(Exception):  # noqa: N818 - says what happened
-    """The minutes that the user gave are over; what had ended is kept."""
 
 
 @dataclass
@@ -59,31 +57,32 @@ class Study:
 
         Raises:
             OutOfTime: the minutes are over.
-            UserError: a run met what the user has to fix, lmms-eval cannot be asked, or another process is running
-                this study.
+            UserError: a run met what the user has to fix, lmms-eval cannot be asked, or the folder cannot be shared
+                with other processes.
         """
-        folder = self.files.folder
-        with alone_in(folder, f"{folder}: another process is running this study; wait for it, or give another folder"):
-            self._run()
-
-    def _run(self) -> None:
         benchmarks = StudyBenchmarks.of(self.recipe, self.files, self.say)
-        self.files.write_study(self.recipe)
-        self.say(self.estimate())
-        with Workers(self.recipe.study.workers) as workers:
-            settings = self._tune(workers)
-            self._references(workers)
-            planned: list[PlannedRun] = []
-            for deferred in (False, True):  # which methods a deferred scenario has is known by its turn only
-                planned += (runs := self._plan(settings, deferred=deferred))
-                self._run_all(workers, runs)
-        if benchmarks is not None:
-            benchmarks.ask(planned, before_each=self._check_time)
+        with self.files.claims() as claims:
+            with claims.turn("study"):
+                self.files.write_study(self.recipe)
+            self.say(self.estimate())
+            with Workers(self.recipe.study.workers) as workers:
+                shared = Shared(claims, workers, self.say, self._has_time)
+                settings = self._tune(shared)
+                self._references(shared)
+                planned: list[PlannedRun] = []
+                for deferred in (False, True):  # which methods a deferred scenario has is known by its turn only
+                    planned += (runs := self._plan(settings, deferred=deferred))
+                    self._run_all(shared, runs)
+            if benchmarks is not None:
+                benchmarks.ask(planned, claims, before_each=shared.check_time)
 
-    def estimate(self) -> str:
+    def estimate(self, *, processes: int = 1) -> str:
         """How many runs are still to be done, and about how many minutes they take with the study's workers.
 
         Only the embedded world's runs are estimated before the first has been timed: nothing is known of other models.
+
+        Args:
+            processes: how many run the study side by side, each with its own workers.
         """
         trials = [
             (rung.captions, rung.trials)
@@ -103,7 +102,7 @@ class Study:
         for scenario, count in runs.items():
             captions = self.recipe.base.get("data", {}).get("num_pairs", 0)
             seconds += count * (self._seconds_a_run(scenario) or captions * _SECONDS_A_CAPTION + _SECONDS_OF_JUDGING)
-        minutes = seconds / 60 / self.recipe.study.workers
+        minutes = seconds / 60 / self.recipe.study.workers / processes
         return f"{said}: about {counted(round(minutes), 'minute')}"
 
     # --- tuning -----------------------------------------------------------------------------------------------------
@@ -121,15 +120,30 @@ class Study:
         tuning.load()
         return not tuning.pending()
 
-    def _tune(self, workers: Workers) -> dict[str, Settings]:
+    def _tune(self, shared: Shared) -> dict[str, Settings]:
         """Rung by rung over all methods at once, so that no worker waits for one method's last trial."""
         tunings = self._tunings()
         while waiting := [(t, run, s) for t in tunings.values() for run, s in t.pending()]:
-            tasks = [task_of(run) for _, run, _ in waiting]
-            for done in self._ended(workers, tasks, [f"tuning {t.method}, {_said(s)}" for t, _, s in waiting]):
-                tuning, run, settings = waiting[done.index]
-                tuning.note(run, settings, done.record)  # a trial that diverged is a result too
-        settings = {name: tuning.finish() for name, tuning in tunings.items()}
+            wanted = [
+                Wanted(
+                    claim=f"tuning/{t.method}/{run.hash[:16]}",
+                    label=f"tuning {t.method}, {_said(s)}",
+                    task=task_of(run),
+                    is_there=partial(t.has, run),
+                )
+                for t, run, s in waiting
+            ]
+            for place, done in shared.ended(wanted):
+                tuning, run, settings = waiting[place]
+                with shared.claims.turn(f"tuning/{tuning.method}"):  # one file for all of a method's trials
+                    tuning.load()
+                    tuning.note(run, settings, done.record)  # a trial that diverged is a result too
+            for tuning in tunings.values():
+                tuning.load()
+        settings = {}
+        for name, tuning in tunings.items():
+            with shared.claims.turn(f"tuning/{name}"):
+                settings[name] = tuning.finish()
         for name, section in self.recipe.method.items():
             if section.like is not None:
                 settings[name] = inherited(self.recipe, name, settings[section.like])
@@ -181,12 +195,20 @@ class Study:
     def _arms(self) -> list[str]:
         return [name for name, section in self.recipe.method.items() if section.family == "ablation"]
 
-    def _run_all(self, workers: Workers, planned: list[PlannedRun]) -> None:
+    def _run_all(self, shared: Shared, planned: list[PlannedRun]) -> None:
         missing = [run for run in planned if not self._is_done(run)]
-        self._facts(workers, planned)
-        tasks = [task_of(run) | self._keeping(run) for run in missing]
-        for done in self._ended(workers, tasks, [run.label() for run in missing]):
-            run = missing[done.index]
+        self._facts(shared, planned)
+        wanted = [
+            Wanted(
+                claim=f"runs/{run.scenario}/{run.method}/{run.seed}",
+                label=run.label(),
+                task=task_of(run) | self._keeping(run),
+                is_there=partial(self._is_done, run),
+            )
+            for run in missing
+        ]
+        for place, done in shared.ended(wanted):
+            run = missing[place]
             found = {"failed": done.error} if done.record is None else done.record
             record = StudyRun(
                 format=FORMAT,
@@ -212,54 +234,38 @@ class Study:
             return {}
         return {"keep": str(self.files.model(run.scenario, run.method, run.seed).absolute())}
 
-    def _references(self, workers: Workers) -> None:
+    def _references(self, shared: Shared) -> None:
         """The blind LLM's figures, once: they depend on no scenario and no seed."""
         path = self.files.blind
         name = next(iter(self.recipe.scenario))
         seed = self.recipe.scenario[name].seeds[0]
         run = planned_run(self.recipe, name, "fedavg", seed, {"learning_rate": 1e-3})
-        kept = read_record(path)
-        if kept is not None and kept.get("hash") == run.pairs_hash:
+        is_there = partial(_is_kept, path, run.pairs_hash)
+        if is_there():
             return
-        (done,) = self._ended(workers, [task_of(run) | {"op": "blind"}], ["the blind LLM"])
-        self.files.write(path, Blind(format=FORMAT, hash=run.pairs_hash, **checked(done, "the blind LLM")))
+        wanted = Wanted("references/blind", "the blind LLM", task_of(run) | {"op": "blind"}, is_there)
+        for _, done in shared.ended([wanted]):
+            self.files.write(path, Blind(format=FORMAT, hash=run.pairs_hash, **checked(done, wanted.label)))
 
-    def _facts(self, workers: Workers, planned: list[PlannedRun]) -> None:
+    def _facts(self, shared: Shared, planned: list[PlannedRun]) -> None:
         """Sizes, heterogeneity and map of every scenario and seed."""
-        first = {(run.scenario, run.seed): run for run in planned}
-        missing = {}
-        for (scenario, seed), run in first.items():
-            path = self.files.facts(scenario, seed)
-            kept = read_record(path)
-            if kept is None or kept.get("hash") != run.pairs_hash:
-                missing[path] = run
-        tasks = [task_of(run) | {"op": "scenario"} for run in missing.values()]
-        labels = [f"facts about {run.scenario}, seed {run.seed}" for run in missing.values()]
-        for done in self._ended(workers, tasks, labels):
-            path, run = list(missing.items())[done.index]
+        first = {self.files.facts(run.scenario, run.seed): run for run in planned}
+        missing = [(path, run) for path, run in first.items() if not _is_kept(path, run.pairs_hash)]
+        wanted = [
+            Wanted(
+                claim=f"scenarios/{run.scenario}/{run.seed}",
+                label=f"facts about {run.scenario}, seed {run.seed}",
+                task=task_of(run) | {"op": "scenario"},
+                is_there=partial(_is_kept, path, run.pairs_hash),
+            )
+            for path, run in missing
+        ]
+        for place, done in shared.ended(wanted):
+            path, run = missing[place]
             known = {"format": FORMAT, "hash": run.pairs_hash, "seed": run.seed}
-            self.files.write(path, ScenarioFacts.from_line(checked(done, labels[done.index]) | known))
+            self.files.write(path, ScenarioFacts.from_line(checked(done, wanted[place].label) | known))
 
     # --- files and people -------------------------------------------------------------------------------------------
-
-    def _ended(self, workers: Workers, tasks: list[Task], labels: list[str]) -> Iterator[Done]:
-        """Do tasks until there are no more, or no more time: then those under way are waited for."""
-        if not tasks:
-            return
-        self._check_time()
-        begun, ended = time.monotonic(), 0
-        for done in workers.run(tasks, may_start=self._has_time):
-            ended += 1
-            left = (time.monotonic() - begun) / ended * (len(tasks) - ended) / 60
-            what = done.error or _figures(done.record or {})
-            self.say(f"[{ended}/{len(tasks)}, {left:.0f} min left] {labels[done.index]}: {what}")
-            yield done
-        if ended < len(tasks):
-            raise OutOfTime
-
-    def _check_time(self) -> None:
-        if not self._has_time():
-            raise OutOfTime
 
     def _has_time(self) -> bool:
         return self.minutes is None or time.monotonic() - self._begun <= 60 * self.minutes
@@ -304,11 +310,9 @@ def _caption_loss(record: dict[str, Any]) -> float:
     return math.inf if loss is None else loss
 
 
-def _figures(record: dict[str, Any]) -> str:
-    final = record.get("final")
-    if final is None:
-        return "done"
-    return f"caption loss {final['caption_loss']:.3f}, worst family {final['worst_family_loss']:.3f}"
+def _is_kept(path: Path, pairs_hash: str) -> bool:
+    record = read_record(path)
+    return record is not None and record.get("hash") == pairs_hash
 
 
 def _said(settings: Settings) -> str:

@@ -123,6 +123,7 @@ def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record
         "federated": is_federated(method),
         "captions": recipe.data.num_pairs,
         "held_out": by_round[last][0].captions,
+        "split": by_round[last][0].split,
         "clients": recipe.scenario.clients,
         "rounds": recipe.federation.rounds,
         "versions": versions(),
@@ -149,6 +150,9 @@ def _mean_figures(evaluations: Sequence[Evaluation], *, suites: bool) -> Record:
     }
     if evaluations[0].question_accuracy is not None:
         figures["question_accuracy"] = _mean([_finite(e.question_accuracy) for e in evaluations])
+    shuffled = [e.shuffled_loss for e in evaluations if e.shuffled_loss is not None]
+    if len(shuffled) == len(evaluations):
+        figures["shuffled_loss"] = _mean(shuffled)
     if suites and evaluations[0].suites:
         figures["suites"] = {
             name: _mean([_finite(e.suites[name].score) for e in evaluations]) for name in evaluations[0].suites

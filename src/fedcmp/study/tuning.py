@@ -31,11 +31,16 @@ class MethodTuning:
     trials: dict[str, Trial] = field(default_factory=dict)
 
     def load(self) -> None:
-        """Read the trials of an earlier, interrupted study."""
+        """Read the trials of an interrupted study and of other processes."""
         record = read_record(self.file)
         if record is not None:
             kept = Tuning.from_line(record)
-            self.trials = {trial.hash: trial for trial in kept.trials}
+            self.trials |= {trial.hash: trial for trial in kept.trials}
+
+    def has(self, run: PlannedRun) -> bool:
+        """Read the trials; returns whether one is among them."""
+        self.load()
+        return run.hash in self.trials
 
     def pending(self) -> list[tuple[PlannedRun, Settings]]:
         """The trials of the present rung that are still to be done; none when tuning is over or nothing to choose."""

@@ -1,6 +1,6 @@
 """The processes of a study: tasks go to whichever is free, records come back as they end."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Workers(Pool):
     def __init__(self, count: int, handler: str = "fedcmp.study.handler:serve_tasks") -> None:
         super().__init__(WorkerProcesses(count, handler), died=_DIED)
 
-    def run(self, tasks: Sequence[Task], *, may_start: Callable[[], bool] = lambda: True) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task], *, may_start: Callable[[], bool] = lambda: True) -> Iterator[Done]:
         """Do all tasks; each is reported as it ends.
 
         Args:

@@ -4,8 +4,8 @@ train_loss/CLIENT, throughput/CLIENT (samples/s), alignment_error/CLIENT, weight
 learning_rate/CLIENT                                    a client's line
 round/seconds, round/bytes_sent, round/bytes_opening    a round's
 drift_d/LAYER, momentum_b/LAYER, DIAGNOSTIC/LAYER       a round's, from rules that have them
-eval/caption_loss, eval/worst_group_loss, eval/question_accuracy, eval_group_loss/GROUP, eval_question/KIND,
-eval_suite/SUITE                                        an evaluation's; behind it /CLIENT or /blind
+eval/caption_loss, eval/shuffled_loss, eval/worst_group_loss, eval/question_accuracy, eval_group_loss/GROUP,
+eval_question/KIND, eval_suite/SUITE                    an evaluation's; behind it /CLIENT or /blind
 """
 
 import math
@@ -23,7 +23,7 @@ _CLIENT = {
     "update_norm": "update_norm",
     "learning_rate": "learning_rate",
 }
-_EVALUATION = ("caption_loss", "worst_group_loss", "question_accuracy")
+_EVALUATION = ("caption_loss", "shuffled_loss", "worst_group_loss", "question_accuracy")
 _DIAGNOSTICS = {"divergence": "drift_d", "beta": "momentum_b"}
 
 

@@ -197,3 +197,18 @@ def test_all_methods_have_a_swatch(results, image):
     assert len([row for row in image.rows if not row.reference]) == sum(
         federated for _, federated, _, _ in METHODS.values()
     )
+
+
+def test_losses_on_shuffled_images_are_shown_and_nothing_is_concluded_from_them(tmp_path):
+    def change(content):
+        return content | {"final": content["final"] | {"shuffled_loss": 0.8 + content["seed"] / 100}}
+
+    write_study(tmp_path, methods=("fedavg", "shared-basis"), scenarios=("image",), seeds=[1, 2], change=change)
+    table = table_of(Results.of(load_study(tmp_path))).table
+    head = next(head for head in table.columns if head.title == "Shuffled images")
+    assert (head.unit, head.better) == ("nats", "")
+    cells = column(table, "Shuffled images")
+    assert cells["FedAvg"].text == "0.815"
+    assert not any(cell.bold or cell.second for cell in cells.values())
+    assert cells["blind"].text == "–"
+    assert any(note.startswith("Shuffled images:") for note in table.notes)

@@ -18,6 +18,7 @@ import pytest
 import torch
 
 from fedcmp.errors import UserError
+from fedcmp.locks import Claims
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.scenarios.embeddings import collection as embedding
 from fedcmp.scenarios.embeddings.collection import embed_collection
@@ -242,26 +243,88 @@ def test_wrong_places_and_models_are_named(pairs, tmp_path):
         embed_collection(gone, "world", tmp_path / "emb", **OPTIONS)
 
 
-def test_a_second_process_waits_for_its_turn(pairs, tmp_path):
-    """As threads: the lock is on the folder, not on the process."""
-    order, begun = [], threading.Event()
+def test_two_at_a_time_share_the_shards(pairs, tmp_path, monkeypatch):
+    """As threads: a claim is on a file, not on a process."""
+    options = OPTIONS | {"shard_size": 2, "batch_size": 2}
+    embed_collection(pairs, "world", tmp_path / "straight", **options)
+    source, reads, begun = type(pairs.open()), [], threading.Barrier(2, timeout=60)
+    real = source.read_image
+    monkeypatch.setattr(source, "read_image", lambda self, index: reads.append(index) or real(self, index))
 
-    def slow(_what, done, _total):
-        begun.set()
-        time.sleep(0.02)
-        order.append(("first", done))
+    def progress(what, done, _total):
+        if (what, done) == ("embedding pairs", 0):
+            begun.wait()
 
-    first = threading.Thread(
-        target=lambda: embed_collection(pairs, "world", tmp_path / "emb", **OPTIONS, progress=slow)
-    )
-    first.start()
-    begun.wait(60)
-    embed_collection(
-        pairs, "world", tmp_path / "emb", **OPTIONS, progress=lambda what, done, _total: order.append((what, done))
-    )
-    first.join()
-    assert order[-3:] == [("checking shards", number) for number in (1, 2, 3)]
-    assert ("embedding pairs", 0) not in order
+    threads = [
+        threading.Thread(
+            target=embed_collection, args=(pairs, "world", tmp_path / "emb"), kwargs=options | {"progress": progress}
+        )
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(reads) == list(range(COUNT))  # each image once
+    assert files(tmp_path / "emb") == files(tmp_path / "straight")
+    assert not (tmp_path / "emb" / "claims").exists()
+
+
+def test_a_shard_that_another_process_holds_is_waited_for_and_made_if_that_is_killed(pairs, tmp_path, caplog):
+    embed_collection(pairs, "world", tmp_path / "straight", **OPTIONS)
+    other = Claims(tmp_path / "emb" / "claims")
+    assert other.take("shard-00000")
+    assert other.take("shard-00001")
+    made, told = "shard-00001.safetensors", []
+
+    def progress(what, done, _total):
+        told.append(done)
+        if what == "embedding pairs" and done == COUNT - 16:  # this process's own shard
+            (tmp_path / "emb" / made).write_bytes((tmp_path / "straight" / made).read_bytes())
+            threading.Timer(0.3, lambda: [other.release(name) for name in ("shard-00000", "shard-00001")]).start()
+
+    embed_collection(pairs, "world", tmp_path / "emb", **OPTIONS, progress=progress)
+    assert "waiting for 2 shards of other processes" in caplog.text
+    assert told == [0, 3, 6, 7, 10, 13, 15, COUNT]
+    assert files(tmp_path / "emb") == files(tmp_path / "straight")
+
+
+SHARED = """
+import sys, time
+from pathlib import Path
+from fedcmp.scenarios.embeddings.collection import embed_collection
+from fedcmp.scenarios.embeddings.pair_files import find_pairs
+
+def progress(what, done, total):
+    if done:
+        print("begun", flush=True)
+        time.sleep(float(sys.argv[3]))
+
+embed_collection(
+    find_pairs([Path(sys.argv[1])]), "world", Path(sys.argv[2]), workers=1, device="cpu", batch_size=1, shard_size=2,
+    max_bad_fraction=0.5, progress=progress,
+)
+"""
+
+
+def test_of_two_processes_one_is_killed_and_the_other_ends_the_collection(pairs, tmp_path):
+    """The first is killed while it holds a shard of which half is embedded."""
+    embed_collection(pairs, "world", tmp_path / "straight", **OPTIONS | {"batch_size": 1, "shard_size": 2})
+    emb, processes = tmp_path / "emb", []
+    for seconds in ("600", "0.01"):
+        command = [sys.executable, "-c", SHARED, str(pairs.pairs[0]), str(emb), seconds]
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+        assert processes[-1].stdout.readline() == b"begun\n"
+    first, second = processes
+    assert first.poll() is None
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    second.communicate(timeout=120)
+    assert second.returncode == 0
+    first.stdout.close()
+    assert files(emb) == files(tmp_path / "straight")
+    assert not (emb / "claims").exists()
 
 
 COMMAND = """
@@ -290,13 +353,13 @@ def alive(pid):
         return False
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers in /proc")
 def descendants(process: int) -> list[int]:
     """All processes that one has started, and those that they have."""
     children = [int(pid) for pid in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     return children + [own for child in children for own in descendants(child)]
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers in /proc")
 def test_a_killed_command_takes_its_workers_along_and_is_gone_on_with(pairs, tmp_path):
     """SIGKILL: nothing can be cleaned up. What two workers began, one ends with the same bytes."""
     embed_collection(pairs, "world", tmp_path / "straight", **OPTIONS)

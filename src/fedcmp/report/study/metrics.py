@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from fedcmp.report.methods import CAPTION_LOSS, Metric, write_number
+from fedcmp.report.methods import CAPTION_LOSS, SHUFFLED, Metric, write_number
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.runs.records import WORLD_SUITES
 
@@ -16,7 +16,7 @@ MEAN_RANK = Metric("mean_rank", "Mean rank", "", True, 2)
 WORST_FAMILY = Metric("worst_family_loss", "Worst-family loss", "nats/token", True, 3)
 MEAN_LOSS = Metric("mean_loss", "Mean loss", "nats/token", True, 3)
 LOSSES = (CAPTION_LOSS, WORST_FAMILY, MEAN_LOSS)
-TABLE_METRICS = (*SUITES, MEAN_RANK, *LOSSES)
+TABLE_METRICS = (*SUITES, MEAN_RANK, *LOSSES, SHUFFLED)
 # what a method must be strictly best in to win a scenario
 CLAIMS = (CAPTION_LOSS, WORST_FAMILY, MEAN_RANK)
 

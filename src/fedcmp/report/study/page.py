@@ -4,7 +4,7 @@ from typing import Any
 
 from fedcmp.report.methods import ordered
 from fedcmp.report.rendering import render, sections_of
-from fedcmp.report.study.benchmarktables import benchmark_tables
+from fedcmp.report.study.benchmarktables import benchmark_tables, cells_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.distances import distance_panel, distance_table
@@ -49,7 +49,7 @@ def render_study_page(results: Results, *, title: str) -> str:
     data = {
         "winners": [details(results), claims] if claims is not None else [],
         "tables": [one for one in tables if one.kind == "main"],
-        "benchmarks": benchmark_tables(results),
+        "benchmarks": [*benchmark_tables(results), *cells_tables(results)],
         "distance": [distances, table] if (table := distance_table(results)) is not None or distances else [],
         "trajectories": [found for one in results.comparisons if (found := _trajectories(results, one))],
         "ablations": [one for one in tables if one.kind == "ablation"],

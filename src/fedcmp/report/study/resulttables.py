@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedcmp.report.methods import Metric, best_written, ordered
+from fedcmp.report.methods import SHUFFLED, Metric, best_written, ordered
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import HEADLINE, Comparison, Entry
 from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, write_estimate, write_p
@@ -121,7 +121,8 @@ def _metric_column(one: Comparison, metric: Metric) -> Column:
     judged = one.judged.get(metric.key)
     quiet = judged is not None and not judged.informative
     unit = "nats" if metric.unit == "nats/token" else metric.unit
-    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet, better=metric.better)
+    better = "" if metric is SHUFFLED else metric.better
+    return Column(metric.title + (" †" if quiet else ""), unit, quiet=quiet, better=better)
 
 
 def _planned(one: Comparison) -> str:
@@ -142,7 +143,7 @@ def _arm_cell(arm: Arm | None) -> Cell:
 def _best_two(one: Comparison, metric: Metric) -> tuple[str, str]:
     """The best and the second federated value as they are written, so that equal ones share the mark; "" for none."""
     judged = one.judged.get(metric.key)
-    if one.undecided or (judged is not None and not judged.informative):
+    if metric is SHUFFLED or one.undecided or (judged is not None and not judged.informative):
         return "", ""
     found = [one.estimate(entry, metric.key) for entry in one.entries]
     best, second, *_ = [*best_written(metric, (estimate.mean for estimate in found if estimate)), "", ""]
@@ -208,6 +209,11 @@ def _notes(one: Comparison, arms: str) -> tuple[str, ...]:
         notes.append(
             f"{', '.join(unknown)}: without figures of the centralized and the blind model it is not known whether "
             "they are informative; they count in the ranks."
+        )
+    if _measured(one, SHUFFLED):
+        notes.append(
+            "Shuffled images: the caption loss of the same projector when each caption comes with another held-out "
+            "image: what it has learned of the captions' style."
         )
     notes += _rank_notes(one)
     diverged = [

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from fedcmp.report.markdown import render_document
-from fedcmp.report.study.benchmarktables import benchmark_tables
+from fedcmp.report.study.benchmarktables import benchmark_tables, cells_tables
 from fedcmp.report.study.claims import claims_table
 from fedcmp.report.study.distances import distance_table
 from fedcmp.report.study.files import PNG_NAMES, study_pngs
@@ -60,7 +60,8 @@ def named_tables(results: Results) -> list[tuple[str, str, Table]]:
     ]
     made = result_tables(results)
     found += [(one.key, one.title, one.table) for one in made if one.kind == "main"]
-    found += [(one.key, one.title, one.table) for one in benchmark_tables(results)]
+    asked = [*benchmark_tables(results), *cells_tables(results)]
+    found += [(one.key, one.title, one.table) for one in asked]
     found.append(("distance", "", distance_table(results)))
     found += [(f"oscillation-{one.scenario.name}", "", oscillation_table(results, one)) for one in results.comparisons]
     found += [(one.key, one.title, one.table) for kind in ("ablation", "further") for one in made if one.kind == kind]
