@@ -15,8 +15,7 @@ from fedcmp.deployment.server_folder import ServerFolder
 from fedcmp.deployment.site_keys import make_site_key, public_path, register_site
 from tests.deployment.federation import Federation, command_of, descendants, make_federation
 from tests.deployment.local import NAMES, pairs_of, recipe_of
-from tests.deployment.test_on_flower import fedcmp
-from tests.deployment.test_server_run import projector, simulated
+from tests.deployment.test_on_flower import assert_as_simulated, ended, fedcmp
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +70,7 @@ def test_a_tree_of_processes_ends_with_the_flat_projector_though_its_edge_is_kil
     edge = fedcmp(lab, EDGE, "join", str(edge_file))
     sites = [fedcmp(lab, name, "join", str(lab.site_file(name))) for name in lab.sites]
     server = fedcmp(lab, "serve", "serve", str(lab.recipe), "--address", "127.0.0.1", "--port", str(lab.port))
-    try:
+    with ended(lab):
         edge.wait_for("round 1: the sum of", 300)
         time.sleep(1)  # in the next round
         started = [pid for pid in descendants(edge.process.pid) if "edge_server" in command_of(pid)]
@@ -79,13 +78,7 @@ def test_a_tree_of_processes_ends_with_the_flat_projector_though_its_edge_is_kil
         os.kill(started[0], signal.SIGKILL)
         edge.wait_for("the edge server died", 60)
         assert server.ends(600) == 0, server.text
-    finally:
-        for running in reversed(lab.running):
-            running.end()
-    expected = simulated(files, tmp_path / "simulation", *METHODS)
-    deployed = lab.home / "runs" / "run"
-    for method in METHODS:
-        assert projector(deployed / method) == projector(expected / method), method
+    assert_as_simulated(lab, files, tmp_path / "simulation", METHODS)
     for site in sites:
         assert site.text.count("model loaded") == 1, site.text
     assert not descendants(os.getpid())

@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,25 @@ def write_files(federation: Federation, files: Path) -> None:
         )
 
 
+@contextmanager
+def ended(federation: Federation) -> Iterator[None]:
+    """End all of its processes, whatever happens."""
+    try:
+        yield
+    finally:
+        for running in reversed(federation.running):
+            running.end()
+
+
+def assert_as_simulated(federation: Federation, files: Path, place: Path, methods: list[str]) -> Path:
+    """Each method's projector is the simulation's, bit for bit; return the simulation's run."""
+    expected = simulated(files, place, *methods)
+    deployed = federation.home / "runs" / "run"
+    for method in methods:
+        assert projector(deployed / method) == projector(expected / method), method
+    return expected
+
+
 def test_three_sites_end_with_the_simulations_projector_for_five_methods(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -54,15 +75,9 @@ def test_three_sites_end_with_the_simulations_projector_for_five_methods(
     address = ["--address", "127.0.0.1", "--port", str(lab.port)]
     server = fedcmp(lab, "serve", "serve", str(lab.recipe), *address)
     sites = [fedcmp(lab, name, "join", str(lab.site_file(name))) for name in lab.sites]
-    try:
+    with ended(lab):
         assert server.ends(600) == 0, server.text
-    finally:
-        for running in reversed(lab.running):
-            running.end()
-    expected = simulated(files, tmp_path / "simulation", *METHODS)
-    deployed = lab.home / "runs" / "run"
-    for method in METHODS:
-        assert projector(deployed / method) == projector(expected / method), method
+    expected = assert_as_simulated(lab, files, tmp_path / "simulation", METHODS)
     for name, site in zip(lab.sites, sites, strict=True):
         assert site.text.count("model loaded") == 1  # by the resident trainer, for five methods of two rounds each
         state = lab.folder / name / "state"

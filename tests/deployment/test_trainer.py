@@ -17,6 +17,7 @@ from fedcmp.deployment.site_engine import SiteEngine
 from fedcmp.deployment.site_file import SENDABLE
 from fedcmp.deployment.trainer import Trainer, folder_bytes
 from fedcmp.files import cannot_be_written
+from fedcmp.version import __version__
 from fedcmp.wire.frames import body_bytes, header_bytes
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.payload import forms
@@ -90,7 +91,7 @@ def tensors_of(reply):
 def test_a_site_says_what_it_has_and_what_it_holds(files, tmp_path):
     server, said = fresh(files, tmp_path, "fedavg")
     admission = server.invite()
-    assert (admission.usable, admission.release) == (60, trainer_module.__version__)
+    assert (admission.usable, admission.release) == (60, __version__)
     holding = server.place(client=2, first_position=88)
     assert holding.train == 48
     assert sum(holding.groups.values()) == 48

@@ -3,7 +3,7 @@
     L(D) = sum_k ||(D - Delta_k) Delta_k^T||^2 / ||Delta_k||^2     per weight matrix, its bias as one more input column
     dL/dD = 2 (D A - B),    A = sum_k G_k,   B = sum_k Delta_k G_k,   G_k = Delta_k^T Delta_k / ||Delta_k||^2
     steps = 0:   D = B A^+                                            where the gradient is 0 and D is shortest
-    steps > 0:   so many steps of Adam from  D = sum_k Delta_k        the published procedure
+    steps > 0:   that number of Adam steps from  D = sum_k Delta_k        the published procedure
     W = W_g + D
 Both forms need sums over clients only: A, B, and for the second sum_k Delta_k.  A client that did not move adds
 nothing.  Tensors that are no matrix get FedAvg's mean.

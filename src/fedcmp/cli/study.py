@@ -33,7 +33,9 @@ def study_command(
     ] = None,
     slurm: Annotated[
         int | None,
-        typer.Option(min=1, metavar="JOBS", help="Submit so many Slurm jobs that share the runs.", show_default=False),
+        typer.Option(
+            min=1, metavar="JOBS", help="Number of Slurm jobs to submit; they share the runs.", show_default=False
+        ),
     ] = None,
     slurm_option: Annotated[
         list[str] | None,

@@ -16,12 +16,10 @@ from pathlib import Path
 from fedcmp.aggregation import create
 from fedcmp.deployment.exchange import Exchange, Head, Maker, Talk, training
 from fedcmp.deployment.jobs import Job
-from fedcmp.deployment.refusals import Declined
+from fedcmp.deployment.refusals import Declined, check_release, refusal
 from fedcmp.errors import UserError
 from fedcmp.federation.edge import EdgeSide, check_sums
 from fedcmp.federation.flower.link import Link, Lost
-from fedcmp.terminal import shortened, shown
-from fedcmp.version import __version__
 from fedcmp.wire.edge_requests import Delegating, Relay, Unreached, read_edge_request
 from fedcmp.wire.messages import Assignment, Reply
 from fedcmp.wire.naming import MessageError, Tensors
@@ -70,14 +68,10 @@ class Edge:
         """Return the answer to one request, within its patience."""
         try:
             request = read_edge_request(header, tensors)
-        except MessageError as error:
-            return self.malformed(error)
-        if isinstance(request, Delegating) and request.release != __version__:
-            return Refusal(
-                reason=f"the server runs fedcmp {request.release}, this edge server {__version__}: install the same "
-                "release",
-                accepted=False,
-            ).to_tensors()
+            if isinstance(request, Delegating):
+                check_release(request.release, "this edge server")
+        except (MessageError, Declined) as error:
+            return refusal(error, self._say).to_tensors()
         if isinstance(request, Delegating):
             with self._lock:
                 job = self._job_of(request)
@@ -90,9 +84,7 @@ class Edge:
 
     def malformed(self, error: ValueError) -> Frame:
         """Return the answer to what is no message of a server."""
-        reason = f"malformed request: {shortened(shown(str(error)), 1000)}"
-        self._say(f"refused: {reason}")
-        return Refusal(reason=reason, accepted=False).to_tensors()
+        return refusal(MessageError(str(error)), self._say).to_tensors()
 
     def _when_done(self, job: Job, patience: float) -> Frame:
         if not job.wait(min(patience, _MOST_PATIENCE)) or job.answer is None:

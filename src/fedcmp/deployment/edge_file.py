@@ -1,7 +1,7 @@
 """EDGE.toml: an edge server, which is a site towards the server above it and a server towards its own sites."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
@@ -13,9 +13,10 @@ from fedcmp.deployment.site_file import (
     SiteIdentity,
     check_identity,
     identity_from,
+    naming,
     parsed,
-    read_site,
     read_toml,
+    site_from,
 )
 
 
@@ -53,15 +54,20 @@ def read_joining(path: Path, *, present: bool = True) -> Site | EdgeServer:
         UserError: no such file, no TOML, an unknown key, a wrong type, a path that is not there: names file and key.
     """
     content = read_toml(path)
-    return read_edge(path, present=present) if "edge" in content else read_site(path, present=present)
+    return (_edge_from if "edge" in content else site_from)(content, path, present=present)
 
 
 def read_edge(path: Path, *, present: bool = True) -> EdgeServer:
     """Read and check an edge server's file; see `read_joining`."""
-    edge = parsed(EdgeServer, read_toml(path), path)
+    return _edge_from(read_toml(path), path, present=present)
+
+
+def _edge_from(content: dict[str, Any], path: Path, *, present: bool) -> EdgeServer:
+    edge = parsed(EdgeServer, content, path)
     folder = path.absolute().parent
-    own = identity_from(edge.site, folder)
-    if present:
-        check_identity(own, path)
-    serving = edge.edge.model_copy(update={"home": folder / edge.edge.home.expanduser()})
+    with naming(path):
+        own = identity_from(edge.site, folder)
+        if present:
+            check_identity(own, path)
+        serving = edge.edge.model_copy(update={"home": folder / edge.edge.home.expanduser()})
     return edge.model_copy(update={"site": own, "edge": serving})

@@ -7,7 +7,7 @@
     edge_server     this process: a SuperLink and the run on it (hosting.py)
         SuperLink, apps, edge_app.py
 
-It has no run of its own that could end: it works for whatever the server above asks, until it is told to end.
+It has no run of its own that could end: it works for whatever the server above asks, until SIGTERM.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from fedcmp.deployment.certificates import check_certificates
 from fedcmp.deployment.edge_file import EdgeServer, read_edge
 from fedcmp.deployment.hosting import Address, Hosted, check_port, host
 from fedcmp.deployment.server_folder import CLIENT_APP, open_server_folder
+from fedcmp.deployment.supervised import MISTAKE, MISTAKE_CODE, tell
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.locks import alone_in
-from fedcmp.terminal import shown
 from fedcmp.workers.parent import end_with_parent
 
 EDGE_SERVER = "fedcmp.deployment.edge_server"
@@ -32,7 +32,7 @@ _LINGERING = 10.0  # seconds in which the port of one that was killed becomes fr
 
 
 def serve_edge(path: Path, edge: EdgeServer, socket_path: Path) -> None:
-    """Serve an edge's sites until told to end.
+    """Serve an edge's sites until SIGTERM.
 
     Args:
         path: EDGE.toml, for messages.
@@ -45,7 +45,7 @@ def serve_edge(path: Path, edge: EdgeServer, socket_path: Path) -> None:
     """
     folder = open_server_folder(edge.edge.home)
     for remark in check_certificates(folder.certificates):
-        _print(remark)
+        tell(remark)
     address = Address(edge.edge.address, edge.edge.port)
     with alone_in(folder.home, f"{folder.home}: another server works there; stop it first"):
         _wait_for_port(path, address)
@@ -55,7 +55,7 @@ def serve_edge(path: Path, edge: EdgeServer, socket_path: Path) -> None:
             "folder": str(edge.site.folder / "rounds"),
         }
         facts = {"edge": edge.site.name, "place": str(edge.site.folder)}
-        host(folder, Hosted(_EDGE_APP, CLIENT_APP, lambda _: config, facts), address, _print)
+        host(folder, Hosted(_EDGE_APP, CLIENT_APP, lambda _: config, facts), address, tell)
 
 
 def _wait_for_port(path: Path, address: Address) -> None:
@@ -81,12 +81,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         serve_edge(given.edge, read_edge(given.edge), given.socket)
     except (UserError, WorkerDied) as error:
-        _print(f"fedcmp: {error}")  # the supervisor's words
-        raise SystemExit(2 if isinstance(error, UserError) else 1) from None
-
-
-def _print(line: str) -> None:
-    print(shown(line), flush=True)
+        tell(f"{MISTAKE}{error}")  # the supervisor's words
+        raise SystemExit(MISTAKE_CODE if isinstance(error, UserError) else 1) from None
 
 
 if __name__ == "__main__":

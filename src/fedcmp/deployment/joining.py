@@ -34,7 +34,7 @@ from fedcmp.deployment.supernode import (
     reach,
     read_node_line,
 )
-from fedcmp.deployment.supervised import Child, Restarts, end_all
+from fedcmp.deployment.supervised import MISTAKE, MISTAKE_CODE, Child, Restarts, end_all
 from fedcmp.errors import UserError, WorkerDied
 from fedcmp.files import write_whole
 from fedcmp.locks import alone_in
@@ -44,7 +44,6 @@ LONGEST_SOCKET = 100  # bytes of a Unix socket's path; Linux takes 107
 _TICK_SECONDS = 0.2
 _SLOWLY = 15.0  # between two tries where only the server's operator can help
 _REMIND = 300.0  # seconds after which the same trouble is said again
-_USERS_MISTAKE = 2  # exit code of a trainer that has said what is wrong
 
 Say = Callable[[str], None]
 
@@ -169,8 +168,8 @@ class _Site:
             code = self._trainer.ended()
             if code is None:
                 return
-            if code == _USERS_MISTAKE:
-                raise UserError(_last(self._trainer).removeprefix("fedcmp: "))
+            if code == MISTAKE_CODE:
+                raise UserError(_last(self._trainer).removeprefix(MISTAKE))
             if not self._trainer_restarts.died(self._trainer.seconds):
                 raise WorkerDied(f"the {name} died again and again ({_last(self._trainer)}); see {self._logs}")
             self._say(f"the {name} died (exit code {code}); starting it again, it resumes from its last save")

@@ -8,14 +8,31 @@ import traceback
 from collections.abc import Callable
 
 from fedcmp.errors import UserError, shortage
+from fedcmp.terminal import shortened, shown
+from fedcmp.version import __version__
 from fedcmp.wire.naming import MessageError
 from fedcmp.wire.site_messages import Refusal
 
 Say = Callable[[str], None]
+_LONGEST = 1000  # characters of a line about a malformed message
 
 
 class Declined(UserError):  # noqa: N818 - says what happened
     """A request that the site does not carry out, however often it is asked: both sides see the line as it is."""
+
+
+def check_release(release: str, whose: str) -> None:
+    """Refuse to work for a server of another version.
+
+    Args:
+        release: the server's version of fedcmp.
+        whose: who refuses, "this site" for example.
+
+    Raises:
+        Declined: names both versions.
+    """
+    if release != __version__:
+        raise Declined(f"the server runs fedcmp {release}, {whose} {__version__}: install the same release")
 
 
 def refusal(error: Exception, say: Say) -> Refusal:
@@ -26,8 +43,9 @@ def refusal(error: Exception, say: Say) -> Refusal:
         say: called with a line for the site's people.
     """
     if isinstance(error, MessageError):
-        say(f"refused: malformed request: {error}")
-        return Refusal(reason=f"malformed request: {error}", accepted=False)
+        reason = f"malformed request: {shortened(shown(str(error)), _LONGEST)}"
+        say(f"refused: {reason}")
+        return Refusal(reason=reason, accepted=False)
     if isinstance(error, Declined):
         say(f"refused: {error}")
         return Refusal(reason=str(error), accepted=False)

@@ -5,6 +5,8 @@ the site's file says on what, with which copy of the model, within which limits,
 """
 
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -173,17 +175,28 @@ def read_site(path: Path, *, present: bool = True) -> Site:
     Raises:
         UserError: no such file, no TOML, an unknown key, a wrong type, a path that is not there: names file and key.
     """
-    content = read_toml(path)
+    return site_from(read_toml(path), path, present=present)
+
+
+def site_from(content: dict[str, Any], path: Path, *, present: bool) -> Site:
+    """Return a site's file that has been read, checked; see `read_site`."""
     site = parsed(Site, content, path)
     if len(set(site.send.allow)) != len(site.send.allow):
         raise UserError(f"{path}: send.allow: names something twice")
-    try:
+    with naming(path):
         site = _from_folder(site, path.absolute().parent)
         if present:
             _check_present(site, path)
+    return site
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Turn what the system refuses into a UserError that names the file which asks for it."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{path}: names {error.filename}: {error.strerror}; check the path") from error
-    return site
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -17,6 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from fedcmp.terminal import shown
+
+MISTAKE, MISTAKE_CODE = "fedcmp: ", 2  # how a process says what its user has to put right, and ends
 _KEPT_LINES = 50
 _LOG_BYTES = 20_000_000  # of a log; the one before it is kept as well
 
@@ -161,6 +164,11 @@ class _Log:
 
     def _open(self) -> None:
         self._file = self._path.open("a", encoding="utf-8", errors="replace")
+
+
+def tell(line: str) -> None:
+    """Print a line of a supervised process."""
+    print(shown(line), flush=True)
 
 
 def end_all(children: Sequence[Child], grace: float = 10.0) -> None:

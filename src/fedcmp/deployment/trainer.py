@@ -20,21 +20,21 @@ from transformers.utils import logging
 
 from fedcmp.config import Recipe
 from fedcmp.deployment.jobs import Job
-from fedcmp.deployment.refusals import Declined, refusal
+from fedcmp.deployment.refusals import Declined, check_release, refusal
 from fedcmp.deployment.sent_log import SentLog
 from fedcmp.deployment.site_engine import SiteEngine, admission, holding, prepare_site
 from fedcmp.deployment.site_file import Site, read_site
 from fedcmp.deployment.site_models import keep_model
 from fedcmp.deployment.site_recipe import read_server_recipe
 from fedcmp.deployment.site_run import Place, SiteRun
+from fedcmp.deployment.supervised import MISTAKE, MISTAKE_CODE, tell
 from fedcmp.deployment.trainer_socket import TrainerSocket
 from fedcmp.deployment.willing import check_accepted, check_assignment, check_judging, only_allowed, sent_names
 from fedcmp.errors import UserError
 from fedcmp.model.language import LanguageModel
 from fedcmp.preparation.loading import Prepared, load_language
 from fedcmp.runs.live import LiveFile, State
-from fedcmp.terminal import log_to_stderr, shown
-from fedcmp.version import __version__
+from fedcmp.terminal import log_to_stderr
 from fedcmp.wire.naming import MessageError, Tensors
 from fedcmp.wire.site_messages import (
     Collecting,
@@ -134,10 +134,8 @@ class Trainer:
     def _check(self, request: Request, run: SiteRun) -> None:
         """Refuse what this site does not do, before it begins."""
         self._check_disk()
-        if isinstance(request, Invitation) and request.release != __version__:
-            raise Declined(
-                f"the server runs fedcmp {request.release}, this site {__version__}: install the same release"
-            )
+        if isinstance(request, Invitation):
+            check_release(request.release, "this site")
         text = request.recipe if isinstance(request, Invitation) else run.text()
         asked = read_server_recipe(text)
         check_accepted(asked, text, self._site)  # of a run that is under way too: SITE.toml may have changed
@@ -333,17 +331,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        trainer = Trainer(read_site(given.site), _print)
+        trainer = Trainer(read_site(given.site), tell)
         with TrainerSocket(given.socket, trainer.answer, trainer.malformed) as server:
-            _print("the trainer is ready")
+            tell("the trainer is ready")
             server.serve_forever()
     except UserError as error:
-        _print(f"fedcmp: {error}")  # the supervisor's words
-        raise SystemExit(2) from None
-
-
-def _print(line: str) -> None:
-    print(shown(line), flush=True)
+        tell(f"{MISTAKE}{error}")  # the supervisor's words
+        raise SystemExit(MISTAKE_CODE) from None
 
 
 if __name__ == "__main__":

@@ -142,9 +142,7 @@ def measure_held_out(
     jobs: list[tuple[Job, Tensors]] = []
     counts = {"captions": _captions(recipe, data), "questions": len(data.questions)}
     for what, count in counts.items():
-        for start in range(0, count, EVALUATION_CHUNK):
-            stop = min(start + EVALUATION_CHUNK, count)
-            jobs.append(({"op": "evaluate", "what": what, "start": start, "stop": stop, "blind": blind}, tensors))
+        jobs += [(job, tensors) for job in _chunks(what, count, blind=blind)]
     jobs += [({"op": "suite", "name": name, "blind": blind}, tensors) for name in suites]
     split = recipe.evaluation.split
     sums, right, seconds = [], [], 0.0
@@ -186,22 +184,17 @@ def shuffled_loss(pool: Pool, recipe: Recipe, data: Prepared, state: Tensors) ->
     count = _captions(recipe, data)
     if count < 2:
         return None
-    jobs: list[tuple[Job, Tensors]] = [
-        (
-            {
-                "op": "evaluate",
-                "what": "captions",
-                "start": start,
-                "stop": min(start + EVALUATION_CHUNK, count),
-                "blind": False,
-                "shuffled": count,
-            },
-            state,
-        )
-        for start in range(0, count, EVALUATION_CHUNK)
-    ]
+    jobs = [(job | {"shuffled": count}, state) for job in _chunks("captions", count, blind=False)]
     scored = [(loss, tokens) for answer in pool.map(jobs) for loss, tokens in answer.result["scored"]]
     return sum(loss for loss, _ in scored) / sum(tokens for _, tokens in scored) if scored else None
+
+
+def _chunks(what: str, count: int, *, blind: bool) -> list[Job]:
+    """Return the jobs that judge so many captions or questions."""
+    return [
+        {"op": "evaluate", "what": what, "start": start, "stop": min(start + EVALUATION_CHUNK, count), "blind": blind}
+        for start in range(0, count, EVALUATION_CHUNK)
+    ]
 
 
 def _captions(recipe: Recipe, data: Prepared) -> int:
