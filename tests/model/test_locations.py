@@ -1,9 +1,11 @@
+import contextlib
 import shutil
+import threading
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from fedcmp.errors import UserError
 from fedcmp.model import hub
@@ -49,6 +51,35 @@ def test_whole_checkpoints_load(which, siglip_folder, byte_level_llm):
     model = load_model(factory, name, KEY, dtype=torch.float32)
     expected = factory.from_pretrained(name, dtype=torch.float32).state_dict()
     assert all(torch.equal(tensor, expected[key]) for key, tensor in model.state_dict().items())
+
+
+def test_threads_that_load_models_leave_transformers_as_it_was():
+    """Without a lock, one puts back the method that another had put there: later models have no tied weights."""
+    ties, place = PreTrainedModel.tie_weights, resolve("world", "language", KEY)
+    together = threading.Barrier(2)
+
+    class Factory:
+        """Meets the other thread inside from_pretrained if the other can get there."""
+
+        @staticmethod
+        def from_pretrained(name, **options):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                together.wait(timeout=0.2)
+            return AutoModelForCausalLM.from_pretrained(name, **options)
+
+    loaded = []
+    threads = [
+        threading.Thread(target=lambda: loaded.append(load_model(Factory, place, KEY, dtype=torch.float32)))
+        for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together.broken  # nobody else was inside
+    assert PreTrainedModel.tie_weights is ties
+    assert len(loaded) == 2
+    assert all(model.lm_head.weight is model.model.embed_tokens.weight for model in loaded)
 
 
 def test_missing_weights_are_refused(llm):

@@ -22,6 +22,7 @@ from transformers import (
 )
 
 from fedcmp.errors import UserError
+from fedcmp.model.locations import BUILDING
 from fedcmp.model.projector import Projector
 from fedcmp.model.projector_files import activation_of, llava_projector_tensors
 from fedcmp.model.prompts import IMAGE_TOKEN, add_image_token
@@ -98,9 +99,10 @@ def _assembled(
         image_seq_length=encoder.num_patches,
         tie_word_embeddings=bool(llm.config.tie_word_embeddings),
     )
-    with torch.device("meta"):
-        model = LlavaForConditionalGeneration(config).to(dtype)
-    tower = AutoModel.from_config(encoder.config, trust_remote_code=False).to(dtype)
+    with BUILDING:
+        with torch.device("meta"):
+            model = LlavaForConditionalGeneration(config).to(dtype)
+        tower = AutoModel.from_config(encoder.config, trust_remote_code=False).to(dtype)
     tower.load_state_dict(encoder.load_weights().state_dict())
     model.model.vision_tower = tower
     model.model.language_model, model.lm_head = llm.base_model, llm.get_output_embeddings()

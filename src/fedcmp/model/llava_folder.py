@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrained
 
 from fedcmp.errors import UserError, shortage
 from fedcmp.model.folders import INDEX as INDEX
-from fedcmp.model.locations import check_loaded, first_line, load
+from fedcmp.model.locations import BUILDING, check_loaded, first_line, load
 
 _VISION = re.compile(r"(?:model\.)?vision_tower\.(.+)")
 _LANGUAGE = re.compile(r"(?:model\.)?language_model\.(?:model\.)?(?!lm_head)(.+)")
@@ -86,7 +86,7 @@ def _load_half(
         if mine is not None:
             tensors[mine] = (shard, name)
     state = _read(tensors, key)
-    with torch.device("meta"):
+    with BUILDING, torch.device("meta"):
         skeleton = factory.from_config(config, trust_remote_code=False)
     kind = type(skeleton)
     if section == "text_config":  # LLaVA calls any LLM's parts `model` and `lm_head`
@@ -94,9 +94,15 @@ def _load_half(
         own = {"model": kind.base_model_prefix, "lm_head": head}
         state = {own[name.partition(".")[0]] + "." + name.partition(".")[2]: t for name, t in state.items()}
     try:
-        model, found = kind.from_pretrained(
-            None, config=config, state_dict=state, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
-        )
+        with BUILDING:
+            model, found = kind.from_pretrained(
+                None,
+                config=config,
+                state_dict=state,
+                dtype=dtype,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
+            )
     except Exception as error:  # transformers raises anything
         if shortage(error) is not None:
             raise

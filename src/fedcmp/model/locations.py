@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,10 @@ from fedcmp.model.folders import EMBEDDED as EMBEDDED
 from fedcmp.model.folders import check_folder
 from fedcmp.model.folders import resolve as resolve
 
+# While transformers builds a model, it replaces methods and defaults of torch and of its own classes and puts them back
+# afterwards: two threads that build models at once can leave them replaced, and every later model without tied weights.
+BUILDING = threading.RLock()
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -21,7 +26,7 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
     """Return `factory.from_pretrained(name, **options)`; its failures are reported in one line.
 
     Where the hub does not answer (hub.py), a hub name stands for what the hub's cache holds of it. Program code that
-    comes with a model is never run, and nobody is asked whether it may be.
+    comes with a model is never run, and nobody is asked whether it may be. Safe to call from several threads.
 
     Args:
         factory: a class of transformers; for models use `load_model`.
@@ -41,7 +46,8 @@ def load(factory: Any, name: str, key: str, **options: Any) -> Any:
         check_folder(cached, f"{key} = {name!r}")
         place = str(cached)  # not local_files_only: transformers looks for adapters on the hub all the same
     try:
-        return factory.from_pretrained(place, trust_remote_code=False, **options)
+        with BUILDING:
+            return factory.from_pretrained(place, trust_remote_code=False, **options)
     except Exception as error:  # transformers and tokenizers raise anything, a bare Exception too
         if shortage(error) is not None:
             raise

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelFor
 
 from fedcmp.errors import UserError
 from fedcmp.model.hub import cached_folder
-from fedcmp.model.locations import first_line, load, resolve
+from fedcmp.model.locations import BUILDING, first_line, load, resolve
 from fedcmp.model.processing import check_layers
 from fedcmp.model.text_format import KEY as LANGUAGE_KEY
 from fedcmp.model.vision import KEY as VISION_KEY
@@ -164,7 +164,7 @@ def _side(name: str, own: Any) -> int:
 
 def _on_meta(factory: Any, config: Any, key: str, name: str) -> Any:
     try:
-        with torch.device("meta"):
+        with BUILDING, torch.device("meta"):
             return factory.from_config(config, trust_remote_code=False)
     except Exception as error:  # whatever an architecture's constructor objects to
         raise UnknownSizeError(f"{key} = {name!r}: cannot be built from its config ({first_line(error)})") from error
