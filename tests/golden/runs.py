@@ -55,7 +55,7 @@ INT8 = 'payload = "int8"\nbroadcast_payload = "bfloat16"\nerror_feedback = true\
 HALF = "participation = 0.5\n"
 NO_OPENING = """[method.without-opening]
 aggregator = "{rule}"
-objective = "canonical"
+step = "canonical"
 options = {{ opening = false }}
 """
 SHARED_BASIS = "shared-basis"
@@ -63,9 +63,9 @@ SHARED_BASIS = "shared-basis"
 FIRST = {
     "first-shared-basis": """[method.first-shared-basis]
 aggregator = "shared-basis"
-objective = "canonical"
+step = "canonical"
 options = { normalise = false }
-objective_options = { stretch = false }
+step_options = { stretch = false }
 """,
     "first-fisher": """[method.first-fisher]
 aggregator = "fisher"

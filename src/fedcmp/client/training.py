@@ -1,23 +1,26 @@
 """Local training: one epoch of each learner's part of its pairs, for one learner or for many on one backbone.
 
-Only the trainable's tensors (a projector's, say) are trained, by AdamW; its state is fresh at each call unless it is
-handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks may share every batch:
-each computes its samples' part of the loss, gradients are added up, and all take the step that one process would
-take. Shapes: see cohort.py.
+Only the trainable's tensors (a projector's, say) are trained. The state of what takes the steps (steps/) is fresh at
+each call unless it is handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks
+may share every batch: each computes its samples' part of the loss, gradients are added up, and all take the step that
+one process would take. Shapes: see cohort.py.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
-from fedcmp.client.objectives.base import LocalRound, Objective
+from fedcmp.client.local_round import LocalRound
+from fedcmp.client.objectives.base import Objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner, PartStore, Trained
-from fedcmp.client.steps import StepBatches
+from fedcmp.client.step_batches import StepBatches
+from fedcmp.client.steps import Step, create_step
+from fedcmp.client.steps.meters import InputMeter, Meters
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
@@ -35,7 +38,9 @@ def train_cohort(
     settings: Optimisation,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     broadcast: dict[str, Tensors] | None = None,
+    asked: Collection[str] = (),
     with_second_moment: bool = False,
     measure_only: bool = False,
     micro_batch: int | None = None,
@@ -49,11 +54,13 @@ def train_cohort(
         vlm: the backbone; its projector says of what kind theirs are, and is not changed.
         pairs: where the batches come from.
         learners: parts and starts; learners with fewer batches are done earlier.
-        settings: AdamW's.
+        settings: of the steps.
         objective: what is minimised beside the caption loss; None: nothing.
+        step: how they step, made for this call; None: by AdamW.
         broadcast: what the server sent beside the projector: label -> name -> tensor.
+        asked: labels of what the server reads of a step, or of what is measured alongside (steps/meters.py).
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
-        measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
+        measure_only: take no step and compute no loss; objective and step see every batch (an opening round).
         micro_batch: samples that go through projector and LLM at once, their gradients summed; None: all of a step.
             The result is the same to rounding; memory is bounded by so many samples and the step's features, whatever
             the cohort.
@@ -71,12 +78,24 @@ def train_cohort(
     """
     if any(not learner.part.batches for learner in learners):
         raise ValueError("a part without pairs cannot be trained on")
-    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, micro_batch, group)
+    run = _Round(
+        vlm,
+        pairs,
+        learners,
+        settings,
+        objective or Objective(),
+        step or create_step("adamw"),
+        broadcast or {},
+        frozenset(asked),
+        micro_batch,
+        group,
+        with_second_moment=with_second_moment,
+    )
     if measure_only:
         run.measure(on_step)
     else:
         run.train(on_step, store)
-    return run.results(with_second_moment=with_second_moment)
+    return run.results()
 
 
 class _Round:
@@ -89,11 +108,15 @@ class _Round:
         learners: Sequence[Learner],
         settings: Optimisation,
         objective: Objective,
+        step: Step,
         broadcast: dict[str, Tensors],
+        asked: frozenset[str],
         micro_batch: int | None,
         group: Group,
+        *,
+        with_second_moment: bool,
     ) -> None:
-        self._learners, self._objective, self._group = learners, objective, group
+        self._learners, self._objective, self._step, self._group = learners, objective, step, group
         self._device = vlm.language.device
         self._cohort = Cohort(vlm, [learner.start for learner in learners], at_once=micro_batch)
         self._batches = StepBatches(
@@ -112,9 +135,19 @@ class _Round:
             memory=_stacked_memory(learners, self._cohort.starts),
             remembers_C=torch.tensor([bool(learner.memory) for learner in learners]),
             gradient_at_start=self._gradient_at_start,
+            grams_at_start=self._grams_at_start,
+            asked=asked,
             group=group,
         )
-        self._optimizer = self._objective.optimizer(self._local, settings)
+        self._with_second_moment = with_second_moment
+        self._optimizer = step.optimizer(self._local, settings)
+        self._meters = Meters(
+            self._local,
+            self._optimizer,
+            own=step.sends,
+            beta=settings.beta_2,
+            with_second_moment=with_second_moment and not self._optimizer.keeps_second_moment,
+        )
         for number, learner in enumerate(learners):
             if learner.optimizer is not None:
                 self._optimizer.load(number, learner.optimizer)
@@ -126,7 +159,7 @@ class _Round:
             objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
         for step, batch in self._batches.after(first_step):
-            objective.observe(local, batch)
+            self._observe(batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
             if displacement is not None:
@@ -145,7 +178,25 @@ class _Round:
                 on_step(step, float(losses_A.mean()))
         if not all(self._losses):
             raise UserError("a client's whole part of the round holds no usable picture; see the log for their names")
-        objective.end(local)
+        self._end()
+
+    def _observe(self, batch: JointBatch) -> None:
+        for seeing in (self._objective, self._step, self._meters):
+            seeing.observe(self._local, batch)
+
+    def _end(self) -> None:
+        for seeing in (self._objective, self._step, self._meters):
+            seeing.end(self._local)
+
+    def _gathered(self) -> Stacked:
+        """What objective, step and meters have gathered, each under its own name."""
+        parts = {"objective": self._objective, "step": self._step, "meters": self._meters}
+        return {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.part_state().items()}
+
+    def _take_up(self, gathered: Stacked) -> None:
+        for part, own in (("objective", self._objective), ("step", self._step), ("meters", self._meters)):
+            start = f"{part}/"
+            own.load_part_state({n.removeprefix(start): t for n, t in gathered.items() if n.startswith(start)})
 
     def _agreed(self, due: bool) -> bool:
         """Whether rank 0 says so: all ranks save after the same step."""
@@ -161,7 +212,7 @@ class _Round:
             examples=self._examples,
             parameters=detached,
             optimizer=self._optimizer.part_state(),
-            objective=self._objective.part_state(),
+            gathered=self._gathered(),
             extras=self._local.extras,
             memory=self._local.memory,
         )
@@ -175,7 +226,7 @@ class _Round:
         for name, tensor in self._cohort.parameters.items():
             tensor.data.copy_(saved.parameters[name])
         self._optimizer.load_part_state(saved.optimizer)
-        self._objective.load_part_state(self._on_device(saved.objective))
+        self._take_up(self._on_device(saved.gathered))
         self._local.extras.update({label: self._on_device(own) for label, own in saved.extras.items()})
         self._local.memory.update({label: self._on_device(own) for label, own in saved.memory.items()})
         self._losses = [list(own) for own in saved.losses]
@@ -186,17 +237,17 @@ class _Round:
         return {name: tensor.to(self._device) for name, tensor in tensors.items()}
 
     def measure(self, on_step: Callable[[int, float], None] | None) -> None:
-        objective, local = self._objective, self._local
         for step, batch in self._batches:
-            objective.observe(local, batch)
+            self._observe(batch)
             if on_step is not None:
                 on_step(step, math.nan)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
-        objective.end(local)
+        self._end()
 
-    def results(self, *, with_second_moment: bool) -> list[Trained]:
+    def results(self) -> list[Trained]:
         errors = self._alignment_errors()
+        metered = self._meters.second_moments(self._local)
         out = []
         for number, learner in enumerate(self._learners):
             state = self._cohort.of_learner(number)
@@ -204,13 +255,18 @@ class _Round:
                 state=state,
                 num_examples=self._examples[number],
                 alignment_error=errors[number],
-                second_moment=self._optimizer.second_moment(number) if with_second_moment else None,
+                second_moment=self._second_moment(number, metered),
                 extra=_of_learner(self._local.extras, number) or None,
             )
             change = sum(float((state[name].double() - learner.start[name].double()).square().sum()) for name in state)
             memory = _of_learner(self._local.memory, number)
             out.append(Trained(update, self._losses[number], self._optimizer.saved(number), change**0.5, memory))
         return out
+
+    def _second_moment(self, learner: int, metered: Stacked | None) -> Tensors | None:
+        if metered is not None:
+            return {name: tensor[learner].cpu() for name, tensor in metered.items()}
+        return self._optimizer.second_moment(learner) if self._with_second_moment else None
 
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
         """(A,) caption losses, and the gradients of these with the objective's penalty: of all ranks' samples."""
@@ -268,6 +324,13 @@ class _Round:
         sums = dict(zip(sums, self._group.sums(list(sums.values())), strict=True))
         return {name: tensor / counts_C.view(-1, *[1] * (tensor.dim() - 1)).to(tensor) for name, tensor in sums.items()}
 
+    def _grams_at_start(self) -> Stacked:
+        """The mean over a part's visual tokens of x x^T, x what a layer is fed and a one, without a step."""
+        meter = InputMeter(len(self._learners))
+        for _, batch in self._batches:
+            meter.observe(self._local, batch)
+        return meter.measured(self._local)
+
     def _alignment_errors(self) -> list[float]:
         """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
         errors: list[list[Tensor]] = [[] for _ in self._learners]
@@ -283,18 +346,15 @@ class _Round:
 
 
 def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:
-    """What the objective kept, stacked; zeros for a learner that has nothing yet."""
+    """What objective and step kept, stacked; zeros for a learner that has nothing yet."""
     memories = [learner.memory or {} for learner in learners]
-    labels = sorted({label for memory in memories for label in memory})
-    return {
-        label: {
-            name: torch.stack(
-                [memory[label][name].to(tensor) if label in memory else tensor[0] * 0 for memory in memories]
-            )
-            for name, tensor in starts.items()
-        }
-        for label in labels
-    }
+    device = next(iter(starts.values())).device
+    stacked: dict[str, Stacked] = {}
+    for label in sorted({label for memory in memories for label in memory}):
+        known = next(memory[label] for memory in memories if label in memory)
+        kept = [memory.get(label) or {name: tensor * 0 for name, tensor in known.items()} for memory in memories]
+        stacked[label] = {name: torch.stack([own[name] for own in kept]).to(device) for name in known}
+    return stacked
 
 
 def _of_learner(stacked: Mapping[str, Stacked], number: int) -> dict[str, Tensors]:

@@ -80,7 +80,7 @@ def test_a_rule_that_reads_moments_says_what_to_pass(optimizer):
 
 
 def test_shared_basis_says_which_optimizer_to_use():
-    with pytest.raises(UserError, match=r"objective 'canonical': step with local_optimizer"):
+    with pytest.raises(UserError, match=r"step 'canonical': step with local_optimizer"):
         local_update(message_of("shared-basis"), make_model(), num_examples=4)
 
 
