@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedcmp.aggregation import ClientUpdate, available, create, serve
-from fedcmp.aggregation.service import GlobalDirection, MeanStates, MomentumControl, SharedBasis, weights
+from fedcmp.aggregation.service import GlobalDirection, InputBasis, MeanStates, MomentumControl, weights
 from tests.aggregation.test_halves import SHAPES, draw, draw_state, draw_updates
 
 WEIGHTS = ("linear_1.weight", "linear_2.weight")
@@ -13,7 +13,7 @@ RULES = [name for name in available() if name != "shared-basis"]  # which makes 
 
 
 def services():
-    return [SharedBasis(), GlobalDirection(), MeanStates({"muon_momentum": weights}), MomentumControl()]
+    return [InputBasis(), GlobalDirection(), MeanStates({"muon_momentum": weights}), MomentumControl()]
 
 
 def updates_of(seed, clients, start, *, still=False):
@@ -54,7 +54,7 @@ def test_the_rule_merges_as_without(name):
 
 
 def test_the_basis_is_the_one_that_shared_basis_makes():
-    ours, served = create("shared-basis"), serve(create("knots-ties"), [SharedBasis()])
+    ours, served = create("shared-basis"), serve(create("knots-ties"), [InputBasis()])
     start = draw_state(1)
     for rule in (ours, served):
         rule.aggregate(start, updates_of(5, 3, start, still=True))
@@ -68,7 +68,7 @@ def test_the_basis_is_the_one_that_shared_basis_makes():
 
 def test_a_rule_that_makes_its_own_basis_needs_no_service():
     rule = create("shared-basis")
-    assert serve(rule, [SharedBasis()]) is rule
+    assert serve(rule, [InputBasis()]) is rule
     assert serve(rule, []) is rule
 
 
@@ -215,7 +215,7 @@ def test_more_clients_than_the_federation_has_are_refused():
 
 @pytest.mark.parametrize("entry", ["x", "service-0.x/y", "service-1.basis.linear_1.weight", "rule.x"])
 def test_a_foreign_state_is_refused(entry):
-    rule = serve(create("fedavg"), [GlobalDirection(), SharedBasis()])
+    rule = serve(create("fedavg"), [GlobalDirection(), InputBasis()])
     known = rule.state_dict()
     with pytest.raises(ValueError, match="aggregator state"):
         rule.load_state_dict(known | {entry: torch.zeros(1)})

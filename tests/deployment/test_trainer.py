@@ -294,8 +294,8 @@ def test_a_late_or_replayed_request_is_not_carried_out(placed):
     "header",
     [
         {},
-        {"message": "training", "version": 1},
-        {"message": "invitation", "version": 1, "run": "../../x"},
+        {"message": "training", "version": 2},
+        {"message": "invitation", "version": 2, "run": "../../x"},
         {"message": "reply"},
         {"version": 2, "message": "collecting"},
     ],

@@ -105,7 +105,7 @@ def test_a_header_that_lacks_a_key_or_has_another_is_refused(message):
             type(message).from_tensors(cut, tensors)
     with pytest.raises(MessageError, match="surprise"):
         type(message).from_tensors(header | {"surprise": 1}, tensors)
-    for version in (0, 2, "1", None, True):
+    for version in (0, 1, "2", None, True):
         with pytest.raises(MessageError, match="version"):
             type(message).from_tensors(header | {"version": version}, tensors)
 

@@ -1,6 +1,6 @@
 """What a server does for its clients' steps besides merging, with any server rule (served.py).
 
-    SharedBasis          eigenvectors V of what the layers are fed, and the stretch rho     input_space.py
+    InputBasis           eigenvectors V of what the layers are fed, and the stretch rho     input_space.py
     GlobalDirection      Delta_G = -sum_k Delta_k / sum_k sum_h eta_kh
     MeanStates           mean_k s_k, of states that the clients' steps keep
     MomentumControl      C <- C + (1/N) sum_k change_k
@@ -98,7 +98,7 @@ class Service(ABC):
         """Replace the memory by what memory() returned."""
 
 
-class SharedBasis(Service):
+class InputBasis(Service):
     """The basis that all clients step in, for any rule: V and rho of input_space.py, after an opening round."""
 
     extras, sends, opening = frozenset({GRAM}), frozenset({BASIS, STRETCH}), True

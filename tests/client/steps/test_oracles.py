@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from fedcmp.client.steps import available_steps, create_step
+from fedcmp.client.steps.canonical import random_rotation
 from tests.client.steps.rounds import (
     BIAS,
     INPUTS,
@@ -40,6 +41,8 @@ def squared(seed, size):
 LEFT, RIGHT = squared(82, OUTPUTS), squared(83, INPUTS + 1)
 BASIS = torch.linalg.qr(draw(84, INPUTS + 1, INPUTS + 1))[0]
 GRAMS = torch.stack([squared(90 + learner, INPUTS + 1) for learner in range(LEARNERS)])
+
+ROTATION = random_rotation(INPUTS + 1, seed=3, name=WEIGHT)
 
 
 def join(named):
@@ -264,6 +267,12 @@ CASES = {
         {"basis": "own"},
         {"broadcast": BASES, "memory": {"own_input_gram": {WEIGHT: GRAMS}}},
         canonical(own_basis, lambda learner: rho_of(GRAMS[learner], own_basis(learner))),
+    ),
+    "random": (
+        "canonical",
+        {"basis": "random", "seed": 3},
+        {"memory": {"own_input_gram": {WEIGHT: GRAMS}}},
+        canonical(lambda _: ROTATION, lambda learner: rho_of(GRAMS[learner], ROTATION)),
     ),
     "own at first": (
         "canonical",

@@ -95,8 +95,8 @@ def test_another_strategys_or_versions_message_is_refused():
     bare = Message(RecordDict({"arrays": content["arrays"]}), 1, "train")
     with pytest.raises(UserError, match="no ConfigRecord 'fedcmp'"):
         load_arrays(bare, make_model())
-    content["fedcmp"]["version"] = 2
-    with pytest.raises(UserError, match="version = 2"):
+    content["fedcmp"]["version"] = 3
+    with pytest.raises(UserError, match="version = 3"):
         load_arrays(message, make_model())
 
 

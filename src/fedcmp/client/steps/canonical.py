@@ -27,7 +27,7 @@ from torch import Tensor
 
 from fedcmp.aggregation.labels import BASIS, SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.options import require_choice, require_flag, require_number
-from fedcmp.aggregation.service import Service, SharedBasis
+from fedcmp.aggregation.service import InputBasis, Service
 from fedcmp.client.cohort import JointBatch, Stacked
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation, StackedAdamW, StackedOptimizer
@@ -67,7 +67,7 @@ class Canonical(Step):
 
     def services(self) -> Sequence[Service]:
         """Return what makes the shared basis."""
-        return [SharedBasis()] if self._kind == "shared" else []
+        return [InputBasis()] if self._kind == "shared" else []
 
     def optimizer(self, local: LocalRound, settings: Optimisation) -> StackedOptimizer:
         """Return AdamW in the basis; plain AdamW's arithmetic where there is none."""
