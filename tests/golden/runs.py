@@ -73,6 +73,13 @@ options = { parameter_normalise = false }
 """,
 }
 
+FREE = """[method.canonical-knots]
+aggregator = "knots-ties"
+step = "canonical"
+[method.muon-shared]
+aggregator = "shared-basis"
+step = "muon"
+"""
 # name of the group -> (methods, [run] lines, [federation] lines, further tables)
 GROUPS: dict[str, tuple[list[str], str, str, str]] = {
     "all": ([*available_methods(), *FIRST], "", "", "".join(FIRST.values())),
@@ -81,6 +88,12 @@ GROUPS: dict[str, tuple[list[str], str, str, str]] = {
     "half-int8": (["moon"], "", HALF + INT8, ""),
     "cohort": ([SHARED_BASIS, "moon"], "cohort = 2\n", "", ""),
     "opening": (["without-opening"], "", "", NO_OPENING.format(rule=SHARED_BASIS)),
+    "steps": (
+        ["canonical-knots", "muon-shared", "centralized-with-canonical", "local-with-soap"],
+        "",
+        "",
+        FREE,
+    ),
     "resumed": (["moon", "scaffold", "local", SHARED_BASIS], "", INT8, ""),
 }
 

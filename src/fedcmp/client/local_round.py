@@ -1,6 +1,6 @@
 """One round of local training, as what takes part in it sees it. Shapes: see cohort.py."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -76,3 +76,21 @@ class LocalRound:
                 found = "missing" if name not in sent else tuple(sent[name].shape)
                 raise ValueError(f"{label} of {name} is {found}; it must be {tuple(tensor.shape)}")
         return {name: sent[name].to(tensor) for name, tensor in like.items()}
+
+
+def stacked_memory(memories: Sequence[Mapping[str, Mapping[str, Tensor]]], device: torch.device) -> dict[str, Stacked]:
+    """Return what objective and step kept of each learner, stacked; zeros for a learner that has nothing yet."""
+    stacked: dict[str, Stacked] = {}
+    for label in sorted({label for memory in memories for label in memory}):
+        known = next(memory[label] for memory in memories if label in memory)
+        kept = [memory.get(label) or {name: tensor * 0 for name, tensor in known.items()} for memory in memories]
+        stacked[label] = {name: torch.stack([own[name] for own in kept]).to(device) for name in known}
+    return stacked
+
+
+def of_learner(stacked: Mapping[str, Stacked], number: int) -> dict[str, dict[str, Tensor]]:
+    """Return a copy of one learner's tensors, on the CPU: label -> name -> tensor."""
+    return {
+        label: {name: tensor[number].detach().cpu().clone() for name, tensor in tensors.items()}
+        for label, tensors in stacked.items()
+    }

@@ -7,25 +7,27 @@ one process would take. Shapes: see cohort.py.
 """
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
-from fedcmp.client.local_round import LocalRound
+from fedcmp.client.local_round import LocalRound, of_learner, stacked_memory
 from fedcmp.client.objectives.base import Objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.part_saving import PartSaving
 from fedcmp.client.parts import Learner, PartStore, Trained
+from fedcmp.client.passes import alignment_errors, mean_gradients, mean_grams
 from fedcmp.client.step_batches import StepBatches
 from fedcmp.client.steps import Step, create_step
-from fedcmp.client.steps.meters import InputMeter, Meters
+from fedcmp.client.steps.meters import Meters
+from fedcmp.client.taking_part import TakingPart
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
-from fedcmp.wire.part_state import PartState
 
 Tensors = dict[str, Tensor]
 Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
@@ -116,7 +118,7 @@ class _Round:
         *,
         with_second_moment: bool,
     ) -> None:
-        self._learners, self._objective, self._step, self._group = learners, objective, step, group
+        self._learners, self._objective, self._group = learners, objective, group
         self._device = vlm.language.device
         self._cohort = Cohort(vlm, [learner.start for learner in learners], at_once=micro_batch)
         self._batches = StepBatches(
@@ -132,10 +134,10 @@ class _Round:
         self._local = LocalRound(
             cohort=self._cohort,
             broadcast=broadcast,
-            memory=_stacked_memory(learners, self._cohort.starts),
+            memory=stacked_memory([learner.memory or {} for learner in learners], self._device),
             remembers_C=torch.tensor([bool(learner.memory) for learner in learners]),
-            gradient_at_start=self._gradient_at_start,
-            grams_at_start=self._grams_at_start,
+            gradient_at_start=lambda: mean_gradients(self._batches, self._cohort, group, self._caption_gradients),
+            grams_at_start=lambda: mean_grams(self._batches, self._local),
             asked=asked,
             group=group,
         )
@@ -148,18 +150,20 @@ class _Round:
             beta=settings.beta_2,
             with_second_moment=with_second_moment and not self._optimizer.keeps_second_moment,
         )
+        self._taking_part = TakingPart(self._local, objective, step, self._meters)
         for number, learner in enumerate(learners):
             if learner.optimizer is not None:
                 self._optimizer.load(number, learner.optimizer)
 
     def train(self, on_step: Callable[[int, float], None] | None, store: PartStore | None) -> None:
         objective, local = self._objective, self._local
-        first_step = 0 if store is None else self._continue(store)
+        saving = PartSaving(store, local, self._optimizer, self._taking_part, self._losses, self._examples)
+        first_step = saving.continued()
         if not first_step:
             objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
         for step, batch in self._batches.after(first_step):
-            self._observe(batch)
+            self._taking_part.observe(batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
             if displacement is not None:
@@ -172,81 +176,24 @@ class _Round:
             for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
-            if store is not None and self._agreed(store.due()):
-                store.save(self._part_state(store.work, step + 1))
+            saving.after(step)
             if on_step is not None:
                 on_step(step, float(losses_A.mean()))
         if not all(self._losses):
             raise UserError("a client's whole part of the round holds no usable picture; see the log for their names")
-        self._end()
-
-    def _observe(self, batch: JointBatch) -> None:
-        for seeing in (self._objective, self._step, self._meters):
-            seeing.observe(self._local, batch)
-
-    def _end(self) -> None:
-        for seeing in (self._objective, self._step, self._meters):
-            seeing.end(self._local)
-
-    def _gathered(self) -> Stacked:
-        """What objective, step and meters have gathered, each under its own name."""
-        parts = {"objective": self._objective, "step": self._step, "meters": self._meters}
-        return {f"{part}/{name}": tensor for part, own in parts.items() for name, tensor in own.part_state().items()}
-
-    def _take_up(self, gathered: Stacked) -> None:
-        for part, own in (("objective", self._objective), ("step", self._step), ("meters", self._meters)):
-            start = f"{part}/"
-            own.load_part_state({n.removeprefix(start): t for n, t in gathered.items() if n.startswith(start)})
-
-    def _agreed(self, due: bool) -> bool:
-        """Whether rank 0 says so: all ranks save after the same step."""
-        (flag,) = self._group.sums([torch.tensor([float(due and self._group.rank == 0)])])
-        return bool(flag.item())
-
-    def _part_state(self, work: str, next_step: int) -> PartState:
-        detached = {name: tensor.detach() for name, tensor in self._cohort.parameters.items()}
-        return PartState(
-            work=work,
-            next_step=next_step,
-            losses=self._losses,
-            examples=self._examples,
-            parameters=detached,
-            optimizer=self._optimizer.part_state(),
-            gathered=self._gathered(),
-            extras=self._local.extras,
-            memory=self._local.memory,
-        )
-
-    def _continue(self, store: PartStore) -> int:
-        """Take up what was saved in the middle of this part; return the next step's number, 0 at the beginning."""
-        saved = store.load()
-        steps = self._group.gather(0 if saved is None else saved.next_step)
-        if saved is None or len(set(steps)) > 1:  # killed while the ranks saved: some are a save ahead
-            return 0
-        for name, tensor in self._cohort.parameters.items():
-            tensor.data.copy_(saved.parameters[name])
-        self._optimizer.load_part_state(saved.optimizer)
-        self._take_up(self._on_device(saved.gathered))
-        self._local.extras.update({label: self._on_device(own) for label, own in saved.extras.items()})
-        self._local.memory.update({label: self._on_device(own) for label, own in saved.memory.items()})
-        self._losses = [list(own) for own in saved.losses]
-        self._examples = list(saved.examples)
-        return saved.next_step
-
-    def _on_device(self, tensors: Stacked) -> Stacked:
-        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        self._taking_part.end()
 
     def measure(self, on_step: Callable[[int, float], None] | None) -> None:
         for step, batch in self._batches:
-            self._observe(batch)
+            self._taking_part.observe(batch)
             if on_step is not None:
                 on_step(step, math.nan)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
-        self._end()
+        self._taking_part.end()
 
     def results(self) -> list[Trained]:
-        errors = self._alignment_errors()
+        errors = alignment_errors(self._batches, self._cohort, self._group)
         metered = self._meters.second_moments(self._local)
         out = []
         for number, learner in enumerate(self._learners):
@@ -256,10 +203,10 @@ class _Round:
                 num_examples=self._examples[number],
                 alignment_error=errors[number],
                 second_moment=self._second_moment(number, metered),
-                extra=_of_learner(self._local.extras, number) or None,
+                extra=of_learner(self._local.extras, number) or None,
             )
             change = sum(float((state[name].double() - learner.start[name].double()).square().sum()) for name in state)
-            memory = _of_learner(self._local.memory, number)
+            memory = of_learner(self._local.memory, number)
             out.append(Trained(update, self._losses[number], self._optimizer.saved(number), change**0.5, memory))
         return out
 
@@ -273,6 +220,9 @@ class _Round:
         losses_A, gradients = self._own_gradients(batch, self._objective.penalty)
         losses_A, *summed = self._group.sums([losses_A, *gradients.values()])
         return losses_A, dict(zip(gradients, summed, strict=True))
+
+    def _caption_gradients(self, batch: JointBatch) -> Stacked:
+        return self._own_gradients(batch, None)[1]
 
     def _own_gradients(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
         """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
@@ -312,53 +262,3 @@ class _Round:
         for name, tensor in parameters.items():
             tensor.data.copy_(kept[name])
         return gradients
-
-    def _gradient_at_start(self) -> Stacked:
-        """The mean over a part's batches of the caption loss's gradient, without a step."""
-        sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
-        counts_C = torch.zeros(len(self._learners))
-        for _, batch in self._batches:
-            for name, gradient in self._own_gradients(batch, None)[1].items():
-                sums[name][batch.learners_A] += gradient
-            counts_C[batch.learners_A] += 1
-        sums = dict(zip(sums, self._group.sums(list(sums.values())), strict=True))
-        return {name: tensor / counts_C.view(-1, *[1] * (tensor.dim() - 1)).to(tensor) for name, tensor in sums.items()}
-
-    def _grams_at_start(self) -> Stacked:
-        """The mean over a part's visual tokens of x x^T, x what a layer is fed and a one, without a step."""
-        meter = InputMeter(len(self._learners))
-        for _, batch in self._batches:
-            meter.observe(self._local, batch)
-        return meter.measured(self._local)
-
-    def _alignment_errors(self) -> list[float]:
-        """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
-        errors: list[list[Tensor]] = [[] for _ in self._learners]
-        for _, batch in self._batches:
-            active = batch.learners_A.tolist()
-            for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
-                errors[learner].append(own)
-        sums_C = torch.stack([torch.cat(own).double().sum() for own in errors])
-        counts_C = torch.tensor([sum(map(len, own)) for own in errors], dtype=torch.float64)
-        sums_C, counts_C = self._group.sums([sums_C, counts_C])
-        mean_C: list[float] = (sums_C / counts_C).tolist()
-        return mean_C
-
-
-def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:
-    """What objective and step kept, stacked; zeros for a learner that has nothing yet."""
-    memories = [learner.memory or {} for learner in learners]
-    device = next(iter(starts.values())).device
-    stacked: dict[str, Stacked] = {}
-    for label in sorted({label for memory in memories for label in memory}):
-        known = next(memory[label] for memory in memories if label in memory)
-        kept = [memory.get(label) or {name: tensor * 0 for name, tensor in known.items()} for memory in memories]
-        stacked[label] = {name: torch.stack([own[name] for own in kept]).to(device) for name in known}
-    return stacked
-
-
-def _of_learner(stacked: Mapping[str, Stacked], number: int) -> dict[str, Tensors]:
-    return {
-        label: {name: tensor[number].detach().cpu().clone() for name, tensor in tensors.items()}
-        for label, tensors in stacked.items()
-    }
