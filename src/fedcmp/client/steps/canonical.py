@@ -219,7 +219,8 @@ def random_rotation(size: int, *, seed: int, name: str) -> Tensor:
     """
     generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))  # it knows 32 bits
     factor, triangle = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
-    return factor * triangle.diagonal().sign()
+    rotation: Tensor = factor * triangle.diagonal().sign()
+    return rotation
 
 
 def _known_grams(local: LocalRound) -> Stacked:

@@ -157,4 +157,5 @@ def _eigenvectors(grams: Tensor) -> Tensor:
     finite = grams.nan_to_num(0.0, 0.0, 0.0)  # a learner that has diverged is refused by the server, in words
     order = torch.linspace(1, 0, grams.shape[-1], dtype=grams.dtype, device=grams.device)
     mean = finite.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None]
-    return torch.linalg.eigh(finite + torch.diag_embed(_TIE * mean * order))[1].flip(-1)
+    vectors: Tensor = torch.linalg.eigh(finite + torch.diag_embed(_TIE * mean * order))[1]
+    return vectors.flip(-1)
