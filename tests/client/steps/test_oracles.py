@@ -135,7 +135,7 @@ def joined_walk(learner, direction, rest_factor=1.0, **rest):
     return {WEIGHT: x[:, :-1], BIAS: x[:, -1], TOKEN: token}
 
 
-def apart_walk(learner, direction, rest_factor=0.1):
+def apart_walk(learner, direction, rest_factor=0.05):
     """Steps of the weight alone in `direction(number, G)`; AdamW for the others."""
     x = {name: tensor.numpy() for name, tensor in state(100 * learner).items()}
     rest = {name: AdamW(SHAPES[name]) for name in (BIAS, TOKEN)}
@@ -222,7 +222,7 @@ def foof(learner):
         inputs.see(inputs_of(learner, number))
         return g @ np.linalg.inv(inputs.damped())
 
-    return joined_walk(learner, direction)
+    return joined_walk(learner, direction, rest_factor=1e-4)
 
 
 def fedmuon(learner):

@@ -20,7 +20,7 @@ from fedcmp.aggregation.service import GlobalDirection, MeanStates, Service
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.steps.registry import register_step
-from fedcmp.client.steps.soap import INPUTS, OUTPUTS, Soap, SoapOptimizer
+from fedcmp.client.steps.soap import INPUTS, OUTPUTS, RATE_FACTOR, Soap, SoapOptimizer
 from fedcmp.client.steps.stacked_matrices import join
 
 _TABLES = {OUTPUT_GRAM: OUTPUTS, INPUT_GRAM: INPUTS}
@@ -30,6 +30,7 @@ _TABLES = {OUTPUT_GRAM: OUTPUTS, INPUT_GRAM: INPUTS}
     "fedpac-soap",
     summary="SOAP from the clients' mean preconditioner, mixed with the last round's direction",
     paper="2026, arXiv 2602.19271",
+    rate_factor=RATE_FACTOR,
 )
 class FedPacSoap(Soap):
     """FedPAC's client with SOAP.

@@ -20,11 +20,14 @@ from fedcmp.client.steps.input_moments import InputMoments, SeesInputs, divided
 from fedcmp.client.steps.matrix_optimizer import MatrixOptimizer
 from fedcmp.client.steps.registry import register_step
 
+RATE_FACTOR, REST_RATE = 1e4, 1e-4  # of its rate over AdamW's, and back: its steps are as long as gradients are
+
 
 @register_step(
     "foof",
     summary="gradient over the second moment of a layer's inputs",
     paper="Benzing 2022, arXiv 2201.12250; FedPM, 2026, arXiv 2511.09100",
+    rate_factor=RATE_FACTOR,
 )
 class Foof(SeesInputs):
     """FOOF.
@@ -37,7 +40,7 @@ class Foof(SeesInputs):
 
     sends = frozenset({GRAM})
 
-    def __init__(self, *, damping: float = 0.1, decay: float = 0.95, rest_rate: float = 1.0) -> None:
+    def __init__(self, *, damping: float = 0.1, decay: float = 0.95, rest_rate: float = REST_RATE) -> None:
         super().__init__(damping=damping, decay=decay)
         require_number("rest_rate", rest_rate, 0, 1e6)
         self._rest_rate = rest_rate
@@ -68,7 +71,7 @@ class FoofOptimizer(MatrixOptimizer):
         settings: Optimisation,
         moments: InputMoments,
         *,
-        rest_rate: float = 1.0,
+        rest_rate: float = REST_RATE,
     ) -> None:
         super().__init__(parameters, settings, bias="column", rest_factor=rest_rate)
         self._moments = moments

@@ -22,7 +22,7 @@ from fedcmp.client.steps.registry import register_step
 from fedcmp.client.steps.soap import require_whole
 
 MOMENTUM = "momentum"
-RATE_FACTOR, REST_RATE = 10.0, 0.1  # of Muon's rate over AdamW's, and back for what is no matrix
+RATE_FACTOR, REST_RATE = 20.0, 0.05  # of Muon's rate over AdamW's, and back for what is no matrix
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 _SMALLEST = 1e-7
 

@@ -26,6 +26,7 @@ from fedcmp.client.steps.matrix_optimizer import MatrixOptimizer
 from fedcmp.client.steps.registry import register_step
 
 SIDES = ("both", "inputs", "outputs")
+RATE_FACTOR = 3.0  # of its rate over AdamW's
 _TIE = 1e-9  # of the mean entry of a diagonal
 OUTPUTS, INPUTS, _OUTPUT_BASIS, _INPUT_BASIS = "output_gram", "input_gram", "output_basis", "input_basis"
 
@@ -34,6 +35,7 @@ OUTPUTS, INPUTS, _OUTPUT_BASIS, _INPUT_BASIS = "output_gram", "input_gram", "out
     "soap",
     summary="AdamW in eigenbases of the client's own gradients",
     paper="Vyas et al. 2024, arXiv 2409.11321",
+    rate_factor=RATE_FACTOR,
 )
 class Soap(Step):
     """SOAP.
