@@ -92,7 +92,8 @@ def grid(one: Comparison, metric: Metric) -> Table:
     caption = f"{one.scenario.title}: {metric.title.lower()}, client step by server rule"
     notes = (
         f"Final {metric.title.lower()} in {metric.unit}, mean ± standard deviation over seeds; lower is better. A "
-        "step's rate was tuned with the mean as server rule. A dash: refused, the rule reads what only that step sends.",
+        "step's rate was tuned with the mean as server rule. A dash: refused, as the rule reads what only that step "
+        "sends.",
     )
     return Table(heads, tuple(rows), caption, notes)
 
