@@ -40,13 +40,13 @@ STAGES = (  # method, what is new in it
     ("basis-own", "canonical steps, each client in its own basis"),
     ("canonical", "all clients in one shared basis"),
     ("shared-basis", "shared-basis: its server rule as well"),
-    ("centralized-canonical", "pooled data, the same step, a client's batch"),
+    ("centralized-with-canonical", "pooled data, the same step, a client's batch"),
 )
 CEILINGS = (
     "centralized",
-    "centralized-canonical",
+    "centralized-with-canonical",
     "centralized-large-batch",
-    "centralized-large-batch-canonical",
+    "centralized-large-batch-with-canonical",
 )
 MAIN = ("image", "cross")
 COLOURS = ("#c9a227", "#3a7ca5", "#0b6e4f", "#cccccc")
