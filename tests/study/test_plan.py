@@ -28,12 +28,12 @@ def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
     arm = inherited(study, "arm-no-momentum", tuned)
     assert arm["learning_rate"] == 0.005
     assert arm["aggregator"] == "shared-basis"
-    assert arm["objective"] == "canonical"
+    assert (arm["objective"], arm["step"]) == ("plain", "canonical")
     assert arm["options"] == {"momentum": 0.0, "server_rate": 1.0}
 
 
 def test_an_arm_with_another_rule_leaves_the_options_behind(content):
-    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "objective": "plain", "options": {}}
+    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "step": "adamw", "options": {}}
     study = StudyRecipe.model_validate(content)
     assert inherited(study, "arm-no-momentum", settings(study, "shared-basis"))["options"] == {}
 
