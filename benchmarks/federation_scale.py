@@ -66,6 +66,7 @@ def measure_here(rule: str, clients: int, vision: int, text: int, port: int, pla
     names = [f"site-{number:05d}" for number in range(clients)]
     recipe = parse_recipe(
         {
+            "model": {"vision": "sites/own", "language": "sites/own"},  # widths are what the fake sites say
             "run": {"name": "run", "folder": str(place), "methods": [rule]},
             "federation": {"rounds": ROUNDS, "min_clients": clients},
             "training": {"learning_rate": 1e-3},

@@ -1,11 +1,15 @@
 """A worker's model and pairs for the tests of the rounds: five clients, three rounds, two steps each."""
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 from fedcmp.config import parse_recipe
+from fedcmp.federation import learner
 from fedcmp.preparation.prepare import prepare
 from fedcmp.simulation.engine import Engine
+from tests.federation.remembered import Remembered
 
 CONTENT = {
     "run": {"workers": 1, "methods": ["fedavg"]},
@@ -15,6 +19,15 @@ CONTENT = {
     "training": {"batch_size": 8, "learning_rate": 0.01},
     "evaluation": {"captions": 16, "questions_per_kind": 0, "samples": 1},
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def remembered() -> Iterator[Remembered]:
+    """The same part of the same learner is trained once in a module, however many runs come by it."""
+    with pytest.MonkeyPatch.context() as patched:
+        stand_in = Remembered(learner.train_cohort)
+        patched.setattr(learner, "train_cohort", stand_in)
+        yield stand_in
 
 
 @pytest.fixture(scope="module")
