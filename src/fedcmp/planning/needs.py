@@ -70,13 +70,16 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
         sent: in which form each part travels.
     """
     one, rule = list(projector.values()), chosen.create_aggregator()
-    beside_down = [shape for label in rule.sends for shape in labelled_shapes(label, projector)]
+    beside_down = sum(
+        payload_bytes(labelled_shapes(label, projector), rule.public_payloads.get(label, "float32"))
+        for label in rule.sends
+    )
     beside_up = [shape for label in rule.extras for shape in labelled_shapes(label, projector)]
     if "second_moment" in rule.needs:
         beside_up += one
     return Wire(
-        down=payload_bytes(one, sent.state) + payload_bytes(beside_down, "float32"),
-        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.extra),
+        down=payload_bytes(one, sent.state) + beside_down,
+        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, rule.extra_payload or sent.extra),
     )
 
 

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedcmp.references import PAYLOADS as PAYLOADS
 from fedcmp.references import Payload as Payload
 
 Tensors = dict[str, Tensor]
@@ -34,7 +35,8 @@ _ENTRY_BYTES: dict[Payload, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 class Forms:
     """In which form each part of a round travels.
 
-    What a rule sends to the clients beside the projector is always float32: bases must stay orthogonal.
+    What a rule sends to the clients beside the projector is float32 unless the rule says otherwise: a basis that was
+    rounded has to be made orthogonal again.
 
     Attributes:
         update: what a client trained: its update, or the tensors themselves if all is float32.
