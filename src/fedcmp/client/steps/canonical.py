@@ -219,9 +219,10 @@ def random_rotation(size: int, *, seed: int, name: str) -> Tensor:
 
     Source: Mezzadri 2007, "How to generate random matrices from the classical compact groups", section 5.
     """
-    generator = torch.Generator().manual_seed((seed * 2**32 + zlib.crc32(name.encode())) % 2**63)
+    generator = torch.Generator().manual_seed(zlib.crc32(f"{seed} {name}".encode()))  # it knows 32 bits
     factor, triangle = torch.linalg.qr(torch.randn(size, size, dtype=torch.float64, generator=generator))
-    return factor * triangle.diagonal().sign()
+    rotation: Tensor = factor * triangle.diagonal().sign()
+    return rotation
 
 
 def _known_grams(local: LocalRound) -> Stacked:

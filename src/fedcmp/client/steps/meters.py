@@ -9,7 +9,6 @@ Shapes: C learners, A of them active, O outputs, I inputs (with the bias column)
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -190,7 +189,7 @@ class Meters:
         if GRAM in wanted:
             self._asked[GRAM] = InputMeter(count)
         if SECOND_MOMENT in wanted:
-            bases = local.broadcast.get(BASIS, MappingProxyType({}))
+            bases = local.broadcast.get(BASIS, {})
             self._asked[SECOND_MOMENT] = MomentMeter(optimizer, parameters, beta=beta, bases=bases)
         if PATH in wanted:
             self._asked[PATH] = PathMeter(optimizer, count)

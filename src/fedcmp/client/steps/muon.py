@@ -118,7 +118,7 @@ def newton_schulz(matrix_AOI: Tensor, *, iterations: int) -> Tensor:
     """
     first, third, fifth = _NEWTON_SCHULZ
     tall = matrix_AOI.shape[-2] > matrix_AOI.shape[-1]
-    x = matrix_AOI.mT if tall else matrix_AOI
+    x: Tensor = matrix_AOI.mT if tall else matrix_AOI
     x = x / x.flatten(1).norm(dim=1).clamp(min=_SMALLEST).view(-1, 1, 1)
     for _ in range(iterations):
         a = x @ x.mT

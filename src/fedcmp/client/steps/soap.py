@@ -26,6 +26,7 @@ from fedcmp.client.steps.matrix_optimizer import MatrixOptimizer
 from fedcmp.client.steps.registry import register_step
 
 SIDES = ("both", "inputs", "outputs")
+_TIE = 1e-9  # of the mean entry of a diagonal
 OUTPUTS, INPUTS, _OUTPUT_BASIS, _INPUT_BASIS = "output_gram", "input_gram", "output_basis", "input_basis"
 
 
@@ -98,17 +99,17 @@ class SoapOptimizer(MatrixOptimizer):
             for name, sent in grams.get(gram, {}).items():
                 table = self._tables[gram][name]
                 table.copy_(sent.to(table))
-                self._tables[basis][name].copy_(_eigenvectors(sent.to(table)))
+                self._tables[basis][name].copy_(_eigenvectors(sent.to(table).double()))
 
     def _direction(self, name: str, gradient_AOI: Tensor, kept: dict[str, Tensor], learners_A: Tensor) -> Tensor:
         del name
         settings, steps_A = self._settings, self._steps_C[learners_A].double()
-        grams = {OUTPUTS: gradient_AOI @ gradient_AOI.mT, INPUTS: gradient_AOI.mT @ gradient_AOI}
+        grams = _squares(gradient_AOI)
         for gram, basis in self._turned:
             fresh_A = ~kept[basis].flatten(1).any(1)
             if bool(fresh_A.any()):
                 kept[gram][fresh_A] = grams[gram][fresh_A]
-                kept[basis][fresh_A] = _eigenvectors(grams[gram][fresh_A])
+                kept[basis][fresh_A] = _eigenvectors(_squares(gradient_AOI[fresh_A].double())[gram]).to(kept[basis])
         turned_AOI = self._turn(gradient_AOI, kept)
         kept["exp_avg"].lerp_(gradient_AOI, 1 - settings.beta_1)
         kept["exp_avg_sq"].mul_(settings.beta_2).addcmul_(turned_AOI, turned_AOI, value=1 - settings.beta_2)
@@ -135,7 +136,19 @@ class SoapOptimizer(MatrixOptimizer):
         return matrix_AOI @ kept[_INPUT_BASIS].mT if _INPUT_BASIS in kept else matrix_AOI
 
 
+def _squares(gradient_AOI: Tensor) -> dict[str, Tensor]:
+    """Return G G^T and G^T G."""
+    return {OUTPUTS: gradient_AOI @ gradient_AOI.mT, INPUTS: gradient_AOI.mT @ gradient_AOI}
+
+
 def _eigenvectors(grams: Tensor) -> Tensor:
-    """Return (..., N, N) orthonormal eigenvectors of symmetric matrices, the strongest first."""
-    finite = grams.double().nan_to_num(0.0, 0.0, 0.0)  # a learner that has diverged is refused by the server, in words
-    return torch.linalg.eigh(finite)[1].flip(-1).to(grams)
+    """Return (..., N, N) orthonormal eigenvectors of symmetric float64 matrices, the strongest first.
+
+    Where eigenvalues are equal, as those that are 0 of one gradient's, a little on the diagonal says which vectors are
+    taken: else rounding would, and several processes would not end where one does.
+    """
+    finite = grams.nan_to_num(0.0, 0.0, 0.0)  # a learner that has diverged is refused by the server, in words
+    order = torch.linspace(1, 0, grams.shape[-1], dtype=grams.dtype, device=grams.device)
+    mean = finite.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None]
+    vectors: Tensor = torch.linalg.eigh(finite + torch.diag_embed(_TIE * mean * order))[1]
+    return vectors.flip(-1)
