@@ -27,6 +27,7 @@ from fedcmp.aggregation.update import ClientUpdate
 from fedcmp.wire.payload import Payload, decode, encode
 
 REST = "gram_rest"  # what the additions to the sum of Gram matrices have rounded away
+_COLUMNS, _ROUNDED = 16, 1e-4  # how many columns tell, and how far from orthogonal float32 never leaves them
 _MEMORY = ("basis", "stretch", "space")
 
 
@@ -213,6 +214,20 @@ def orthonormal(basis: Tensor, *, iterations: int = 3) -> Tensor:
     for _ in range(iterations):
         basis = 1.5 * basis - 0.5 * basis @ (basis.mT @ basis)
     return basis
+
+
+def broadcast_bases(broadcast: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return weight's name -> V of what a server has sent, fit to step in; nothing where it sent none."""
+    return {name: as_orthogonal(sent) for name, sent in broadcast.get(BASIS, {}).items()}
+
+
+def as_orthogonal(basis_II: Tensor) -> Tensor:
+    """Return a broadcast basis, made orthogonal again where it was rounded to less than float32 on its way."""
+    if basis_II.dim() != 2 or basis_II.shape[0] != basis_II.shape[1]:
+        return basis_II  # refused, by its name, where its matrix is known
+    some = basis_II[:, :_COLUMNS]
+    off = (some.mT @ some - torch.eye(some.shape[1], dtype=some.dtype, device=some.device)).abs().max()
+    return orthonormal(basis_II) if off > _ROUNDED else basis_II
 
 
 def matrices_of(state: Mapping[str, Tensor]) -> list[Matrix]:

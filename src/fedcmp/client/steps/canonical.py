@@ -25,8 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.input_space import orthonormal
-from fedcmp.aggregation.labels import BASIS, SECOND_MOMENT, STRETCH
+from fedcmp.aggregation.input_space import broadcast_bases
+from fedcmp.aggregation.labels import SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.options import require_choice, require_flag, require_number
 from fedcmp.aggregation.service import InputBasis, Service
 from fedcmp.client.cohort import JointBatch, Stacked
@@ -38,7 +38,6 @@ from fedcmp.client.steps.registry import register_step
 from fedcmp.client.steps.stacked_matrices import join, matrices_of, write
 
 BASES = ("shared", "own", "random", "identity")
-_COLUMNS, _ROUNDED = 16, 1e-4  # how many columns tell, and how far from orthogonal float32 never leaves them
 _OWN_GRAM = "own_input_gram"  # what a learner keeps of its last round
 
 
@@ -76,7 +75,7 @@ class Canonical(Step):
         basis: Mapping[str, Tensor] = {}
         stretches: Mapping[str, Any] = {}
         if self._kind == "shared":
-            basis = {name: _as_orthogonal(sent) for name, sent in local.broadcast.get(BASIS, {}).items()}
+            basis = broadcast_bases(local.broadcast)
             stretches = {name: float(rho) for name, rho in local.broadcast.get(STRETCH, {}).items()}
         elif self._kind != "identity":
             self._meter = InputMeter(len(local.cohort))
@@ -241,12 +240,3 @@ def _known_grams(local: LocalRound) -> Stacked:
 def _nonzero(grams: Stacked) -> Tensor:
     """Return (C,) whether a learner has kept any: those without have zeros."""
     return torch.stack([gram.flatten(1).any(1).cpu() for gram in grams.values()]).any(0)
-
-
-def _as_orthogonal(basis_II: Tensor) -> Tensor:
-    """Return a broadcast basis, made orthogonal again where it was rounded to less than float32 on its way."""
-    if basis_II.dim() != 2 or basis_II.shape[0] != basis_II.shape[1]:
-        return basis_II  # refused, by its name, where its matrix is known
-    some = basis_II[:, :_COLUMNS]
-    off = (some.mT @ some - torch.eye(some.shape[1], dtype=some.dtype, device=some.device)).abs().max()
-    return orthonormal(basis_II) if off > _ROUNDED else basis_II
