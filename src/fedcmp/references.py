@@ -5,10 +5,11 @@ than AdamW's they are called REFERENCE-with-STEP. They are named here because a 
 is federated, and records are read without torch; a recipe is checked without it too.
 """
 
-from typing import Literal
+from typing import Literal, get_args
 
 FeatureDtype = Literal["float32", "bfloat16", "float16", "float8_e4m3", "int8"]
 Payload = Literal["float32", "bfloat16", "int8"]
+PAYLOADS: tuple[Payload, ...] = get_args(Payload)
 
 LARGE_BATCH = "centralized-large-batch"  # centralized with K clients' worth of pairs per step
 NOT_FEDERATED: dict[str, str] = {

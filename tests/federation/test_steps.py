@@ -13,6 +13,9 @@ FREE = {
     "canonical-knots": Method(aggregator="knots-ties", step="canonical"),
     "canonical-moon": Method(aggregator="fedavgm", step="canonical", objective="moon"),
     "random-basis": Method(aggregator="fedavg", step="canonical", step_options={"basis": "random"}),
+    "fewer-bytes": Method(
+        aggregator="shared-basis", step="canonical", options={"exponent": 0.0, "every": 2, "payload": "int8"}
+    ),
     "own-basis": Method(aggregator="shared-basis", step="canonical", step_options={"basis": "own"}),
     "muon-shared": Method(aggregator="shared-basis", step="muon"),
     "soap-fisher": Method(aggregator="fisher", step="soap"),

@@ -61,6 +61,8 @@ LINEAR = {"linear_1.weight": (4, 3), "linear_1.bias": (4,)}  # 16 numbers
         ("fedmuon-liu", {}, 64 + 64 + 48, 64 + 4 + 48),
         ("fedadamw", {}, 64 + 64 + 64 + 4, 64 + 4 + 64 + 4),
         ("shared-basis", {}, 64 + 64 + 4, 64 + 64 + 64),  # basis 4 x 4, stretch; second moments and Gram 4 x 4
+        ("shared-basis", {"exponent": 0.0}, 64 + 64 + 4, 64 + 64),  # no second moments
+        ("shared-basis", {"exponent": 0.0, "payload": "int8"}, 64 + (16 + 4) + 4, 64 + 20),  # half of the Gram matrix
     ],
 )
 def test_bytes_of_a_clients_round(method, options, down, up):
@@ -71,9 +73,9 @@ def test_bytes_of_a_clients_round(method, options, down, up):
 @pytest.mark.parametrize(
     ("payload", "broadcast", "down", "up"),
     [
-        ("bfloat16", None, 32 + 64 + 4, 32 + 32 + 32),
-        ("int8", None, 32 + 64 + 4, (12 + 4) + (4 + 4) + 32 + 32),  # a scale for the matrix, one for the bias
-        ("int8", "int8", (12 + 4) + (4 + 4) + 64 + 4, (12 + 4) + (4 + 4) + 32 + 32),
+        ("bfloat16", None, 32 + 64 + 4, 32 + 32 + 20),  # half of a symmetric 4 x 4
+        ("int8", None, 32 + 64 + 4, (12 + 4) + (4 + 4) + 32 + 20),  # a scale for the matrix, one for the bias
+        ("int8", "int8", (12 + 4) + (4 + 4) + 64 + 4, (12 + 4) + (4 + 4) + 32 + 20),
     ],
 )
 def test_bytes_of_a_round_in_a_narrower_form(payload, broadcast, down, up):

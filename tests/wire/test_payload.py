@@ -15,6 +15,7 @@ from fedcmp.wire.payload import (
     decode,
     difference,
     encode,
+    encode_symmetric,
     encode_with_feedback,
     forms,
     moved,
@@ -203,3 +204,35 @@ def test_the_forms_of_a_recipe():
     assert (small.update, small.state, small.extra, small.whole) == ("int8", "bfloat16", "bfloat16", False)
     assert forms("int8", "int8").state == "int8"
     assert not forms("float32", "bfloat16").whole  # the client's start is not the server's: it sends its update
+
+
+@pytest.mark.parametrize("payload", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("size", [0, 1, 2, 33])
+def test_half_of_a_symmetric_matrix_comes_back_whole(payload, size):
+    generator = torch.Generator().manual_seed(size)
+    half = torch.randn(size, size, generator=generator)
+    sent = {"a.weight": half @ half.T, "b.weight": half + half.T}
+    wire = encode_symmetric(sent, payload)
+    back = decode(load(save(wire)))
+    assert back.keys() == sent.keys()
+    if payload == "float32":
+        assert wire_bytes(wire) == 2 * 4 * size**2
+    else:
+        assert wire_bytes(wire) == payload_bytes([(size * (size + 1) // 2,)] * 2, payload)
+    for name, tensor in sent.items():
+        assert torch.equal(back[name], back[name].T)
+        upper = torch.triu(decode(encode({name: tensor}, payload))[name]) if payload == "bfloat16" else None
+        if upper is not None:
+            assert torch.equal(torch.triu(back[name]), upper)
+        largest = float(tensor.abs().max()) if size else 0.0
+        assert torch.allclose(back[name], tensor, rtol=0.01, atol=largest / 200)
+
+
+@pytest.mark.parametrize("size", [2, 5, 7])
+def test_half_a_matrix_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match=r"a@upper is .*not the half of a symmetric matrix"):
+        decode({"a@upper": torch.zeros(size)})
+    with pytest.raises(ValueError, match=r"a is \(2, 3\); half of it"):
+        encode_symmetric({"a": torch.zeros(2, 3)}, "int8")
+    with pytest.raises(ValueError, match="reserved"):
+        encode({"a@upper": torch.zeros(3)}, "float32")

@@ -16,6 +16,7 @@ from fedcmp.aggregation.blocks import blocks
 from fedcmp.aggregation.change import Change
 from fedcmp.aggregation.checks import check_global_state, check_update
 from fedcmp.aggregation.update import ClientUpdate, Public
+from fedcmp.wire.payload import Payload
 
 AddsUp = Literal["in one exchange", "in two exchanges", "no"]
 
@@ -36,6 +37,9 @@ class Aggregator(ABC):
         needs: fields of ClientUpdate that the rule reads beyond `state` and `num_examples`; others need not be sent.
         extras: labels of ClientUpdate.extra that the rule reads, so that clients send no others.
         sends: labels of what it broadcasts besides the tensors once a round is over, none by default.
+        public_payloads: label of `sends` -> the form in which it travels, where that is not float32. What broadcast()
+            returns is rounded to it already.
+        extra_payload: the form in which clients send `extras`; None: as the recipe's payload says.
         opening: whether a round that only measures comes before the first: clients send the global tensors back as they
             are, with the extras that the rule needs.
         round: rounds finished so far, the opening one counted in.
@@ -50,6 +54,8 @@ class Aggregator(ABC):
         self.needs: frozenset[str] = frozenset()
         self.extras: frozenset[str] = frozenset()
         self.sends: frozenset[str] = frozenset()
+        self.public_payloads: Mapping[str, Payload] = {}
+        self.extra_payload: Payload | None = None
         self.opening = False
         self.round = 0
         self.last_weights: list[float] = []
@@ -190,6 +196,10 @@ class Aggregator(ABC):
         self.round += 1
         self._global = {}
         return result
+
+    def asked(self) -> frozenset[str]:
+        """Return the labels of what clients are to send in the open round, or in the next one: mostly all `extras`."""
+        return self.extras
 
     def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:  # noqa: ARG002  # for others
         """Return what the server sends to the clients besides the global tensors, ahead of a round: mostly nothing.

@@ -19,3 +19,4 @@ MOMENTUM_CHANGE = "momentum_control_change"  # by weight's name
 ADAM_SECOND, ADAM_AGE = "adam_second_moment", "adam_age"  # by tensor's name; {"steps": ()}
 MUON_MOMENTUM = "muon_momentum"  # (O, I), by weight's name
 OUTPUT_GRAM, INPUT_GRAM = "gradient_output_gram", "gradient_input_gram"  # SOAP's L (O, O) and R (I, I)
+SYMMETRIC = frozenset({GRAM, OUTPUT_GRAM, INPUT_GRAM})  # half of such a matrix says all

@@ -51,3 +51,10 @@ def require_number(option: str, value: object, low: float, high: float = math.in
     if not is_number or not (low < value if above else low <= value) or not value <= high:  # type: ignore[operator]  # is_number says it
         bounds = f"{'above' if above else 'at least'} {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
         raise ValueError(f"{option} = {value!r}: must be a number {bounds}")
+
+
+def require_whole(option: str, value: object) -> None:
+    """Refuse, with ValueError, anything but a whole number of at least 1."""
+    require_number(option, value, 1)
+    if not isinstance(value, int):
+        raise ValueError(f"{option} = {value!r}: must be a whole number")

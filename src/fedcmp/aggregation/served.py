@@ -35,6 +35,7 @@ class Served(Aggregator):
         self.needs = rule.needs | {"extra"}
         self.extras = rule.extras.union(*(service.extras for service in services))
         self.sends = rule.sends.union(*(service.sends for service in services))
+        self.public_payloads, self.extra_payload = rule.public_payloads, rule.extra_payload
         self.opening = rule.opening or any(service.opening for service in services)
         self._sums: list[dict[str, Tensor]] = []
 
@@ -57,6 +58,10 @@ class Served(Aggregator):
         else:
             own = self.rule.contribution(update, replace(public, round=self._round_of_rule(public.round)))
         return own | {_name(number, name): t for number, sums in enumerate(served) for name, t in sums.items()}
+
+    def asked(self) -> frozenset[str]:
+        """See Aggregator.asked: what the rule asks for, and the services, which always read theirs."""
+        return self.rule.asked().union(*(service.extras for service in self._services))
 
     def accumulate(self, contribution: Mapping[str, Tensor]) -> None:
         """See Aggregator.accumulate."""

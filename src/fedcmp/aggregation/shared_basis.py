@@ -27,11 +27,12 @@ from torch import Tensor
 
 from fedcmp.aggregation.input_space import REST, InputSpace, inputs_of, matrices_of, sent_of
 from fedcmp.aggregation.labels import BASIS, GRAM, SECOND_MOMENT, STRETCH
-from fedcmp.aggregation.options import require_flag, require_number
+from fedcmp.aggregation.options import require_choice, require_flag, require_number, require_whole
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.sums import MeanUpdate, add_exactly, of_label
 from fedcmp.aggregation.update import ClientUpdate, Public
+from fedcmp.wire.payload import PAYLOADS, Payload
 
 _MEND = "the client's training must measure it (docs/methods.md, steps), or use the method fisher"
 
@@ -54,6 +55,10 @@ class SharedBasis(SumRule):
         momentum: m in [0, 1): of the merged update.
         server_rate: s above 0: how far the server goes along it.
         opening: whether a round that only measures comes first, so that round 1 has a basis already.
+        every: n at least 1: C_k is measured in the rounds after every n finished ones only, the opening one counted in;
+            in between V stays.
+        payload: form in which V travels: "float32", or rounded, "bfloat16" or "int8"; rounded, clients send v_k and C_k
+            in bfloat16. With an exponent of 0 they send no v_k.
     """
 
     def __init__(
@@ -66,6 +71,8 @@ class SharedBasis(SumRule):
         momentum: float = 0.5,
         server_rate: float = 0.7,
         opening: bool = True,
+        every: int = 1,
+        payload: Payload = "float32",
     ) -> None:
         require_number("exponent", exponent, 0, 2)
         require_number("damping", damping, 0, 1e6)
@@ -74,12 +81,18 @@ class SharedBasis(SumRule):
         require_number("server_rate", server_rate, 0, 100, above=True)
         require_flag("normalise", normalise)
         require_flag("opening", opening)
+        require_whole("every", every)
+        require_choice("payload", payload, PAYLOADS)
         super().__init__()
         self.needs = frozenset({"extra"})
-        self.extras, self.sends = frozenset({GRAM, SECOND_MOMENT}), frozenset({BASIS, STRETCH})
+        self._weighs = exponent > 0
+        self.extras = frozenset({GRAM, SECOND_MOMENT} if self._weighs else {GRAM})
+        self.sends = frozenset({BASIS, STRETCH})
+        if payload != "float32":
+            self.public_payloads, self.extra_payload = {BASIS: payload}, "bfloat16"
         self.opening = opening
         self._mean = MeanUpdate(exponent=exponent, damping=damping, normalise=normalise)
-        self._space = InputSpace(momentum=space_momentum, normalise=normalise)
+        self._space = InputSpace(momentum=space_momentum, normalise=normalise, every=every, payload=payload)
         self._momentum, self._rate = momentum, server_rate
         self._velocity: dict[str, Tensor] = {}  # M_t by tensor's name
         self._next: dict[str, Tensor] = {}
@@ -87,6 +100,10 @@ class SharedBasis(SumRule):
     def broadcast(self, global_state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
         """Return V and rho of each matrix in its dtype; nothing in the first round. See Aggregator.broadcast."""
         return self._space.broadcast(global_state)
+
+    def asked(self) -> frozenset[str]:
+        """Return v_k where they weigh, and C_k where the round measures it; see Aggregator.asked."""
+        return self.extras if self._space.measures(self.round) else self.extras - {GRAM}
 
     def _public_tensors(self) -> Mapping[str, Mapping[str, Tensor]]:
         return {BASIS: self._space.bases}
@@ -105,8 +122,9 @@ class SharedBasis(SumRule):
         return self._mean.zeros(coordinates) | self._space.zeros(state)
 
     def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
-        moments = sent_of(place, update, SECOND_MOMENT, public.state, mend=_MEND)
-        grams = sent_of(place, update, GRAM, public.state, mend=_MEND)
+        state, measures = public.state, self._space.measures(public.round)
+        moments = sent_of(place, update, SECOND_MOMENT, state, mend=_MEND) if self._weighs else {}
+        grams = sent_of(place, update, GRAM, state, mend=_MEND) if measures else {}
         bases = public.tensors.get(BASIS, {})
         deltas = _coordinates(self._change(update, public).whole(), bases)
         for name, moment in moments.items():
@@ -139,7 +157,7 @@ class SharedBasis(SumRule):
             velocity[name] = step + self._momentum * self._velocity.get(name, torch.zeros_like(step))
             merged[name] = tensor.to(torch.float64) + self._rate * (step + self._momentum * velocity[name])
         self.last_weights = self._shares()
-        self.last_diagnostics = self._space.merge(self._sums)
+        self.last_diagnostics = self._space.merge(self._sums, finished=self.round)
         self._next = velocity
         return merged
 

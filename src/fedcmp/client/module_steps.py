@@ -21,7 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from fedcmp.aggregation.labels import BASIS, GRAM, SECOND_MOMENT, STRETCH
+from fedcmp.aggregation.input_space import broadcast_bases
+from fedcmp.aggregation.labels import GRAM, SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.matrices import Matrix, find_matrices
 from fedcmp.client.optimizer import Optimisation, StackedAdamW, StackedOptimizer
 from fedcmp.client.steps.canonical import CanonicalAdamW
@@ -98,6 +99,7 @@ class ModuleSteps(torch.optim.Optimizer):
         settings = settings or Optimisation()
         self._steps: StackedOptimizer
         sent = broadcast or {}
+        bases = broadcast_bases(sent)
         if self._extras:
             travelling = {name: t for name, t in module.state_dict().items() if wanted is None or name in wanted}
             self._matrices = find_matrices(travelling, bias="column")
@@ -107,11 +109,11 @@ class ModuleSteps(torch.optim.Optimizer):
         if step == "adamw":
             self._steps = StackedAdamW(self._stacked, settings)
             if SECOND_MOMENT in self._extras:
-                self._add_meter(SECOND_MOMENT, settings, sent.get(BASIS, {}))
+                self._add_meter(SECOND_MOMENT, settings, bases)
             return
         try:
             stretches = {name: float(rho) for name, rho in sent.get(STRETCH, {}).items()} if stretch else {}
-            self._steps = CanonicalAdamW(self._stacked, settings, sent.get(BASIS, {}), stretches)
+            self._steps = CanonicalAdamW(self._stacked, settings, bases, stretches)
         except ValueError as error:
             raise UserError(f"{error}: the message was made for another model") from error
         if with_second_moment:

@@ -298,7 +298,7 @@ class Buffered:
             objective_options=self._chosen.objective_options,
             step=self._chosen.step,
             step_options=self._chosen.step_options,
-            extras=sorted(self.aggregator.extras),
+            extras=sorted(self.aggregator.asked()),
             with_second_moment="second_moment" in self.aggregator.needs,
             error_feedback=self._error_feedback,
             continues=self._kept.get(client, 0),

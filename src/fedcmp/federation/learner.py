@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fedcmp.aggregation.labels import SYMMETRIC
 from fedcmp.client.objectives import create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner, Part, Trained
@@ -25,7 +26,7 @@ from fedcmp.federation.client_folder import ClientFolder, PartFile
 from fedcmp.model.vlm import VLM
 from fedcmp.wire.messages import Assignment, ClientState, Reply
 from fedcmp.wire.naming import Tensors
-from fedcmp.wire.payload import decode, difference, encode, encode_with_feedback
+from fedcmp.wire.payload import decode, difference, encode, encode_symmetric, encode_with_feedback
 
 Batches = Callable[[int], list[list[NDArray[np.int64]]]]
 
@@ -130,8 +131,10 @@ def _answer(
     """What the client keeps, and what it sends."""
     assignment, update, forms = work.assignment, done.update, work.assignment.forms
     residual: Tensors = {}
-    if forms.whole:
-        sent: dict[str, Tensors] = {"state": update.state}
+    if assignment.measure_only:
+        sent: dict[str, Tensors] = {}  # nothing was trained: the tensors are the server's own
+    elif forms.whole:
+        sent = {"state": update.state}
     else:
         change = difference(update.state, learner.start)
         if assignment.error_feedback and forms.update != "float32":
@@ -156,7 +159,10 @@ def _answer(
         seconds=seconds,
         kept=bool(kept),
         second_moment=encode(update.second_moment or {}, forms.extra),
-        extra={label: encode(named, forms.extra) for label, named in (update.extra or {}).items()},
+        extra={
+            label: (encode_symmetric if label in SYMMETRIC else encode)(named, forms.extra)
+            for label, named in (update.extra or {}).items()
+        },
         **sent,
     )
     return kept, reply

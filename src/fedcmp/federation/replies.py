@@ -110,8 +110,12 @@ def fold_in(rule: Aggregator, reply: AnyReply, before: Tensors) -> dict[int, flo
 
 def update_of(reply: Reply, before: Tensors) -> ClientUpdate:
     """Return what a client sent, decoded; ValueError where it does not fit the server's tensors."""
+    if reply.measure_only and not reply.update and not reply.state:
+        state: Tensors = dict(before)
+    else:
+        state = moved(before, decode(reply.update)) if reply.update else reply.state
     return ClientUpdate(
-        state=moved(before, decode(reply.update)) if reply.update else reply.state,
+        state=state,
         num_examples=reply.num_examples,
         alignment_error=reply.alignment_error,
         second_moment=decode(reply.second_moment) or None,

@@ -11,7 +11,7 @@ checkpoint is (kept_replies.py). Knows no pool and no pairs.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from fedcmp.federation.replies import Clock, Line, bytes_beyond, fold_in, lines_
 from fedcmp.runs.records import AnyRecord, ClientRound, OpeningRound, ServerRound
 from fedcmp.wire.edge_messages import AnyReply, parts_of
 from fedcmp.wire.messages import Assignment, Reply
-from fedcmp.wire.naming import Tensors
+from fedcmp.wire.naming import Labelled, Tensors
 from fedcmp.wire.payload import encode, forms
 
 
@@ -79,7 +79,8 @@ class ServerSide:
         self._method, self._chosen, self._names, self._heard = method, chosen, names, heard
         self._replies = KeptReplies(waiting)
         self._rate = rate
-        self._forms = forms(federation.payload, federation.broadcast_payload)
+        sent = forms(federation.payload, federation.broadcast_payload)
+        self._forms = replace(sent, extra=self.aggregator.extra_payload or sent.extra)
         self._error_feedback = federation.error_feedback
         self._share, self._seed = federation.participation, recipe.run.seed
         self._stop_at_refusal, self._min_clients = federation.on_bad_update == "stop", federation.min_clients
@@ -118,12 +119,12 @@ class ServerSide:
             objective_options=self._chosen.objective_options,
             step=self._chosen.step,
             step_options=self._chosen.step_options,
-            extras=sorted(self.aggregator.extras),
+            extras=sorted(self.aggregator.asked()),
             measure_only=measure_only,
             with_second_moment="second_moment" in self.aggregator.needs,
             error_feedback=self._error_feedback,
             state=encode(shared, self._forms.state),
-            public=self.aggregator.broadcast(shared),
+            public=self._public(shared),
         )
         self.aggregator.begin(shared)
         self._open = _Open(number, assignment, sorted(clients), frozenset(clients))
@@ -131,6 +132,12 @@ class ServerSide:
         for reply, arrived in self._replies.open(assignments):
             self._take(reply, arrived)
         return assignments
+
+    def _public(self, shared: Tensors) -> Labelled:
+        """Return what the rule broadcasts, each label in its form."""
+        named = self.aggregator.public_payloads
+        sent = self.aggregator.broadcast(shared)
+        return {label: encode(own, named.get(label, "float32")) for label, own in sent.items()}
 
     def arrived(self) -> frozenset[int]:
         """Return the clients whose reply to the open round is there."""

@@ -13,7 +13,7 @@ from fedcmp.aggregation import labels
 from fedcmp.config.methods import Chosen
 from fedcmp.model.scaling import PIXEL_BYTES, most_pixels
 from fedcmp.model.sizes import LanguageSize, VisionSize
-from fedcmp.wire.payload import Forms, forms, payload_bytes
+from fedcmp.wire.payload import Forms, Payload, forms, payload_bytes
 
 ITEM = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2, "auto": 4}  # auto: at most
 PROCESS = 900 * 10**6  # Python with torch, transformers and what writes the report, its libraries' pages included
@@ -70,13 +70,17 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
         sent: in which form each part travels.
     """
     one, rule = list(projector.values()), chosen.create_aggregator()
-    beside_down = [shape for label in rule.sends for shape in labelled_shapes(label, projector)]
-    beside_up = [shape for label in rule.extras for shape in labelled_shapes(label, projector)]
+    beside_down = sum(
+        payload_bytes(labelled_shapes(label, projector), rule.public_payloads.get(label, "float32"))
+        for label in rule.sends
+    )
+    extra = rule.extra_payload or sent.extra
+    beside_up = [shape for label in rule.extras for shape in _sent_shapes(label, projector, extra)]
     if "second_moment" in rule.needs:
         beside_up += one
     return Wire(
-        down=payload_bytes(one, sent.state) + payload_bytes(beside_down, "float32"),
-        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.extra),
+        down=payload_bytes(one, sent.state) + beside_down,
+        up=payload_bytes(one, sent.update) + payload_bytes(beside_up, extra),
     )
 
 
@@ -95,6 +99,14 @@ def labelled_shapes(label: str, projector: Mapping[str, Shape]) -> list[Shape]:
     if label in (labels.PATH, labels.ADAM_AGE):
         return [()]
     return list(projector.values())
+
+
+def _sent_shapes(label: str, projector: Mapping[str, Shape], payload: Payload) -> list[Shape]:
+    """Return the shapes of what clients send under a label: of a symmetric matrix that is rounded, half."""
+    shapes = labelled_shapes(label, projector)
+    if label not in labels.SYMMETRIC or payload == "float32":
+        return shapes
+    return [(size * (size + 1) // 2,) for size, _ in shapes]
 
 
 def labelled_bytes(wanted: Collection[str], projector: Mapping[str, Shape], dtype: str) -> int:

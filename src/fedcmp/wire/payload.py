@@ -10,7 +10,8 @@ later. A client encodes its update, client minus the projector that it received,
 rather than its projector: there the same bits would be spent on what both sides know.
 
 On the wire an encoded set of tensors is again a flat dict of named tensors, fit for safetensors: `name` holds the codes
-in the tensor's shape, `name@scales` one float32 scale a block. Their dtypes say how they are decoded.
+in the tensor's shape, `name@scales` one float32 scale a block. Their dtypes say how they are decoded. Of a symmetric
+matrix that is rounded, half is sent: `name@upper` holds the entries on and above its diagonal, row by row.
 """
 
 import math
@@ -21,11 +22,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fedcmp.references import PAYLOADS as PAYLOADS
 from fedcmp.references import Payload as Payload
 
 Tensors = dict[str, Tensor]
 BLOCK = 256  # entries that share a scale
-SCALES = "@scales"
+SCALES, UPPER = "@scales", "@upper"
 _LARGEST_CODE = 127
 _ENTRY_BYTES: dict[Payload, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 
@@ -34,7 +36,8 @@ _ENTRY_BYTES: dict[Payload, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 class Forms:
     """In which form each part of a round travels.
 
-    What a rule sends to the clients beside the projector is always float32: bases must stay orthogonal.
+    What a rule sends to the clients beside the projector is float32 unless the rule says otherwise: a basis that was
+    rounded has to be made orthogonal again.
 
     Attributes:
         update: what a client trained: its update, or the tensors themselves if all is float32.
@@ -67,7 +70,7 @@ def encode(tensors: Mapping[str, Tensor], payload: Payload) -> Tensors:
     """Encode floating point tensors for the wire.
 
     Args:
-        tensors: name -> tensor of any shape; names do not end in "@scales".
+        tensors: name -> tensor of any shape; names do not end in "@scales" or "@upper".
         payload: the form.
 
     Returns:
@@ -80,14 +83,35 @@ def encode(tensors: Mapping[str, Tensor], payload: Payload) -> Tensors:
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"{name} is {tensor.dtype}; only floating point tensors can be encoded")
-        if name.endswith(SCALES):
-            raise ValueError(f"{name}: names that end in {SCALES!r} are reserved")
-        if payload == "int8":
-            wire[name], wire[name + SCALES] = _to_int8(tensor.detach())
-        else:
-            dtype = torch.bfloat16 if payload == "bfloat16" else torch.float32
-            wire[name] = tensor.detach().to(dtype).contiguous()
+        if name.endswith((SCALES, UPPER)):
+            raise ValueError(f"{name}: names that end in {SCALES!r} or {UPPER!r} are reserved")
+        wire |= _encoded(name, tensor.detach(), payload)
     return wire
+
+
+def encode_symmetric(tensors: Mapping[str, Tensor], payload: Payload) -> Tensors:
+    """Encode symmetric matrices (I, I) for the wire: as `encode`, but half of what is rounded anyhow.
+
+    Raises:
+        ValueError: as `encode`, or a tensor that is no square matrix.
+    """
+    whole = encode(tensors, payload)
+    if payload == "float32":
+        return whole
+    wire: Tensors = {}
+    for name, tensor in tensors.items():
+        if tensor.dim() != 2 or tensor.shape[0] != tensor.shape[1]:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}; half of it can be sent of a symmetric matrix only")
+        rows, columns = torch.triu_indices(*tensor.shape, device=tensor.device)
+        wire |= _encoded(name + UPPER, tensor.detach()[rows, columns], payload)
+    return wire
+
+
+def _encoded(name: str, tensor: Tensor, payload: Payload) -> Tensors:
+    if payload == "int8":
+        codes, scales = _to_int8(tensor)
+        return {name: codes, name + SCALES: scales}
+    return {name: tensor.to(torch.bfloat16 if payload == "bfloat16" else torch.float32).contiguous()}
 
 
 def decode(wire: Mapping[str, Tensor]) -> Tensors:
@@ -97,7 +121,8 @@ def decode(wire: Mapping[str, Tensor]) -> Tensors:
         Name -> float32 tensor; one that is float32 already is not copied.
 
     Raises:
-        ValueError: codes without their scales, scales without codes, or another number of them than blocks.
+        ValueError: codes without their scales, scales without codes, or another number of them than blocks; half a
+            matrix that is none.
     """
     tensors: Tensors = {}
     for name, tensor in wire.items():
@@ -110,7 +135,21 @@ def decode(wire: Mapping[str, Tensor]) -> Tensors:
             tensors[name] = tensor.to(torch.float32)
         else:
             raise ValueError(f"{name} is {tensor.dtype}: no payload has that type")
-    return tensors
+    return {name.removesuffix(UPPER): _unfolded(name, tensor) for name, tensor in tensors.items()}
+
+
+def _unfolded(name: str, tensor: Tensor) -> Tensor:
+    """Return a symmetric matrix of which half was sent; any other tensor as it is."""
+    if not name.endswith(UPPER):
+        return tensor
+    size = (math.isqrt(8 * tensor.numel() + 1) - 1) // 2
+    if tensor.dim() != 1 or size * (size + 1) != 2 * tensor.numel():
+        raise ValueError(f"{name} is {tuple(tensor.shape)}: not the half of a symmetric matrix")
+    rows, columns = torch.triu_indices(size, size, device=tensor.device)
+    whole = tensor.new_empty(size, size)
+    whole[rows, columns] = tensor
+    whole[columns, rows] = tensor
+    return whole
 
 
 def encode_with_feedback(

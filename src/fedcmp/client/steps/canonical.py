@@ -25,7 +25,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.labels import BASIS, SECOND_MOMENT, STRETCH
+from fedcmp.aggregation.input_space import broadcast_bases
+from fedcmp.aggregation.labels import SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.options import require_choice, require_flag, require_number
 from fedcmp.aggregation.service import InputBasis, Service
 from fedcmp.client.cohort import JointBatch, Stacked
@@ -74,7 +75,7 @@ class Canonical(Step):
         basis: Mapping[str, Tensor] = {}
         stretches: Mapping[str, Any] = {}
         if self._kind == "shared":
-            basis = local.broadcast.get(BASIS, {})
+            basis = broadcast_bases(local.broadcast)
             stretches = {name: float(rho) for name, rho in local.broadcast.get(STRETCH, {}).items()}
         elif self._kind != "identity":
             self._meter = InputMeter(len(local.cohort))

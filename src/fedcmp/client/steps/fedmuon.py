@@ -14,14 +14,13 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from fedcmp.aggregation.labels import MOMENTUM_CHANGE, MOMENTUM_CONTROL
-from fedcmp.aggregation.options import require_number
+from fedcmp.aggregation.options import require_number, require_whole
 from fedcmp.aggregation.service import MomentumControl, Service
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.steps.base import Step
 from fedcmp.client.steps.muon import MOMENTUM, RATE_FACTOR, REST_RATE, MuonOptimizer
 from fedcmp.client.steps.registry import register_step
-from fedcmp.client.steps.soap import require_whole
 
 _OWN = "fedmuon_momentum"  # C_k, which stays with the client
 

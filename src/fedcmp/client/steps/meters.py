@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.labels import BASIS, GRAM, PATH, SECOND_MOMENT
+from fedcmp.aggregation.input_space import broadcast_bases
+from fedcmp.aggregation.labels import GRAM, PATH, SECOND_MOMENT
 from fedcmp.client.cohort import JointBatch, Stacked
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import StackedOptimizer, beside
@@ -189,7 +190,7 @@ class Meters:
         if GRAM in wanted:
             self._asked[GRAM] = InputMeter(count)
         if SECOND_MOMENT in wanted:
-            bases = local.broadcast.get(BASIS, {})
+            bases = broadcast_bases(local.broadcast)
             self._asked[SECOND_MOMENT] = MomentMeter(optimizer, parameters, beta=beta, bases=bases)
         if PATH in wanted:
             self._asked[PATH] = PathMeter(optimizer, count)

@@ -13,13 +13,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedcmp.aggregation.options import require_number
+from fedcmp.aggregation.options import require_number, require_whole
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.steps.base import Step
 from fedcmp.client.steps.matrix_optimizer import MatrixOptimizer
 from fedcmp.client.steps.registry import register_step
-from fedcmp.client.steps.soap import require_whole
 
 MOMENTUM = "momentum"
 RATE_FACTOR, REST_RATE = 20.0, 0.05  # of Muon's rate over AdamW's, and back for what is no matrix

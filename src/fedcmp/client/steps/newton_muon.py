@@ -12,13 +12,12 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedcmp.aggregation.options import require_number
+from fedcmp.aggregation.options import require_number, require_whole
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.steps.input_moments import InputMoments, SeesInputs, divided
 from fedcmp.client.steps.muon import RATE_FACTOR, REST_RATE, MuonOptimizer
 from fedcmp.client.steps.registry import register_step
-from fedcmp.client.steps.soap import require_whole
 
 
 @register_step(

@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.options import require_choice, require_number
+from fedcmp.aggregation.options import require_choice, require_number, require_whole
 from fedcmp.client.local_round import LocalRound
 from fedcmp.client.optimizer import Optimisation, beside
 from fedcmp.client.steps.base import Step
@@ -136,13 +136,6 @@ class SoapOptimizer(MatrixOptimizer):
         if _OUTPUT_BASIS in kept:
             matrix_AOI = kept[_OUTPUT_BASIS] @ matrix_AOI
         return matrix_AOI @ kept[_INPUT_BASIS].mT if _INPUT_BASIS in kept else matrix_AOI
-
-
-def require_whole(option: str, value: object) -> None:
-    """Refuse, with ValueError, anything but a whole number of at least 1."""
-    require_number(option, value, 1)
-    if not isinstance(value, int):
-        raise ValueError(f"{option} = {value!r}: must be a whole number")
 
 
 def _squares(gradient_AOI: Tensor) -> dict[str, Tensor]:

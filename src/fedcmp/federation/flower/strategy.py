@@ -285,7 +285,7 @@ class AggregatorStrategy(Strategy):
                 objective_options=self._local.objective_options,
                 step=self._local.step,
                 step_options=self._local.step_options,
-                extras=sorted(self.aggregator.extras),
+                extras=sorted(self.aggregator.asked()),
                 continues=self._kept.get(node, 0),
             )
             content = RecordDict({ARRAYS: arrays, **public, CONFIG: sent_along, ASKED: asked.record()})
