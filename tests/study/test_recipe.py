@@ -56,6 +56,24 @@ def test_mistakes_are_told_with_their_place(content, write, place, value, messag
         load_study(write(changed(content, place, value)))
 
 
+def test_suites_are_refused_for_the_untouched_world(content, write):
+    content["base"]["data"]["world"] = "untouched"
+    with pytest.raises(
+        UserError, match=r"study\.suites: they ask about the embedded world's families; .* suites = \[\]"
+    ):
+        load_study(write(content))
+    content["study"]["suites"] = []
+    assert run_recipe(load_study(write(content)), "image", seed=1).data.world == "untouched"
+
+
+def test_a_study_has_one_world(content, write):
+    content["scenario"]["iid"]["recipe"]["data"] = {"world": "untouched"}
+    with pytest.raises(
+        UserError, match=r"data\.world: embedded in scenario image, untouched in scenario iid; a study has"
+    ):
+        load_study(write(content))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"none\.toml: no such recipe file"):
         load_study(tmp_path / "none.toml")

@@ -27,7 +27,10 @@ from fedcmp.study.plan import planned_run
 from fedcmp.study.recipe import StudyRecipe
 
 _LOG = logging.getLogger(__name__)
-_SOURCES = {"data": ("format",), "model": ("vision", "language")}  # what a report says of a study's data and models
+_SOURCES = {
+    "data": ("format", "world"),
+    "model": ("vision", "language"),
+}  # what a report says of a study's data and models
 
 
 @dataclass(frozen=True)
