@@ -6,6 +6,8 @@ import pytest
 
 from fedcmp.config.methods import available_methods
 from fedcmp.errors import UserError
+from fedcmp.report.study.reading import load_study as read_study
+from fedcmp.study.files import StudyFiles
 from fedcmp.study.recipe import load_study, run_recipe
 
 
@@ -63,7 +65,13 @@ def test_suites_are_refused_for_the_untouched_world(content, write):
     ):
         load_study(write(content))
     content["study"]["suites"] = []
-    assert run_recipe(load_study(write(content)), "image", seed=1).data.world == "untouched"
+    study = load_study(write(content))
+    assert run_recipe(study, "image", seed=1).data.world == "untouched"
+    files = StudyFiles(study.study.folder)
+    files.write_study(study)
+    assert read_study(files.folder).toy.startswith(
+        "Toy world: drawn scenes of 48 x 48 pixels of families and styles that"
+    )
 
 
 def test_a_study_has_one_world(content, write):
