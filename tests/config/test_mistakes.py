@@ -33,6 +33,11 @@ kind = "given"
         (MINIMAL + '[method.shared-basis]\noptions = { rank = "half" }\n', r"method\.shared-basis\.options: .*rank"),
         ("[run]\nseed = 1\n", r"data\.num_pairs: say how many"),
         ('[data]\nformat = "llava"\n', r"data\.pairs: missing"),
+        (
+            '[data]\nformat = "llava"\nworld = "untouched"\npairs = "a.json"\n',
+            r"data\.world = .* goes with data\.format",
+        ),
+        ('[data]\nworld = "new"\nnum_pairs = 10\n', r"data\.world = 'new': must be 'embedded' or 'untouched'"),
         ('[data]\nnum_pairs = 10\npairs = "a.json"\n', "makes its own pairs"),
         ('[data]\nformat = "llava"\npairs = "a.json"\n[scenario]\nkind = "style"\n', "only the embedded world"),
         ('[data]\nnum_pairs = 10\n[evaluation]\nquestions = "q.jsonl"\n', "the embedded world asks its own questions"),

@@ -10,11 +10,11 @@ from fedcmp.config import parse_recipe
 from fedcmp.model.dual_encoder import DualEncoder
 from fedcmp.preparation import partition
 from fedcmp.preparation.loading import load_encoder
-from fedcmp.preparation.partition import Usable, clusters, embeddings, partition_pairs, style_of
+from fedcmp.preparation.partition import Usable, clusters, embeddings, partition_pairs
 from fedcmp.preparation.sources import Collection, frozen_features, training_collections
 from fedcmp.scenarios.clustering.clusters import cross_clusters
 from fedcmp.scenarios.partition import by_meaning
-from fedcmp.world.scene import TRAINING_SEED, make_scenes
+from fedcmp.world.scene import EMBEDDED, TRAINING_SEED, make_scenes
 from fedcmp.world.words import STYLES
 
 PAIRS = 150
@@ -149,4 +149,4 @@ def test_several_collections_are_embedded_end_to_end(opened):
 
 def test_every_caption_names_its_style():
     scenes = make_scenes(TRAINING_SEED, 0, 3000, images=False)
-    assert [style_of(caption) for caption in scenes.captions] == [STYLES[style] for style in scenes.styles]
+    assert [EMBEDDED.style_of(caption) for caption in scenes.captions] == [STYLES[style] for style in scenes.styles]

@@ -37,3 +37,16 @@ def test_what_is_there_is_not_drawn_again(tmp_path, caplog):
     told = []
     second, _ = world_pairs(tmp_path, "test", 6, lambda what, _done, _total: told.append(what))
     assert (told, second.fingerprint(), caplog.messages) == ([], first.fingerprint(), [])
+
+
+def test_worlds_are_kept_apart(tmp_path):
+    """Of one split and size: other folders, other pairs, other questions."""
+    embedded, asked = world_pairs(tmp_path, "train", 6, silent)
+    untouched, others = world_pairs(tmp_path, "train", 6, silent, world="untouched")
+    assert asked.parent.name == "train-6-revision-1"
+    assert others.parent.name == "untouched-train-6-revision-1"
+    assert embedded.fingerprint() != untouched.fingerprint()
+    assert asked.read_bytes() != others.read_bytes()
+    assert not {embedded.pair(i).caption for i in range(6)} & {untouched.pair(i).caption for i in range(6)}
+    again, _ = world_pairs(tmp_path, "train", 6, silent, world="untouched")
+    assert again.fingerprint() == untouched.fingerprint()

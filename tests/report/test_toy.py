@@ -5,6 +5,8 @@ import pytest
 from fedcmp.report.toy import TOY_WORLD, toy_line
 
 OWN_DATA = {"data": {"format": "llava"}}
+UNTOUCHED = {"data": {"format": "world", "world": "untouched"}}
+NEW = " of families and styles that neither the frozen models nor any tuning saw"
 OWN_MODELS = {"model": {"vision": "openai/clip", "language": "a/llm"}}
 
 
@@ -17,6 +19,9 @@ OWN_MODELS = {"model": {"vision": "openai/clip", "language": "a/llm"}}
         ([OWN_DATA], "Toy models: frozen models of 4 MB."),
         ([OWN_MODELS], "Toy world: drawn scenes of 48 x 48 pixels."),
         ([{"run": {}}, OWN_DATA | OWN_MODELS], f"Some of these runs: t{TOY_WORLD[1:]}"),
+        ([UNTOUCHED], TOY_WORLD.replace("pixels", f"pixels{NEW}")),
+        ([UNTOUCHED | OWN_MODELS], f"Toy world: drawn scenes of 48 x 48 pixels{NEW}."),
+        ([{"run": {}}, UNTOUCHED], TOY_WORLD),
         ([{}], ""),
         ([], ""),
     ],

@@ -39,7 +39,7 @@ def test_the_mean_loss_is_computed_where_it_is_not_noted():
 def test_a_failed_run_has_no_figure_that_helps():
     run = StudyRun.from_line({"failed": "it\n diverged", "final": {"caption_loss": 0.1}})
     assert run.failed == "it diverged"
-    assert set(run.values) == {*WORLD_SUITES, "caption_loss", "worst_family_loss", "mean_loss"}
+    assert set(run.values) == {*WORLD_SUITES, "caption_loss", "worst_family_loss", "worst_client_loss", "mean_loss"}
     assert all(math.isnan(value) for value in run.values.values())
 
 

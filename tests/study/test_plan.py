@@ -89,6 +89,20 @@ def test_a_key_that_came_later_counts_only_where_it_is_set(study, content, write
     assert changed.hash != run.hash
 
 
+def test_another_world_is_another_run_on_other_pairs(study, content, write):
+    """The embedded world's runs keep their hashes: they are those of recipes that never had the key."""
+    usual = planned_run(study, "image", "fedavg", 1, settings(study))
+    assert "world" not in _content(usual.recipe)["data"]
+    content["base"]["data"]["world"] = "embedded"
+    assert planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study)).hash == usual.hash
+    content["base"]["data"]["world"], content["study"]["suites"] = "untouched", []
+    content["scenario"]["iid"]["methods"] = ["fedavg"]
+    other = planned_run(load_study(write(content)), "image", "fedavg", 1, settings(study))
+    assert _content(other.recipe)["data"]["world"] == "untouched"
+    assert other.hash != usual.hash
+    assert other.pairs_hash != usual.pairs_hash
+
+
 def test_later_keys_count_where_they_are_set_only(study, content, write, tmp_path):
     """Run files of before a key was there keep their names."""
     usual = planned_run(study, "image", "fedavg", 1, settings(study))

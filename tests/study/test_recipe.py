@@ -6,6 +6,8 @@ import pytest
 
 from fedcmp.config.methods import COMBINATIONS, PLAIN_STEP, available_methods
 from fedcmp.errors import UserError
+from fedcmp.report.study.reading import load_study as read_study
+from fedcmp.study.files import StudyFiles
 from fedcmp.study.recipe import load_study, run_recipe
 
 
@@ -54,6 +56,30 @@ def changed(content, place, value):
 def test_mistakes_are_told_with_their_place(content, write, place, value, message):
     with pytest.raises(UserError, match=message):
         load_study(write(changed(content, place, value)))
+
+
+def test_suites_are_refused_for_the_untouched_world(content, write):
+    content["base"]["data"]["world"] = "untouched"
+    with pytest.raises(
+        UserError, match=r"study\.suites: they ask about the embedded world's families; .* suites = \[\]"
+    ):
+        load_study(write(content))
+    content["study"]["suites"] = []
+    study = load_study(write(content))
+    assert run_recipe(study, "image", seed=1).data.world == "untouched"
+    files = StudyFiles(study.study.folder)
+    files.write_study(study)
+    assert read_study(files.folder).toy.startswith(
+        "Toy world: drawn scenes of 48 x 48 pixels of families and styles that"
+    )
+
+
+def test_a_study_has_one_world(content, write):
+    content["scenario"]["iid"]["recipe"]["data"] = {"world": "untouched"}
+    with pytest.raises(
+        UserError, match=r"data\.world: embedded in scenario image, untouched in scenario iid; a study has"
+    ):
+        load_study(write(content))
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -1,3 +1,4 @@
+import io
 import json
 import tarfile
 
@@ -9,6 +10,7 @@ from fedcmp.data.pairs import open_pairs
 from fedcmp.errors import UserError
 from fedcmp.world.export import SPLITS, export_world
 from fedcmp.world.scene import make_scenes
+from fedcmp.world.untouched import UNTOUCHED
 
 
 def test_llava_export_reads_back_as_the_same_scenes(tmp_path):
@@ -41,6 +43,21 @@ def test_parquet_export_holds_the_same_pairs_as_the_others(tmp_path):
         assert pairs.pair(i) == expected.pair(i)
         assert pairs.read_image(i) == expected.read_image(i)
     assert (folder / "questions.jsonl").read_bytes() == (other / "questions.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("format", ["llava", "webdataset", "parquet"])
+def test_the_untouched_world_is_exported_with_its_own_families_and_styles(tmp_path, format):
+    folder = export_world(tmp_path / "scenes", split="test", count=12, format=format, world="untouched")
+    scenes = make_scenes(UNTOUCHED.streams["test"], 0, 12, world=UNTOUCHED)
+    if format == "llava":
+        pairs = open_pairs("llava", folder / "pairs.json", folder / "images")
+        styles = [entry["style"] for entry in json.loads((folder / "pairs.json").read_text())]
+        assert styles == scenes.style_names
+    else:
+        pairs = open_pairs(format, folder / "shard-0000.tar" if format == "webdataset" else folder)
+    assert [pairs.pair(i).caption for i in range(12)] == scenes.captions
+    assert [pairs.pair(i).group for i in range(12)] == scenes.families
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(pairs.read_image(3)))), scenes.images[3])
 
 
 def test_questions_name_their_pictures(tmp_path):

@@ -28,6 +28,10 @@ def world_export_command(
     ] = "train",
     count: Annotated[int, typer.Option(min=1, help="Number of images.")] = 1000,
     picture: Annotated[Literal["png", "jpeg"], typer.Option(help="File format of the images.")] = "png",
+    world: Annotated[
+        Literal["embedded", "untouched"],
+        typer.Option(help="World: embedded, or untouched, whose families and styles the frozen models never saw."),
+    ] = "embedded",
 ) -> None:
     """Write drawn images of the embedded world with captions and questions, as a dataset to train on.
 
@@ -45,6 +49,7 @@ def world_export_command(
             count=count,
             format=format,
             picture=picture,
+            world=world,
             on_progress=lambda done, total: steps.preparing("drawing images", done, total),
         )
     result(f"exported: {written}")

@@ -41,6 +41,8 @@ def check_data(data: Data, evaluation: Evaluation, deployment: Deployment = _ALO
                 "evaluation.questions: the embedded world asks its own questions; "
                 "evaluation.questions_per_kind says how many"
             )
+    elif data.world != "embedded":
+        raise ValueError(f'data.world = "{data.world}": goes with data.format = "world"; leave it out')
     elif not data.pairs and not data.clients and not deployment.sites:
         raise ValueError("data.pairs: missing; name the JSON, JSONL, tar or parquet files, or give [[data.clients]]")
     if data.pairs and data.clients:

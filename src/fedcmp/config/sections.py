@@ -171,6 +171,11 @@ class Data(Section):
     format: Literal["world", "llava", "webdataset", "parquet"] = Field(
         "world", description="'world' (drawn by the embedded world), LLaVA's JSON, WebDataset tars, or parquet files"
     )
+    world: Literal["embedded", "untouched"] = Field(
+        "embedded",
+        description="with format = 'world': the embedded world's families and styles, or those of the untouched world, "
+        "which neither the frozen models nor any tuning has seen (docs/scenarios.md)",
+    )
     pairs: File | list[File] | None = Field(None, description="JSON/JSONL files, tar shards or parquet files")
     images: File | None = Field(
         None, description="image folder that paths in LLaVA's JSON start from; default: the folder of the first file"

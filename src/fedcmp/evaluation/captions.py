@@ -1,7 +1,7 @@
 """Caption loss on held-out pairs, in all and by group (a content family of the world, a client of one's own data)."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -65,6 +65,23 @@ def merge_sums(parts: list[GroupSums]) -> GroupSums:
     groups = sorted({group for part in parts for group in part})
     empty = (0.0, 0)
     return {g: (sum(p.get(g, empty)[0] for p in parts), sum(p.get(g, empty)[1] for p in parts)) for g in groups}
+
+
+def loss_of_mix(losses: Mapping[str, float], counts: Mapping[str, int]) -> float | None:
+    """Return the mean of groups' losses, weighted by how many pairs of each group somebody holds.
+
+    With common held-out pairs, this is a client's loss on pairs like its own: L_k = sum_g n_kg L_g / sum_g n_kg.
+
+    Args:
+        losses: group -> mean loss per token on held-out pairs.
+        counts: group -> pairs; groups that none of the held-out pairs belong to are left out.
+
+    Returns:
+        Nats per token; None where no group has both.
+    """
+    judged = {group: count for group, count in counts.items() if group in losses and count > 0}
+    total = sum(judged.values())
+    return sum(count * losses[group] for group, count in judged.items()) / total if total else None
 
 
 def caption_metrics(sums: GroupSums) -> dict[str, object]:

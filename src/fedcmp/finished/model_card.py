@@ -157,7 +157,8 @@ def _data(run: Run, client: int | None) -> list[str]:
     whole = run.rounds is None or run.round_reached >= run.rounds
     seen = "each seen once" if whole else f"those of the first {run.round_reached} of {run.rounds} rounds seen once"
     scenario, data = run.recipe.get("scenario", {}), run.recipe.get("data", {})
-    source = "made by the embedded world" if data.get("format") == "world" else f"in {words(data.get('format'))} format"
+    drawn = f"made by the {words(data.get('world', 'embedded'))} world"
+    source = drawn if data.get("format") == "world" else f"in {words(data.get('format'))} format"
     lines = [
         f"{pairs} image-caption pairs {source}, scenario {_code(scenario.get('kind', '?'))}, {seen}. "
         "Where they are from and under which terms they may be used is to be filled in.",

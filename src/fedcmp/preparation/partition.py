@@ -10,7 +10,7 @@ Shapes: N usable pairs by position, E embedding width, K clients.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from fedcmp.scenarios.embeddings.long_captions import log_long_captions, sample_
 from fedcmp.scenarios.manifest import Indices
 from fedcmp.scenarios.partition import by_label, by_meaning, by_number, even_shares
 from fedcmp.wire.files import read_message, write_message
-from fedcmp.world.words import STYLES
+from fedcmp.world.worlds import WORLDS
 
 _EMBED_BATCH = 128
 CAPTION_REVISION = 2  # raised whenever captions are embedded otherwise
@@ -98,14 +98,13 @@ def partition_pairs(
     if scenario.kind == "family":
         return by_label([group or "all" for group in read.groups], scenario.clients)
     if scenario.kind == "style":
-        return by_label([style_of(caption) for caption in read.captions], scenario.clients)
+        return by_label(styles_of(recipe, read.captions), scenario.clients)
     return by_number(clusters(recipe, collections[0], read, encoder, progress).labels, scenario.clients)
 
 
-def style_of(caption: str) -> str:
-    """The style of a world caption, which always names it."""
-    words = set(caption.split())
-    return next(style for style in STYLES if style in words)
+def styles_of(recipe: Recipe, captions: Sequence[str]) -> list[str]:
+    """The styles of captions of the recipe's world, which always name them."""
+    return [WORLDS[recipe.data.world].style_of(caption) for caption in captions]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from typing import Any
 
 from fedcmp.config import Recipe
 from fedcmp.preparation.loading import load_encoder
-from fedcmp.preparation.partition import Usable, clusters, embeddings, hold_out, partition_pairs, style_of
+from fedcmp.preparation.partition import Usable, clusters, embeddings, hold_out, partition_pairs, styles_of
 from fedcmp.preparation.sources import Progress, frozen_features, training_collections
 from fedcmp.scenarios.describing.heterogeneity import METRICS, heterogeneity, owner_of
 from fedcmp.scenarios.describing.maps import map_of_sample
@@ -45,7 +45,7 @@ def describe_scenario(recipe: Recipe, progress: Progress | None = None) -> dict[
     if any(read.groups):
         labels["family" if world else "group"] = [group or "all" for group in read.groups]
     if world:
-        labels["style"] = [style_of(caption) for caption in read.captions]
+        labels["style"] = styles_of(recipe, read.captions)
     owner = owner_of(holdings, len(images))
     metric = recipe.scenario.kind if recipe.scenario.kind in METRICS else "joint"
     facts: dict[str, Any] = {

@@ -73,7 +73,7 @@ def training_collections(recipe: Recipe, progress: Progress) -> list[Collection]
     """The training pairs: one collection, or one a client where clients bring their own."""
     data, contents = recipe.data, cache_folder(recipe) / CONTENTS
     if data.format == "world":
-        source, questions = world_pairs(cache_folder(recipe), "train", data.num_pairs or 0, progress)
+        source, questions = world_pairs(cache_folder(recipe), "train", data.num_pairs or 0, progress, world=data.world)
         return [Collection("train", source, questions)]
     if data.clients:
         return [
@@ -90,7 +90,8 @@ def evaluation_collection(recipe: Recipe, progress: Progress) -> Collection | No
     if recipe.data.format != "world":
         return None
     split = recipe.evaluation.split
-    return Collection(split, *world_pairs(cache_folder(recipe), split, held_out_scenes(recipe), progress))
+    drawn = world_pairs(cache_folder(recipe), split, held_out_scenes(recipe), progress, world=recipe.data.world)
+    return Collection(split, *drawn)
 
 
 def held_out_scenes(recipe: Recipe) -> int:

@@ -1,6 +1,7 @@
-"""The embedded world's pairs as files in the cache, held against what was drawn whenever they are read back.
+"""A drawn world's pairs as files in the cache, held against what was drawn whenever they are read back.
 
-CACHE/world/SPLIT-COUNT-revision-R/sealed.json    fingerprint of the pairs, sha256 of the questions
+CACHE/world/SPLIT-COUNT-revision-R/sealed.json              fingerprint of the pairs, sha256 of the questions
+CACHE/world/untouched-SPLIT-COUNT-revision-R/sealed.json    the same of another world than the embedded one
 """
 
 import hashlib
@@ -17,12 +18,15 @@ from fedcmp.data.quality import logger
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.world.export import Split, export_world
-from fedcmp.world.scene import WORLD_REVISION
+from fedcmp.world.scene import EMBEDDED
+from fedcmp.world.worlds import WORLDS
 
 Progress = Callable[[str, int, int], None]
 
 
-def world_pairs(cache: Path, split: Split, count: int, progress: Progress) -> tuple[PairSource, Path]:
+def world_pairs(
+    cache: Path, split: Split, count: int, progress: Progress, *, world: str = EMBEDDED.name
+) -> tuple[PairSource, Path]:
     """Open the first scenes of a split, and draw them if they are not there as they were drawn.
 
     Args:
@@ -30,11 +34,13 @@ def world_pairs(cache: Path, split: Split, count: int, progress: Progress) -> tu
         split: "train", "validation" or "test".
         count: scenes.
         progress: called while they are drawn.
+        world: name of the world, as in data.world.
 
     Returns:
         The pairs, and the file of their questions.
     """
-    folder = cache / "world" / f"{split}-{count}-revision-{WORLD_REVISION}"
+    named = "" if world == EMBEDDED.name else f"{world}-"
+    folder = cache / "world" / f"{named}{split}-{count}-revision-{WORLDS[world].revision}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # two runs may begin at once
         source = _whole(cache, folder) if folder.exists() else None
@@ -43,7 +49,11 @@ def world_pairs(cache: Path, split: Split, count: int, progress: Progress) -> tu
                 logger.warning("%s: is not as it was drawn: it is drawn anew", folder)
                 shutil.rmtree(folder)
             export_world(
-                folder, split=split, count=count, on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t)
+                folder,
+                split=split,
+                count=count,
+                world=world,
+                on_progress=lambda d, t: progress(f"drawing {split} scenes", d, t),
             )
             source = _opened(cache, folder)
             write_whole(folder / "sealed.json", json.dumps(_seal(source, folder)).encode())

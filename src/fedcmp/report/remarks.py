@@ -12,13 +12,12 @@ from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, 
 from fedcmp.report.rendering import Pointer
 from fedcmp.report.sites import sites_pointer
 from fedcmp.report.toy import brought_by_sites
-from fedcmp.runs.fields import table
+from fedcmp.runs.fields import table, text
 from fedcmp.runs.reading import Run
 
 _CLEARLY_ABOVE_BLIND = 0.05  # of accuracy
 _CLEARLY_HEAVIER = 1.25  # times the weight of the lightest client
 _FORMATS = {
-    "world": "embedded world",
     "llava": "LLaVA-format files",
     "parquet": "parquet files",
     "webdataset": "WebDataset tars",
@@ -62,8 +61,9 @@ def _data(recipe: Mapping[str, Any]) -> str:
     if brought_by_sites(recipe):
         return "each site's own pairs"
     form = table(recipe.get("data")).get("format")
+    world = text(table(recipe.get("data")).get("world"), "embedded")
     if isinstance(form, str):
-        told.append(_FORMATS.get(form, form))
+        told.append(f"{world} world" if form == "world" else _FORMATS.get(form, form))
     kind = table(recipe.get("scenario")).get("kind")
     if isinstance(kind, str) and kind != "given":
         told.append("iid clients" if kind == "iid" else f"split among clients by {kind}")

@@ -7,6 +7,7 @@ from fedcmp.runs.fields import table
 
 _EMBEDDED = "world"  # what a recipe calls the embedded scenes and the embedded frozen parts
 _SCENES, _MODELS = "drawn scenes of 48 x 48 pixels", "frozen models of 4 MB"
+_UNTOUCHED = " of families and styles that neither the frozen models nor any tuning saw"
 TOY_WORLD = f"Toy world: {_SCENES}, {_MODELS}."
 
 
@@ -26,13 +27,16 @@ def toy_line(recipes: Iterable[Mapping[str, Any]]) -> str:
     given = [recipe for recipe in recipes if recipe]
     scenes = [_value(recipe, "data", "format") == _EMBEDDED and not brought_by_sites(recipe) for recipe in given]
     models = [_EMBEDDED in (_value(recipe, "model", "vision"), _value(recipe, "model", "language")) for recipe in given]
-    parts = [part for part, found in ((_SCENES, scenes), (_MODELS, models)) if any(found)]
+    drawn = [recipe for recipe, found in zip(given, scenes, strict=True) if found]
+    untouched = [table(recipe.get("data")).get("world") == "untouched" for recipe in drawn]
+    said = _SCENES + (_UNTOUCHED if untouched and all(untouched) else "")
+    parts = [part for part, found in ((said, scenes), (_MODELS, models)) if any(found)]
     if not parts:
         return ""
     some = "" if all(scenes) == any(scenes) and all(models) == any(models) else "Some of these runs: "
     if len(parts) == 2:
-        return f"{some}toy world: {', '.join(parts)}." if some else TOY_WORLD
-    return f"{some}{'toy' if some else 'Toy'} {'world' if parts == [_SCENES] else 'models'}: {parts[0]}."
+        return f"{some}{'toy' if some else 'Toy'} world: {', '.join(parts)}."
+    return f"{some}{'toy' if some else 'Toy'} {'world' if parts == [said] else 'models'}: {parts[0]}."
 
 
 def _value(recipe: Mapping[str, Any], section: str, key: str) -> object:

@@ -26,7 +26,7 @@ from fedcmp.runs.records import WORLD_SUITES, world_suite
 
 FORMAT = 1  # of all these files
 ABLATION = "ablation"  # the family of methods that appear in ablation tables only
-_LOSSES = ("caption_loss", "worst_family_loss", "mean_loss")
+_LOSSES = ("caption_loss", "worst_family_loss", "worst_client_loss", "mean_loss")
 Arm = bool | float | str
 
 
@@ -134,13 +134,17 @@ class StudyFigures(Record):
     """What was measured after one round: suites' scores (per cent, MME a sum), losses, question accuracy in [0, 1].
 
     Losses are in nats per caption token; `mean_loss` is the mean of caption loss and worst-family loss, `shuffled_loss`
-    the caption loss with each caption at another image, after the last round only.
+    the caption loss with each caption at another image, after the last round only. `worst_client_loss` is the highest
+    of the clients' losses: the families' losses, weighted by a client's pairs of each (None in files of version 0.2 and
+    before).
     """
 
     round: Count = 0
     caption_loss: Number = None
     worst_family: Text = ""
     worst_family_loss: Number = None
+    worst_client: Text = ""
+    worst_client_loss: Number = None
     mean_loss: Number = None
     shuffled_loss: Number = None
     question_accuracy: Number = None

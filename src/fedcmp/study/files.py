@@ -79,7 +79,10 @@ class StudyFiles:
         for name, section in study.scenario.items():
             recipe = planned_run(study, name, "fedavg", section.seeds[0], {"learning_rate": 1e-3}).recipe
             content = {part: getattr(recipe, part).model_dump(mode="json") for part in _SOURCES}
-            sources.append({part: {key: content[part][key] for key in keys} for part, keys in _SOURCES.items()})
+            source = {part: {key: content[part][key] for key in keys} for part, keys in _SOURCES.items()}
+            if recipe.data.world != "embedded":  # files of the embedded world stay as they were
+                source["data"]["world"] = recipe.data.world
+            sources.append(source)
             scenarios[name] = StudyScenario(
                 name=name,
                 title=section.title,

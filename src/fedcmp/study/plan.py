@@ -11,7 +11,7 @@ from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.references import is_federated
 from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
-from fedcmp.world.scene import WORLD_REVISION
+from fedcmp.world.worlds import WORLDS
 
 REVISION = "1"  # raised whenever the code changes what a run comes to
 Settings = dict[str, Any]  # learning_rate, aggregator, objective, step, and the options of all three
@@ -41,7 +41,7 @@ _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is
         "instruction": INSTRUCTION,
         "projector_from": None,
     },
-    "data": {"train_share": 1.0},
+    "data": {"train_share": 1.0, "world": "embedded"},
     "training": {"micro_batch": None, "rate_factor": 1.0},
 }
 _FIRST_RATE = (
@@ -83,7 +83,7 @@ class PlannedRun:
         known: dict[str, Any] = {"recipe": content, "settings": method, "name": _identity(self.method, method)}
         named = [suite.removesuffix("-world") for suite in self.suites]  # as the first runs named them
         asked = self.suites == SUITES or (named if named else False)
-        known |= {"suites": asked, "world": WORLD_REVISION, "revision": REVISION}
+        known |= {"suites": asked, "world": WORLDS[self.recipe.data.world].revision, "revision": REVISION}
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -93,7 +93,8 @@ class PlannedRun:
         content["scenario"].pop("rate_factors", None)  # neither these nor when it is judged change a pair
         del content["evaluation"]["every"]
         known = {key: content[key] for key in ("model", "data", "scenario", "evaluation")}
-        known |= {"rounds": content["federation"]["rounds"], "seed": self.recipe.run.seed, "world": WORLD_REVISION}
+        known |= {"rounds": content["federation"]["rounds"], "seed": self.recipe.run.seed}
+        known["world"] = WORLDS[self.recipe.data.world].revision
         return hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
 
     def label(self) -> str:

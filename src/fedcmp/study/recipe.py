@@ -8,6 +8,7 @@
 [method.NAME]           title, learning_rates, knob, or `like`: the settings of another method with some replaced
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -221,11 +222,27 @@ def load_study(path: Path, overrides: list[str] | None = None) -> StudyRecipe:
         study = StudyRecipe.model_validate(content)
     except ValidationError as error:
         raise UserError(f"{path}: {first_mistake(error, content, StudyRecipe)}") from error
+    worlds: dict[str, str] = {}
     for name in study.scenario:
         shared = run_recipe(study, name, seed=study.scenario[name].seeds[0], source=str(path))
         if shared.model.dtype == "auto":
             raise UserError(f'{path}: model.dtype = "auto": a study runs everywhere alike; name the dtype')
+        worlds.setdefault(shared.data.world, name)
+    _check_worlds(path, study, worlds)
     return study
+
+
+def _check_worlds(path: Path, study: StudyRecipe, worlds: Mapping[str, str]) -> None:
+    """Check that the scenarios share a world (world -> its first scenario), and that its suites are asked only."""
+    if len(worlds) > 1:
+        named = ", ".join(f"{world} in scenario {scenario}" for world, scenario in worlds.items())
+        raise UserError(f"{path}: data.world: {named}; a study has one world, for all share the blind LLM's figures")
+    if study.study.suites and "embedded" not in worlds:
+        (world,) = worlds
+        raise UserError(
+            f'{path}: study.suites: they ask about the embedded world\'s families; with data.world = "{world}" set '
+            "suites = []"
+        )
 
 
 def run_recipe(study: StudyRecipe, scenario: str, *, seed: int, source: str = "study") -> Recipe:

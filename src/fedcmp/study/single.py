@@ -13,6 +13,7 @@ from filelock import FileLock
 
 from fedcmp.config import Recipe, dump_recipe
 from fedcmp.errors import UserError
+from fedcmp.evaluation.captions import loss_of_mix
 from fedcmp.evaluation.suites.frozen import FROZEN
 from fedcmp.federation.rounds import Events
 from fedcmp.preparation.loading import Prepared, initial_trainable, load_prepared, load_text
@@ -22,7 +23,7 @@ from fedcmp.preparation.sources import cache_folder
 from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.record_files import read_records
-from fedcmp.runs.records import AnyRecord, Evaluation, OpeningRound, ServerRound
+from fedcmp.runs.records import AnyRecord, ClientData, Evaluation, OpeningRound, ServerRound
 from fedcmp.runs.study_records import StudyFigures
 from fedcmp.runs.versions import versions
 from fedcmp.simulation.evaluate import measure_held_out
@@ -117,6 +118,7 @@ def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record
         if isinstance(record, Evaluation):
             by_round.setdefault(record.round, []).append(record)
     rounds = [line for line in records if isinstance(line, ServerRound)]
+    clients = [record for record in records if isinstance(record, ClientData)]
     sent = [line.bytes_sent or 0 for line in records if isinstance(line, ServerRound | OpeningRound)]
     last = max(by_round)
     return {
@@ -130,13 +132,13 @@ def _record(recipe: Recipe, method: str, records: Sequence[AnyRecord]) -> Record
         "bytes_sent": sum(sent),
         "training_seconds": _short(sum(line.seconds or 0.0 for line in rounds)),
         "rounds_evaluated": [
-            {"round": number} | _mean_figures(by_round[number], suites=False) for number in sorted(by_round)
+            {"round": number} | _mean_figures(by_round[number], clients, suites=False) for number in sorted(by_round)
         ],
-        "final": _mean_figures(by_round[last], suites=True),
+        "final": _mean_figures(by_round[last], clients, suites=True),
     }
 
 
-def _mean_figures(evaluations: Sequence[Evaluation], *, suites: bool) -> Record:
+def _mean_figures(evaluations: Sequence[Evaluation], clients: Sequence[ClientData], *, suites: bool) -> Record:
     """One global model's figures, or the mean over local-only clients' own."""
     families = {family: _mean([e.group_losses[family] for e in evaluations]) for family in evaluations[0].group_losses}
     worst = max(families, key=lambda family: families[family])
@@ -147,7 +149,7 @@ def _mean_figures(evaluations: Sequence[Evaluation], *, suites: bool) -> Record:
         "worst_family_loss": families[worst],
         "mean_loss": _mean([loss, families[worst]]),
         "question_accuracy": None,
-    }
+    } | _worst_client(evaluations, clients)
     if evaluations[0].question_accuracy is not None:
         figures["question_accuracy"] = _mean([_finite(e.question_accuracy) for e in evaluations])
     shuffled = [e.shuffled_loss for e in evaluations if e.shuffled_loss is not None]
@@ -158,6 +160,22 @@ def _mean_figures(evaluations: Sequence[Evaluation], *, suites: bool) -> Record:
             name: _mean([_finite(e.suites[name].score) for e in evaluations]) for name in evaluations[0].suites
         }
     return StudyFigures(**figures).line()
+
+
+def _worst_client(evaluations: Sequence[Evaluation], clients: Sequence[ClientData]) -> Record:
+    """The client on whose mix of families the model does worst; of local-only runs each client's own model counts."""
+    losses: dict[str, float] = {}
+    for client in clients:
+        for judged in evaluations:
+            loss = loss_of_mix(judged.group_losses, client.groups)
+            if loss is None:  # pairs without groups: what is judged by is then each client's own
+                loss = judged.group_losses.get(client.name)
+            if judged.client in (None, client.client) and loss is not None:
+                losses[client.name] = loss
+    if not losses:
+        return {}
+    worst = max(losses, key=lambda name: losses[name])
+    return {"worst_client": worst, "worst_client_loss": _short(losses[worst])}
 
 
 def _finite(value: float | None) -> float:

@@ -18,7 +18,7 @@ TILE, GRID = 16, 3
 SIDE = TILE * GRID
 VARIANTS = 6
 BACKGROUNDS = 64
-_OVERSAMPLING = 4
+OVERSAMPLING = 4
 _ATLAS_SEED = 7
 
 Mask = NDArray[np.bool_]
@@ -45,23 +45,31 @@ class Atlas:
     shade: NDArray[np.int32]
 
 
-class _Jitter:
-    """A stream of small random numbers, the same for ever."""
+class Jitter:
+    """A stream of small random numbers, the same for ever.
 
-    def __init__(self) -> None:
-        self._position = 0
+    Args:
+        seed: of the stream.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed, self._position = seed, 0
 
     def between(self, low: float, high: float) -> float:
-        draw = int(random_integers(_ATLAS_SEED, np.array([self._position]), 1)[0, 0])
+        """Draw the next number of [low, high)."""
+        draw = int(random_integers(self._seed, np.array([self._position]), 1)[0, 0])
         self._position += 1
         return low + (high - low) * (draw % 4096) / 4096
 
     def integer(self, low: int, high: int) -> int:
+        """Draw the next number of [low, high), rounded down."""
         return int(self.between(low, high))
 
 
 @dataclass
-class _Builder:
+class AtlasBuilder:
+    """Collect tiles; the first is empty."""
+
     filled: list[NDArray[np.int32]] = field(default_factory=lambda: [np.zeros((TILE, TILE), np.int32)])
     outline: list[NDArray[np.int32]] = field(default_factory=lambda: [np.zeros((TILE, TILE), np.int32)])
     index: dict[SpriteKey, list[int]] = field(default_factory=dict)
@@ -82,10 +90,15 @@ class _Builder:
                 self.filled.append(filled[window])
                 self.outline.append(outline[window])
 
+    def finish(self, seed: int) -> Atlas:
+        """Return the atlas of all tiles; its noise and shade are of the streams after `seed`."""
+        fields = grain(seed + 1), smooth_fields(seed + 2)
+        return Atlas(np.stack(self.filled), np.stack(self.outline), self.index, *fields)
+
 
 def _alpha(mask: Mask) -> NDArray[np.int32]:
     height, width = mask.shape
-    f = _OVERSAMPLING
+    f = OVERSAMPLING
     covered = mask.reshape(height // f, f, width // f, f).sum((1, 3), dtype=np.int32)
     alpha: NDArray[np.int32] = (covered * (256 // (f * f))).astype(np.int32)
     return alpha
@@ -100,13 +113,14 @@ def _eroded(mask: Mask, radius: int) -> Mask:
     return out
 
 
-def _coordinates(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def coordinates(side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return x and y of every point of a square, (side, side) each, in (-1, 1), y downwards."""
     line = (np.arange(side) + 0.5) / side * 2 - 1
     x, y = np.meshgrid(line, line)
     return x, y
 
 
-def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Mask:
+def inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Mask:
     """Which points belong to a shape; x and y in [-1, 1], y downwards."""
     radius = np.hypot(x, y)
     if shape == "circle":
@@ -133,8 +147,8 @@ def _inside(shape: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Mask:
     raise KeyError(shape)
 
 
-def _add_shapes(builder: _Builder, jitter: _Jitter) -> None:
-    x0, y0 = _coordinates(TILE * _OVERSAMPLING)
+def _add_shapes(builder: AtlasBuilder, jitter: Jitter) -> None:
+    x0, y0 = coordinates(TILE * OVERSAMPLING)
     kinds: list[tuple[SpriteKey, str, float, float, float]] = [
         ((shape, size), shape, scale, (1 - scale) * 0.75, 0.0)
         for shape in SHAPES
@@ -147,11 +161,12 @@ def _add_shapes(builder: _Builder, jitter: _Jitter) -> None:
             angle = turn + jitter.between(-0.16, 0.16)
             x, y = (x0 - jitter.between(-room, room)) / size, (y0 - jitter.between(-room, room)) / size
             x, y = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-            builder.add_tile(key, _inside(shape, x, y))
+            builder.add_tile(key, inside(shape, x, y))
 
 
-def _add_glyphs(builder: _Builder, jitter: _Jitter) -> None:
-    side = TILE * _OVERSAMPLING
+def add_glyphs(builder: AtlasBuilder, jitter: Jitter) -> None:
+    """Add a tile for every variant of every character of the font."""
+    side = TILE * OVERSAMPLING
     for character in font.CHARACTERS:
         bitmap = font.glyph(character)
         for _ in range(VARIANTS):
@@ -163,32 +178,37 @@ def _add_glyphs(builder: _Builder, jitter: _Jitter) -> None:
             builder.add_tile(("glyph", character), mask, stroke=3)
 
 
-def _add_bars(builder: _Builder) -> None:
-    x, y = _coordinates(TILE * _OVERSAMPLING)
+def _add_bars(builder: AtlasBuilder) -> None:
+    x, y = coordinates(TILE * OVERSAMPLING)
     for level in range(3):  # nothing, half and all of the cell, filled from below
         for variant in range(VARIANTS):
             builder.add_tile(("bar", level), (abs(x) < 0.5 + 0.05 * variant) & (y > 1 - level))
 
 
-def _add_textures(builder: _Builder) -> None:
+def texture_mask(texture: int, variant: int) -> Mask:
+    """Return where a pattern of words.TEXTURES has ink, all over the picture."""
+    period = (4, 5.34, 8)[variant % 3] * OVERSAMPLING
+    line = np.arange(SIDE * OVERSAMPLING) + variant * 3
+    x, y = np.meshgrid(line, line)
+    masks: tuple[Mask, ...] = (
+        (y // period) % 2 == 0,
+        (x // period) % 2 == 0,
+        ((x + y) // period) % 2 == 0,
+        (x // period + y // period) % 2 == 0,
+        np.hypot(x % (2 * period) - period, y % (2 * period) - period) < 0.62 * period,
+        (x % (2 * period) < 0.5 * period) | (y % (2 * period) < 0.5 * period),
+    )
+    return masks[texture]
+
+
+def _add_textures(builder: AtlasBuilder) -> None:
     for texture in range(len(TEXTURES)):
         for variant in range(VARIANTS):
-            period = (4, 5.34, 8)[variant % 3] * _OVERSAMPLING
-            line = np.arange(SIDE * _OVERSAMPLING) + variant * 3
-            x, y = np.meshgrid(line, line)
-            mask = (
-                (y // period) % 2 == 0,
-                (x // period) % 2 == 0,
-                ((x + y) // period) % 2 == 0,
-                (x // period + y // period) % 2 == 0,
-                np.hypot(x % (2 * period) - period, y % (2 * period) - period) < 0.62 * period,
-                (x % (2 * period) < 0.5 * period) | (y % (2 * period) < 0.5 * period),
-            )[texture]
-            builder.add_picture(("texture", texture, variant), mask, stroke=3)
+            builder.add_picture(("texture", texture, variant), texture_mask(texture, variant), stroke=3)
 
 
-def _add_faces(builder: _Builder, jitter: _Jitter) -> None:
-    x0, y0 = _coordinates(SIDE * _OVERSAMPLING)
+def _add_faces(builder: AtlasBuilder, jitter: Jitter) -> None:
+    x0, y0 = coordinates(SIDE * OVERSAMPLING)
     for mood, name in enumerate(MOODS):
         for glasses in (0, 1):
             for variant in range(VARIANTS):
@@ -216,17 +236,20 @@ def _mouth(mood: str, x: NDArray[np.float64], y: NDArray[np.float64]) -> Mask:
     return (abs(x) < 0.35) & (abs(y - 0.48) < 0.07)
 
 
-def _noise() -> NDArray[np.int32]:
-    """Sums of four 8-bit draws (Irwin-Hall), centred and scaled: near enough to normal, and integers all the way."""
-    draws = random_integers(_ATLAS_SEED + 1, np.arange(BACKGROUNDS * SIDE * SIDE), 4)
+def grain(seed: int) -> NDArray[np.int32]:
+    """Draw an atlas's noise: sums of four 8-bit draws (Irwin-Hall), centred and scaled: near enough to normal.
+
+    Integers all the way.
+    """
+    draws = random_integers(seed, np.arange(BACKGROUNDS * SIDE * SIDE), 4)
     total = (draws & 255).sum(1) - 510
-    grain: NDArray[np.int32] = (total * 256 // 148).reshape(BACKGROUNDS, SIDE, SIDE, 1).astype(np.int32)
-    return grain
+    noise: NDArray[np.int32] = (total * 256 // 148).reshape(BACKGROUNDS, SIDE, SIDE, 1).astype(np.int32)
+    return noise
 
 
-def _shade() -> NDArray[np.int32]:
-    """Nine random values a channel, interpolated bilinearly over the picture."""
-    corners = random_integers(_ATLAS_SEED + 2, np.arange(BACKGROUNDS * 9), 3).reshape(BACKGROUNDS, 3, 3, 3) % 513 - 256
+def smooth_fields(seed: int) -> NDArray[np.int32]:
+    """Draw an atlas's shade: nine random values a channel, interpolated bilinearly over the picture."""
+    corners = random_integers(seed, np.arange(BACKGROUNDS * 9), 3).reshape(BACKGROUNDS, 3, 3, 3) % 513 - 256
     half = SIDE // 2
     distance = abs(np.arange(SIDE)[:, None] - np.arange(3) * half)
     weight = np.clip(half - distance, 0, half)  # (48, 3), rows sum to 24
@@ -238,10 +261,10 @@ def _shade() -> NDArray[np.int32]:
 @functools.cache
 def atlas() -> Atlas:
     """The atlas of this process, drawn on first use (about half a second)."""
-    builder, jitter = _Builder(), _Jitter()
+    builder, jitter = AtlasBuilder(), Jitter(_ATLAS_SEED)
     _add_shapes(builder, jitter)
-    _add_glyphs(builder, jitter)
+    add_glyphs(builder, jitter)
     _add_bars(builder)
     _add_textures(builder)
     _add_faces(builder, jitter)
-    return Atlas(np.stack(builder.filled), np.stack(builder.outline), builder.index, _noise(), _shade())
+    return builder.finish(_ATLAS_SEED)

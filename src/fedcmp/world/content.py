@@ -31,10 +31,17 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What the renderer needs: for each of the nine cells a tile of the atlas and a colour's number."""
+    """What the renderer needs: for each of the nine cells a tile of the atlas and a colour's number.
+
+    Attributes:
+        tiles: nine numbers of tiles.
+        colors: nine numbers of colours.
+        over: what is drawn on top of these tiles, None for nothing; only the untouched world draws two layers.
+    """
 
     tiles: list[int]
     colors: list[int]
+    over: "Placed | None" = None
 
     @classmethod
     def empty(cls) -> Self:

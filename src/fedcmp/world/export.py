@@ -1,4 +1,4 @@
-"""The embedded world as real files: LLaVA-format JSON with PNG pictures, WebDataset tars or parquet; and its questions.
+"""A drawn world as real files: LLaVA-format JSON with PNG pictures, WebDataset tars or parquet; and its questions.
 
 images/000123.png, pairs.json, questions.jsonl      (llava)
 shard-0000.tar ..., questions.jsonl                 (webdataset)
@@ -18,11 +18,11 @@ from PIL import Image
 
 from fedcmp.errors import UserError
 from fedcmp.extras import require
-from fedcmp.world.scene import TEST_SEED, TRAINING_SEED, VALIDATION_SEED, Scenes, scenes_at
-from fedcmp.world.words import STYLES
+from fedcmp.world.scene import EMBEDDED, Scenes, World, scenes_at
+from fedcmp.world.worlds import WORLDS
 
 Split = Literal["train", "validation", "test"]
-SPLITS: dict[str, int] = {"train": TRAINING_SEED, "validation": VALIDATION_SEED, "test": TEST_SEED}
+SPLITS = dict(EMBEDDED.streams)  # of the embedded world
 _CHUNK, _SHARD = 512, 2000
 
 
@@ -34,6 +34,7 @@ def export_world(
     format: Literal["llava", "webdataset", "parquet"] = "llava",
     picture: Literal["png", "jpeg"] = "png",
     indices: Sequence[int] | None = None,
+    world: str = EMBEDDED.name,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Path:
     """Write the first `count` scenes of a split, or chosen ones; the folder appears whole or not at all.
@@ -45,6 +46,7 @@ def export_world(
         format: "llava", "webdataset" or "parquet".
         picture: "png", exact, or "jpeg", quality 95.
         indices: the scenes of the split to write, `count` of them; default: the first.
+        world: name of the world, "embedded" or "untouched".
         on_progress: called with scenes written and their total.
 
     Returns:
@@ -62,7 +64,8 @@ def export_world(
     unfinished.mkdir(parents=True)
     try:
         write = {"llava": _write_llava, "webdataset": _write_webdataset, "parquet": _write_parquet}[format]
-        write(unfinished, _scenes(SPLITS[split], range(count) if indices is None else indices, on_progress), picture)
+        wanted = range(count) if indices is None else indices
+        write(unfinished, _scenes(WORLDS[world], split, wanted, on_progress), picture)
         if folder.exists():
             folder.rmdir()
         unfinished.rename(folder)
@@ -71,9 +74,11 @@ def export_world(
     return folder
 
 
-def _scenes(seed: int, indices: Sequence[int], on_progress: Callable[[int, int], None] | None) -> Iterator[Scenes]:
+def _scenes(
+    world: World, split: str, indices: Sequence[int], on_progress: Callable[[int, int], None] | None
+) -> Iterator[Scenes]:
     for start in range(0, len(indices), _CHUNK):
-        yield scenes_at(seed, indices[start : start + _CHUNK])
+        yield scenes_at(world.streams[split], indices[start : start + _CHUNK], world=world)
         if on_progress is not None:
             on_progress(min(start + _CHUNK, len(indices)), len(indices))
 
@@ -89,7 +94,7 @@ def _records(scenes: Scenes) -> Iterator[tuple[str, dict[str, Any], list[dict[st
     """Key, labels and questions of each scene."""
     for i in range(len(scenes)):
         key = f"{scenes.indices[i]:06d}"
-        labels = {"group": scenes.families[i], "style": STYLES[scenes.styles[i]]}
+        labels = {"group": scenes.families[i], "style": scenes.style_names[i]}
         questions = [
             {"id": key, "kind": q.kind, "question": f"question : {q.text} answer :", "answer": q.answer}
             for q in scenes.questions[i]

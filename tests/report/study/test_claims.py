@@ -5,8 +5,9 @@ import scipy.stats
 
 from fedcmp.report.methods import CAPTION_LOSS
 from fedcmp.report.study import Results, load_study
-from fedcmp.report.study.claims import claim, claims, claims_table
-from fedcmp.report.study.metrics import MEAN_RANK
+from fedcmp.report.study.claims import claim, claims, claims_table, conditions
+from fedcmp.report.study.metrics import MEAN_RANK, WORST_FAMILY
+from fedcmp.report.study.saying import ours_sentences
 
 from .fakes import run_content, write_study
 
@@ -122,3 +123,18 @@ def test_the_note_tells_how_often_chance_alone_reaches_two_errors(results):
     for seeds, told in ((2, "15 %"), (3, "9 %"), (5, "6 %")):
         assert f"{100 * scipy.stats.t.sf(2, seeds - 1):.0f} %" == told
         assert told in note
+
+
+def test_without_suites_the_mean_rank_is_no_condition(tmp_path):
+    def without_suites(content):
+        return {**content, "final": {**content["final"], "suites": {}}, "rounds_evaluated": []}
+
+    write_study(tmp_path, scenarios=("image",), change=without_suites, extras=False)
+    (tmp_path / "references" / "blind.json").unlink(missing_ok=True)
+    results = Results.of(load_study(tmp_path))
+    assert conditions(results) == (CAPTION_LOSS, WORST_FAMILY)
+    table = claims_table(results)
+    assert not any("mean rank" in column.title for column in table.columns)
+    assert table.rows[0].best
+    said = "".join(phrase.text for phrase in ours_sentences(results))
+    assert said.startswith("Fed-CMP wins 1 of 1 scenarios on caption loss and worst-family loss by more than two")

@@ -56,6 +56,7 @@ def test_the_sections_of_a_whole_study(reader):
             "result",
             "winners",
             "tables",
+            "tests",
             "distance",
             "trajectories",
             "ablations",

@@ -80,15 +80,23 @@ def claims(one: Comparison) -> list[Claim]:
     return [found for metric in CLAIMS if (found := claim(one, metric)) is not None]
 
 
+def conditions(results: Results) -> tuple[Metric, ...]:
+    """Return the conditions that can be judged anywhere in the study: the mean rank where suites were asked only."""
+    found = {judged.metric.key for one in results.comparisons for judged in claims(one)}
+    return tuple(metric for metric in CLAIMS if metric.key in found) or CLAIMS
+
+
 def claims_table(results: Results) -> Table | None:
     """Return scenarios by conditions: the best method and its lead, then each condition with its numbers."""
-    rows = []
+    rows, wanted = [], conditions(results)
     for one in results.comparisons:
         if one.winner is None:
             continue
         loss = one.estimate(one.winner, CAPTION_LOSS.key)
         cells = [Cell(one.scenario.title), Cell(one.winner.method.title), Cell(*_loss(loss))]
-        rows.append(Row((*cells, *(_claim_cell(claim(one, metric)) for metric in CLAIMS)), best=_wins(one)))
+        rows.append(
+            Row((*cells, *(_claim_cell(claim(one, metric)) for metric in wanted)), best=_wins(one, len(wanted)))
+        )
     if not rows:
         return None
     title = results.study.methods[OURS].title if OURS in results.study.methods else OURS
@@ -96,7 +104,7 @@ def claims_table(results: Results) -> Table | None:
         Column("Scenario", numeric=False),
         Column("Best federated", numeric=False),
         Column("Caption loss", "nats", better="low"),
-        *(Column(f"{title}: {metric.title.lower()}", numeric=False) for metric in CLAIMS),
+        *(Column(f"{title}: {metric.title.lower()}", numeric=False) for metric in wanted),
     )
     notes = (
         f"Met: {title} is lower than every other federated method by more than two standard errors of the paired "
@@ -116,9 +124,9 @@ def _loss(loss: Estimate | None) -> tuple[str, float | None, str]:
     return text, loss.mean if loss else None, error
 
 
-def _wins(one: Comparison) -> bool:
+def _wins(one: Comparison, wanted: int) -> bool:
     found = claims(one)
-    return len(found) == len(CLAIMS) and all(judged.met for judged in found)
+    return len(found) == wanted and all(judged.met for judged in found)
 
 
 def _claim_cell(judged: Claim | None) -> Cell:

@@ -9,7 +9,7 @@ from fedcmp.report.study.claims import claims
 from fedcmp.report.study.comparing import OURS, Comparison, corrected
 from fedcmp.report.study.distances import distances
 from fedcmp.report.study.maps import heterogeneity
-from fedcmp.report.study.metrics import CLAIMS, TABLE_METRICS
+from fedcmp.report.study.metrics import CLAIMS, TABLE_METRICS, TESTED
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.statistics import Estimate, PairedDifference
 from fedcmp.report.study.trajectories import CURVES, oscillations, trajectory
@@ -76,7 +76,7 @@ def _scenario(one: Comparison) -> dict[str, Any]:
             }
             for judged in claims(one)
         },
-        "ours_against": {metric.key: _against(one, metric) for metric in CLAIMS},
+        "ours_against": {metric.key: _against(one, metric) for metric in dict.fromkeys((*CLAIMS, *TESTED))},
     }
 
 

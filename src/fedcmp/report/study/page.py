@@ -10,6 +10,7 @@ from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.distances import distance_panel, distance_table
 from fedcmp.report.study.heat import heat_map
 from fedcmp.report.study.maps import heterogeneity_table, map_panels
+from fedcmp.report.study.pairedtests import paired_tests_table
 from fedcmp.report.study.remarks import facts, pointers, warnings
 from fedcmp.report.study.results import Results
 from fedcmp.report.study.resulttables import COMMON_NOTES, result_tables
@@ -21,6 +22,7 @@ from fedcmp.report.study.tuning import tuning_table
 _SECTIONS = {
     "winners": ("Who wins in each scenario", "Who wins"),
     "tables": ("Methods by scenario", "Tables"),
+    "tests": ("Paired tests", "Tests"),
     "benchmarks": ("The paper's benchmarks", "Benchmarks"),
     "distance": ("Distance from FedAvg to centralized closed", "Distance"),
     "trajectories": ("Trajectories over rounds (as the paper's figure 4)", "Trajectories"),
@@ -49,6 +51,7 @@ def render_study_page(results: Results, *, title: str) -> str:
     data = {
         "winners": [details(results), claims] if claims is not None else [],
         "tables": [one for one in tables if one.kind == "main"],
+        "tests": paired_tests_table(results),
         "benchmarks": [*benchmark_tables(results), *cells_tables(results)],
         "distance": [distances, table] if (table := distance_table(results)) is not None or distances else [],
         "trajectories": [found for one in results.comparisons if (found := _trajectories(results, one))],

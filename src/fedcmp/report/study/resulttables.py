@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fedcmp.report.methods import SHUFFLED, Metric, best_written, ordered
 from fedcmp.report.palette import Palette
 from fedcmp.report.study.comparing import HEADLINE, Comparison, Entry
-from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, write_estimate, write_p
+from fedcmp.report.study.metrics import SUITES, TABLE_METRICS, WORST_CLIENT, write_estimate, write_p
 from fedcmp.report.study.results import MAIN_SCENARIOS, Results
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table, name_cell
@@ -114,7 +114,11 @@ def result_table(one: Comparison, palette: Palette, *, arms: str = "", order: Se
 
 
 def _measured(one: Comparison, metric: Metric) -> bool:
-    return any(one.estimate(entry, metric.key) for entry in (*one.entries, *one.references))
+    found = [one.estimate(entry, metric.key) for entry in (*one.entries, *one.references)]
+    known = [estimate for estimate in found if estimate is not None]
+    if metric is WORST_CLIENT:  # a run that failed has NaN for it in old studies too, which never measured it
+        return any(estimate.finite for estimate in known)
+    return bool(known)
 
 
 def _metric_column(one: Comparison, metric: Metric) -> Column:
@@ -214,6 +218,11 @@ def _notes(one: Comparison, arms: str) -> tuple[str, ...]:
         notes.append(
             "Shuffled images: the caption loss of the same projector when each caption comes with another held-out "
             "image: what it has learned of the captions' style."
+        )
+    if _measured(one, WORST_CLIENT):
+        notes.append(
+            "Worst client: the families' losses weighted by a client's pairs of each, highest over the clients; of "
+            "local-only runs each client's own model."
         )
     notes += _rank_notes(one)
     diverged = [

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 from fedcmp.errors import counted
 from fedcmp.report.methods import CAPTION_LOSS
-from fedcmp.report.study.claims import Claim, claims
+from fedcmp.report.study.claims import Claim, claims, conditions
 from fedcmp.report.study.comparing import OURS, Comparison
 from fedcmp.report.study.heat import beats_all
-from fedcmp.report.study.metrics import CLAIMS, write_difference, write_p
+from fedcmp.report.study.metrics import write_difference, write_p
 from fedcmp.report.study.results import Results
 from fedcmp.report.verdict import Phrase, listed
 
@@ -51,17 +51,18 @@ def ours_sentences(results: Results) -> list[Phrase]:
     judged = [(one, found) for one in results.comparisons if (found := claims(one))]
     if not judged:
         return []
-    title = results.study.methods[OURS].title
-    won = [one.scenario.title for one, found in judged if len(found) == len(CLAIMS) and all(c.met for c in found)]
+    title, wanted = results.study.methods[OURS].title, conditions(results)
+    names = listed([metric.title.lower() for metric in wanted])
+    won = [one.scenario.title for one, found in judged if len(found) == len(wanted) and all(c.met for c in found)]
     said = [Phrase(f"{title} wins {len(won)} of {len(judged)} scenarios", True)]
-    said.append(Phrase(" on all of caption loss, worst-family loss and mean rank by more than two standard errors"))
+    said.append(Phrase(f" on {'all of ' if len(wanted) > 2 else ''}{names} by more than two standard errors"))
     said.append(Phrase(f": {listed(won)}." if won else "."))
     pairs = [one.scenario.title for one, found in judged if one.scenario.title in won and _fewest(found) < _FEW]
     if pairs:
         said.append(Phrase(f" On two seeds only, which is little to go by: {listed(pairs)}."))
     counts = [
         f"{metric.title.lower()} in {sum(c.met for _, found in judged for c in found if c.metric is metric)}"
-        for metric in CLAIMS
+        for metric in wanted
     ]
     said.append(Phrase(f" One by one they are met: {listed(counts)} of {len(judged)}."))
     return said

@@ -13,6 +13,7 @@ from fedcmp.report.study.latex import PREAMBLE, escape_latex, table_to_latex
 from fedcmp.report.study.maps import heterogeneity_table
 from fedcmp.report.study.numbers import study_numbers
 from fedcmp.report.study.page import render_study_page
+from fedcmp.report.study.pairedtests import paired_tests_table
 from fedcmp.report.study.reading import load_study
 from fedcmp.report.study.remarks import facts, warnings
 from fedcmp.report.study.results import Results
@@ -60,6 +61,7 @@ def named_tables(results: Results) -> list[tuple[str, str, Table]]:
     ]
     made = result_tables(results)
     found += [(one.key, one.title, one.table) for one in made if one.kind == "main"]
+    found.append(("tests", "", paired_tests_table(results)))
     asked = [*benchmark_tables(results), *cells_tables(results)]
     found += [(one.key, one.title, one.table) for one in asked]
     found.append(("distance", "", distance_table(results)))
