@@ -10,7 +10,6 @@ Each stage's share is its difference over the whole, as a ratio of means over co
 """
 
 import statistics
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from fedcmp.report.study.comparing import Comparison, Entry
 from fedcmp.report.study.metrics import CAPTION_LOSS, WORST_FAMILY, write_estimate
 from fedcmp.report.study.statistics import Estimate, PairedDifference, distance_closed
 from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
-from fedcmp.study.packing import unpack_study
+from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGINNING = """\
@@ -237,9 +236,7 @@ def draw(results: Results, out: Path) -> None:
 
 def read(published: Path) -> Results:
     """Return a packed study's comparisons."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "study"
-        unpack_study(published, folder)
+    with unpacked(published) as folder:
         return Results.of(load_study(folder))
 
 

@@ -6,7 +6,6 @@ The paper's cells are data of the package (src/fedcmp/report/paper_tables.json);
 model was run here, so every cell of recipes/paper.toml is empty: the page shows them so.
 """
 
-import tempfile
 from pathlib import Path
 
 from fedcmp.report.papertables import further_tables
@@ -14,7 +13,7 @@ from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.benchmarktables import cells_tables
 from fedcmp.report.study.paperclaims import claims_of_paper_table
 from fedcmp.report.tables import Table, escape_markdown, table_to_markdown
-from fedcmp.study.packing import unpack_study
+from fedcmp.study.packing import unpacked
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 BEGINNING = """\
@@ -30,9 +29,7 @@ def page(published: Path) -> str:
     Args:
         published: a packed study.
     """
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "study"
-        unpack_study(published, folder)
+    with unpacked(published) as folder:
         claims = claims_of_paper_table(Results.of(load_study(folder)))
     tables = [claims, *(one.table for one in cells_tables(None)), *further_tables()]
     return "\n".join([BEGINNING, *map(_section, tables)]).rstrip("\n") + "\n"

@@ -6,7 +6,6 @@ Everything is read from the packed study, in which every method runs at every ra
 at each rate, the rate that is best by the mean over seeds, and how much is lost at half and at twice that rate.
 """
 
-import tempfile
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import CAPTION_LOSS, write_estimate
 from fedcmp.report.study.statistics import Estimate
 from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
-from fedcmp.study.packing import unpack_study
+from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGINNING = """\
@@ -121,9 +120,7 @@ def draw(results: Results, out: Path) -> None:
 
 def read(published: Path) -> Results:
     """Return a packed study's comparisons."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "study"
-        unpack_study(published, folder)
+    with unpacked(published) as folder:
         return Results.of(load_study(folder))
 
 

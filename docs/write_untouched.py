@@ -15,7 +15,6 @@ import hashlib
 import math
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from fedcmp.report.study.comparing import CENTRALIZED, FEDAVG, OURS, Comparison,
 from fedcmp.report.study.metrics import WORST_CLIENT, WORST_FAMILY, write_difference, write_p
 from fedcmp.report.study.statistics import PairedDifference, distance_closed, holm
 from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
-from fedcmp.study.packing import unpack_study
+from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
 PLAN, RECIPE = ROOT / "docs" / "untouched.md", ROOT / "recipes" / "untouched.toml"
@@ -186,9 +185,7 @@ def main(arguments: list[str]) -> None:
     if arguments == ["--freeze"]:
         freeze()
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "study"
-        unpack_study(ROOT / "results" / "untouched.jsonl", folder)
+    with unpacked(ROOT / "results" / "untouched.jsonl") as folder:
         text = page(Results.of(load_study(folder)))
     (ROOT / "results" / "untouched-hypotheses.md").write_text(text, encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from fedcmp.report.study import Results, load_study
@@ -12,7 +13,11 @@ NOISE = dict(zip(SEEDS, (0.002, -0.001, -0.001), strict=True))
 
 
 def study_of(
-    folder: Path, methods: Mapping[str, Mapping[str, Any]], losses: Mapping[str, Mapping[str, float]]
+    folder: Path,
+    methods: Mapping[str, Mapping[str, Any]],
+    losses: Mapping[str, Mapping[str, float]],
+    *,
+    sent: Mapping[str, int] = MappingProxyType({}),
 ) -> Results:
     """Write a study and read it.
 
@@ -20,6 +25,7 @@ def study_of(
         folder: a new one.
         methods: name -> its entry in study.json.
         losses: scenario -> method -> mean caption loss; the worst family's is .25 higher.
+        sent: method -> bytes of a run; 3,000,000 where nothing is said.
     """
     scenarios = {name: {"title": name.capitalize(), "seeds": list(SEEDS)} for name in losses}
     fakes.write_json(
@@ -31,5 +37,5 @@ def study_of(
             for seed in SEEDS:
                 content = fakes.run_content(method, scenario, seed, final=loss + NOISE[seed])
                 content["federated"] = methods[method].get("federated", True)
-                fakes.add_run(folder, content | {"bytes_sent": 3_000_000})
+                fakes.add_run(folder, content | {"bytes_sent": sent.get(method, 3_000_000)})
     return Results.of(load_study(folder))

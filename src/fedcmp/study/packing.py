@@ -12,7 +12,9 @@ published: its runs carry their hashes and are not run again. The tables of the 
 """
 
 import json
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,15 @@ def pack_study(folder: Path, packed: Path) -> Path:
     written = packed.with_suffix(".md")
     write_whole(written, tables.read_bytes())
     return written
+
+
+@contextmanager
+def unpacked(packed: Path) -> Iterator[Path]:
+    """Yield a folder that holds a packed study, gone afterwards; errors as of `unpack_study`."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "study"
+        unpack_study(packed, folder)
+        yield folder
 
 
 def unpack_study(packed: Path, folder: Path) -> int:

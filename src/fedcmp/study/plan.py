@@ -169,12 +169,13 @@ def settings_of(section: MethodSection, learning_rate: float, knob_value: object
         "objective": section.objective,
         "options": dict(section.options),
         "objective_options": dict(section.objective_options),
-        "step": section.step,
-        "step_options": dict(section.step_options),
     }
+    # as published tunings have them: no word of a step where the name says it all
+    settings |= {"step": section.step} if section.step else {}
+    settings |= {"step_options": dict(section.step_options)} if section.step_options else {}
     if section.knob is not None:
         part, _, name = section.knob.name.partition(".")
-        settings[part] = {**settings[part], name: knob_value}
+        settings[part] = {**settings.get(part, {}), name: knob_value}
     return settings
 
 
