@@ -55,7 +55,7 @@ class FakeSite:
     def __init__(self, vision: int, text: int) -> None:
         self._vision, self._text = vision, text
         self._client = 0
-        self._made: dict[tuple[int, bool, bool, str], Tensors] = {}
+        self._made: dict[tuple[int, bool, bool], Tensors] = {}
 
     def answer(self, header: dict[str, object], tensors: Tensors) -> Frame:
         """Answer one request; of an assignment, its header says enough."""
@@ -75,8 +75,8 @@ class FakeSite:
 
     def reply(self, assignment: Assignment, client: int) -> Frame:
         """The frame of a reply whose tensors are those of one of the variants."""
-        canonical = assignment.objective == "canonical"
-        key = client % VARIANTS, canonical, assignment.forms.whole, assignment.objective
+        canonical = SECOND_MOMENT in assignment.extras
+        key = client % VARIANTS, canonical, assignment.forms.whole
         if key not in self._made:
             self._made[key] = _tensors(self._vision, self._text, seed=key[0], canonical=canonical)
         reply = Reply(

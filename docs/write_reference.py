@@ -40,7 +40,8 @@ def reference() -> str:
         "A TOML file. NAME stands for a name of your own, [] for an entry of a list.\n",
         *_recipe(Recipe),
         "## Methods and their options\n",
-        "`[method.NAME.options]` sets a rule's options, `[method.NAME.objective_options]` its local objective's.\n",
+        "`[method.NAME.options]` sets a rule's options, `[method.NAME.objective_options]` its local objective's, "
+        "`[method.NAME.step_options]` its step's.\n",
         *map(_method, available_methods()),
         "## A study's recipe\n",
         *_recipe(StudyRecipe),
@@ -126,7 +127,8 @@ def _method(name: str) -> str:
     parts = [f"### {name}\n", f"{_plain(said)}\n"]
     if name not in NOT_FEDERATED:
         chosen = choose(name)
-        parts.append(f"Server rule `{chosen.aggregator}`, local objective `{chosen.objective}`.\n")
+        halves = f"Server rule `{chosen.aggregator}`, local objective `{chosen.objective}`, step `{chosen.step}`.\n"
+        parts.append(halves)
     rows = [
         (f"`{table}.{option}`", f"`{toml_value(value)}`")
         for table, options in method_options(name).items()

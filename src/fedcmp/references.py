@@ -1,8 +1,8 @@
 """Names that are needed where nothing is loaded: methods without a server, and in which forms numbers are kept or sent.
 
-The references are methods without a server, between which every federated method is expected to end. They are named
-here because a run's record must say whether its method is federated, and records are read without torch; a recipe is
-checked without it too.
+The references are methods without a server, between which every federated method is expected to end. With another step
+than AdamW's they are called REFERENCE-with-STEP. They are named here because a run's record must say whether its method
+is federated, and records are read without torch; a recipe is checked without it too.
 """
 
 from typing import Literal
@@ -18,6 +18,23 @@ NOT_FEDERATED: dict[str, str] = {
 }
 
 
+_WITH = "-with-"
+
+
+def reference_of(method: str) -> str | None:
+    """Return the reference that a method is: its own name, or REFERENCE-with-ANYTHING; None for a federated one.
+
+    "centralized-with-canonical" is the centralized learner with another step, say.
+    """
+    base, joint, rest = method.partition(_WITH)
+    return base if base in NOT_FEDERATED and bool(joint) == bool(rest) else None
+
+
+def step_named_in(method: str) -> str | None:
+    """Return what stands behind "-with-" in a reference's name: the step that it takes unless a recipe names one."""
+    return method.partition(_WITH)[2] or None if reference_of(method) else None
+
+
 def is_federated(method: str) -> bool:
     """Return whether a server merges in this method: every name but those of the references."""
-    return method not in NOT_FEDERATED
+    return reference_of(method) is None

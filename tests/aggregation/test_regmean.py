@@ -100,7 +100,10 @@ def test_layers_that_nobody_fed_stay():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda extra: extra.pop("input_gram"), r"input_gram of linear_0\.weight is missing; train with a local obj"),
+        (
+            lambda extra: extra.pop("input_gram"),
+            r"input_gram of linear_0\.weight is missing; the client.s training must",
+        ),
         (lambda extra: extra["input_gram"].pop("linear_1.weight"), r"input_gram of linear_1\.weight is missing"),
         (lambda extra: extra["input_gram"]["linear_1.weight"].fill_(torch.nan), r"input_gram: linear_1\.weight holds"),
         (

@@ -232,7 +232,7 @@ def test_tensors_without_a_matrix_take_the_weighted_mean():
     [
         (
             lambda extra: extra.pop("input_gram"),
-            r"client 0: extra input_gram of linear_1\.weight is missing; train with",
+            r"client 0: extra input_gram of linear_1\.weight is missing; the client",
         ),
         (lambda extra: extra["canonical_second_moment"]["linear_1.weight"].neg_(), "holds negative values"),
         (lambda extra: extra["input_gram"]["linear_2.weight"].fill_(float("nan")), "client 0: input_gram"),

@@ -10,7 +10,7 @@ from fedcmp.client.cohort import Cohort, JointBatch
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner, Part
-from fedcmp.client.steps import StepBatches
+from fedcmp.client.step_batches import StepBatches
 from fedcmp.client.training import train_cohort
 from tests.client.conftest import part_of, start
 

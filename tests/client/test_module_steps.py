@@ -66,7 +66,7 @@ def test_canonical_steps_follow_the_formula():
     basis, rho, rate = rotation(3, 5), 1.5, 0.05
     broadcast = {"canonical_basis": {"0.weight": basis}, "canonical_stretch": {"0.weight": torch.tensor(rho)}}
     steps = ModuleSteps(
-        model, lr=rate, settings=Optimisation(max_gradient_norm=1e9), objective="canonical", broadcast=broadcast
+        model, lr=rate, settings=Optimisation(max_gradient_norm=1e9), step="canonical", broadcast=broadcast
     )
     x, v = model[0].weight.detach().double().numpy().copy(), basis.double().numpy()
     first, second, gram, tokens = np.zeros((2, 3)), np.zeros((2, 3)), np.zeros((3, 3)), 0
@@ -92,7 +92,7 @@ def test_the_identity_as_basis_is_plain_training_and_the_bias_is_a_column():
     identity = {"canonical_basis": {"0.weight": torch.eye(5), "3.weight": torch.eye(3)}}
     models = [make_model(), make_model()]
     plain = train(models[0], ModuleSteps(models[0], lr=0.05, settings=SETTINGS))
-    steps = ModuleSteps(models[1], lr=0.05, settings=SETTINGS, objective="canonical", broadcast=identity)
+    steps = ModuleSteps(models[1], lr=0.05, settings=SETTINGS, step="canonical", broadcast=identity)
     turned = train(models[1], steps)
     for name, tensor in plain.items():
         assert torch.allclose(tensor, turned[name], rtol=1e-5, atol=1e-6)
@@ -105,7 +105,7 @@ def test_the_identity_as_basis_is_plain_training_and_the_bias_is_a_column():
 
 def test_tokens_of_a_sequence_count_each_and_evaluation_counts_nothing():
     model = make_model()
-    steps = ModuleSteps(model, lr=0.1, objective="canonical", measure_only=True)
+    steps = ModuleSteps(model, lr=0.1, step="canonical", measure_only=True)
     model(torch.stack(batches(2)))
     model.eval()
     model(100 * batches()[0])
@@ -119,7 +119,7 @@ def test_tokens_of_a_sequence_count_each_and_evaluation_counts_nothing():
 
 def test_measuring_changes_no_bit():
     model = make_model()
-    steps = ModuleSteps(model, lr=0.1, objective="canonical", broadcast=BROADCAST, measure_only=True)
+    steps = ModuleSteps(model, lr=0.1, step="canonical", broadcast=BROADCAST, measure_only=True)
     after = train(model, steps)
     assert all(torch.equal(after[name], tensor) for name, tensor in make_model().state_dict().items())
     assert all(not moment.any() for moment in steps.extras()["canonical_second_moment"].values())
@@ -140,18 +140,18 @@ def test_bfloat16_parameters_gather_steps_that_are_too_small_for_them():
 @pytest.mark.parametrize(
     ("change", "options", "said"),
     [
-        (lambda m: m, {"objective": "moon"}, "objective 'moon': a training loop of your own"),
+        (lambda m: m, {"step": "soap"}, "step 'soap': a training loop of your own"),
         (
             lambda m: m[0].weight.requires_grad_(False),
-            {"objective": "canonical"},
+            {"step": "canonical"},
             "0.weight travels but is not trained",
         ),
-        (lambda m: m.append(nn.Embedding(4, 2)), {"objective": "canonical"}, "4.weight belongs to Embedding"),
+        (lambda m: m.append(nn.Embedding(4, 2)), {"step": "canonical"}, "4.weight belongs to Embedding"),
         (lambda m: m.requires_grad_(False), {}, "none of the tensors that travel is a trained parameter"),
         (lambda m: m, {"names": ["x"]}, "none of the tensors that travel is a trained parameter"),
         (
             lambda m: m,
-            {"objective": "canonical", "broadcast": {"canonical_basis": {"0.weight": torch.eye(4)}}},
+            {"step": "canonical", "broadcast": {"canonical_basis": {"0.weight": torch.eye(4)}}},
             "canonical basis of 0.weight is",
         ),
     ],
@@ -165,13 +165,13 @@ def test_what_cannot_be_trained_so_is_refused_by_name(change, options, said):
 
 
 def test_a_layer_that_is_never_called_is_named():
-    steps = ModuleSteps(make_model(), lr=0.1, objective="canonical")
+    steps = ModuleSteps(make_model(), lr=0.1, step="canonical")
     with pytest.raises(UserError, match=r"0\.weight: its layer was never called in training mode"):
         steps.extras()
 
 
 def test_only_the_tensors_that_travel_are_trained():
     model = make_model()
-    after = train(model, ModuleSteps(model, lr=0.1, objective="canonical", names=["3.weight"]))
+    after = train(model, ModuleSteps(model, lr=0.1, step="canonical", names=["3.weight"]))
     before = make_model().state_dict()
     assert [name for name in after if not torch.equal(after[name], before[name])] == ["3.weight"]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from fedcmp.client.objectives import available_objectives, create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner
-from fedcmp.client.steps import positions_of_rank
+from fedcmp.client.step_batches import positions_of_rank
+from fedcmp.client.steps import available_steps, create_step
 from fedcmp.client.training import train_cohort
 from fedcmp.data.batches import OnePass
 from fedcmp.data.features import OnTheFlyFeatures
@@ -24,6 +25,7 @@ from tests.data.helpers import FakeEncoder
 from tests.data.test_sharing import Watched, write_tars
 from tests.ranks import on_ranks
 
+ASKED = ("canonical_second_moment", "input_gram")
 SETTINGS = Optimisation(
     max_gradient_norm=0.5, epsilon=1e-3
 )  # this epsilon: rounding is not magnified at tiny gradients
@@ -42,13 +44,16 @@ def bases(vlm):
     return {name: torch.linalg.qr(square)[0] for name, square in squares.items()}
 
 
+def training(name):
+    """The objective of that name, or the step."""
+    return {"step": create_step(name)} if name in available_steps() else {"objective": create_objective(name)}
+
+
 def trained_by(size, vlm, pairs, learners, name, **options):
     """Each rank's results."""
     return on_ranks(
         size,
-        lambda group: train_cohort(
-            copy_of(vlm), pairs, learners, SETTINGS, objective=create_objective(name), group=group, **options
-        ),
+        lambda group: train_cohort(copy_of(vlm), pairs, learners, SETTINGS, **training(name), group=group, **options),
     )
 
 
@@ -69,14 +74,14 @@ def assert_same(alone, shared, *, rtol=1e-4, atol=1e-6):
                 torch.testing.assert_close(found[key], tensor, rtol=rtol, atol=atol, msg=lambda m, k=key: f"{k}: {m}")
 
 
-@pytest.mark.parametrize("name", available_objectives())
+@pytest.mark.parametrize("name", [*available_objectives(), "canonical"])
 @pytest.mark.parametrize("size", [2, 3])
 def test_ranks_take_the_steps_of_one_process(vlm, pairs, name, size):
     """A cohort whose batches of 4, 2 and 1 leave ranks with fewer samples, or none."""
     broadcast = {"control": {n: t * 1e-2 for n, t in start(vlm, 13).items()}, "canonical_basis": bases(vlm)}
-    options = {"with_second_moment": True, "broadcast": broadcast}
+    options = {"with_second_moment": True, "broadcast": broadcast, "asked": ASKED}
     learners = learners_of(vlm, first_round=False)
-    alone = train_cohort(vlm, pairs, learners, SETTINGS, objective=create_objective(name), **options)
+    alone = train_cohort(vlm, pairs, learners, SETTINGS, **training(name), **options)
     for shared in trained_by(size, vlm, pairs, learners, name, **options):
         assert_same(alone, shared)
 
@@ -85,7 +90,7 @@ def test_ranks_take_the_steps_of_one_process(vlm, pairs, name, size):
 def test_more_ranks_than_samples(vlm, pairs, name):
     """Batches of two on five ranks: at every step three of them have nothing."""
     learners = [Learner(part_of(range(7), size=2), start(vlm), None, {"last_projector": start(vlm, 11)})]
-    alone = train_cohort(vlm, pairs, learners, SETTINGS, objective=create_objective(name))
+    alone = train_cohort(vlm, pairs, learners, SETTINGS, **training(name))
     for shared in trained_by(5, vlm, pairs, learners, name):
         assert_same(alone, shared)
 
@@ -108,8 +113,9 @@ def test_a_mean_of_means_would_be_another_step(vlm, pairs):
 
 def test_an_opening_round_measures_the_same(vlm, pairs):
     learners = learners_of(vlm)
-    alone = train_cohort(vlm, pairs, learners, SETTINGS, objective=create_objective("canonical"), measure_only=True)
-    for shared in trained_by(2, vlm, pairs, learners, "canonical", measure_only=True):
+    options = {"asked": ASKED, "measure_only": True}
+    alone = train_cohort(vlm, pairs, learners, SETTINGS, step=create_step("canonical"), **options)
+    for shared in trained_by(2, vlm, pairs, learners, "canonical", **options):
         assert_same(alone, shared)
         assert all(not done.losses for done in shared)
 

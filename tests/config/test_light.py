@@ -18,6 +18,8 @@ MISTAKES = {
     "method": MINIMAL + '[run]\nmethods = ["fedavgg"]\n',
     "option": MINIMAL + "[method.ties]\noptions = { densty = 1 }\n",
     "objective": MINIMAL + '[method.mine]\naggregator = "knots-ties"\nobjective = "canonical"\n',
+    "step": MINIMAL + '[method.mine]\naggregator = "knots-ties"\nstep = "mun"\n',
+    "step option": MINIMAL + "[method.centralized-with-soap]\nstep_options = { refersh = 2 }\n",
     "projector": MINIMAL + '[model]\nprojector = "mpl"\n',
     "pairs": '[data]\nformat = "llava"\npairs = "none.json"\n[method.ties]\noptions = { density = 0.5 }\n',
     "model": MINIMAL + '[model]\nlanguage = "./none"\n',

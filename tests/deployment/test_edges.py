@@ -130,7 +130,7 @@ def test_a_site_that_lost_the_run_is_out_for_a_round_and_placed_again(pairs: Pat
     def forgetful(header, tensors):
         if header["message"] == "training" and losing:
             losing.clear()
-            return {"version": 1, "message": "not known", "what": "run"}, {}
+            return {"version": 2, "message": "not known", "what": "run"}, {}
         return answer(header, tensors)
 
     trainer.answer = forgetful  # type: ignore[method-assign]

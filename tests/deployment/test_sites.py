@@ -293,7 +293,7 @@ def test_a_reply_where_an_admission_was_asked_for_turns_the_site_away(federation
     assert federation.events("north", "refused") == ["an answer of another kind, Reply"]
 
 
-MALFORMED = [({"message": "reply", "version": 1}, {}), Lost("malformed frame: its header is not JSON", malformed=True)]
+MALFORMED = [({"message": "reply", "version": 2}, {}), Lost("malformed frame: its header is not JSON", malformed=True)]
 
 
 @pytest.mark.parametrize("malformed", MALFORMED)

@@ -210,7 +210,9 @@ def test_a_site_becomes_no_other_client_within_a_run(placed):
 
 
 MORE = [
-    ({"objective": "canonical"}, "its objective is not what the run's recipe says"),
+    ({"objective": "moon"}, "its objective is not what the run's recipe says"),
+    ({"step": "canonical"}, "its step is not what the run's recipe says"),
+    ({"extras": ["input_gram"]}, "its extras is not what the run's recipe says"),
     ({"with_second_moment": True}, "its with_second_moment is not what the run's recipe says"),
     ({"learning_rate": 1.0}, "its learning_rate is not what the run's recipe says"),
     ({"keep_optimizer": True}, "its keep_optimizer is not what the run's recipe says"),
@@ -292,8 +294,8 @@ def test_a_late_or_replayed_request_is_not_carried_out(placed):
     "header",
     [
         {},
-        {"message": "training", "version": 1},
-        {"message": "invitation", "version": 1, "run": "../../x"},
+        {"message": "training", "version": 2},
+        {"message": "invitation", "version": 2, "run": "../../x"},
         {"message": "reply"},
         {"version": 2, "message": "collecting"},
     ],

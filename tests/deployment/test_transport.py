@@ -162,11 +162,11 @@ def test_references_are_judged_once_for_all_methods(federation):
         Refusal(reason="the losses on held-out pairs are asked for, but losses are not in send.allow", accepted=False),
         Lost("gone"),
         After(500, working()),
-        ({"message": "judged", "version": 1, "losses": {}, "tokens": {}, "captions": 0, "seconds": 0.0}, {}),
+        ({"message": "judged", "version": 2, "losses": {}, "tokens": {}, "captions": 0, "seconds": 0.0}, {}),
         (
             {
                 "message": "judged",
-                "version": 1,
+                "version": 2,
                 "losses": {"a": 1.0},
                 "tokens": {"a": 0},
                 "captions": 1,

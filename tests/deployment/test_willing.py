@@ -196,7 +196,8 @@ def test_an_assignment_of_the_accepted_recipe_is_carried_out():
     check_assignment(recipe_of("fisher"), "fisher", assignment_of(with_second_moment=True))
     check_assignment(recipe_of("moon"), "moon", assignment_of(objective="moon", continues=1))
     for measured in (True, False):
-        canonical = assignment_of(objective="canonical", measure_only=measured)
+        extras = ("canonical_second_moment", "input_gram")
+        canonical = assignment_of(step="canonical", extras=extras, measure_only=measured)
         check_assignment(recipe_of("shared-basis"), "shared-basis", canonical)
     options = {"moon": {"objective_options": {"mu": 0.5}}}
     asked = assignment_of(objective="moon", objective_options={"mu": 0.5})
@@ -206,7 +207,9 @@ def test_an_assignment_of_the_accepted_recipe_is_carried_out():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("objective", "canonical"),  # Gram matrices, which fedavg does not need
+        ("step", "canonical"),
+        ("step_options", {"stretch": False}),
+        ("extras", ("input_gram",)),  # which fedavg does not need
         ("objective", "no such objective"),
         ("objective_options", {"mu": 0.5}),
         ("objective_options", {"a": [[[]]]}),

@@ -238,7 +238,7 @@ def test_from_a_damaged_reply_on_clients_train_again(tmp_path, monkeypatch):
     assert parts(other.hand_out(0.0)) == dict.fromkeys(range(4), 1)
 
 
-@pytest.mark.parametrize(("rule", "objective"), [("shared-basis", "canonical"), ("scaffold", "scaffold")])
+@pytest.mark.parametrize(("rule", "objective"), [("shared-basis", "plain"), ("scaffold", "scaffold")])
 def test_rules_that_read_what_is_measured_in_one_version_are_refused(tmp_path, rule, objective):
     recipe = small_recipe(3, 2)
     with pytest.raises(ValueError, match="in one version"):

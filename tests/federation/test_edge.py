@@ -90,7 +90,7 @@ def flat(engine, tmp_path_factory):
     return of
 
 
-@pytest.mark.parametrize("method", ["fedavg", "shared-basis", "scaffold", "moon"])
+@pytest.mark.parametrize("method", ["fedavg", "shared-basis", "scaffold", "moon", "fedmuon", "fedadamw", "fedpac-soap"])
 @pytest.mark.parametrize("edges", [EDGES, MIXED], ids=["three-by-three", "mixed"])
 def test_a_tree_ends_with_the_flat_result(engine, flat, tmp_path, method, edges):
     folder, side, tree = run(engine, tmp_path, method, edges, seed=1)

@@ -5,21 +5,15 @@ import copy
 import pytest
 import torch
 
+from fedcmp.client.steps import available_steps, create_step
 from fedcmp.federation import learner as learner_module
 from fedcmp.federation.client_folder import ClientFolder, PartFile
 from fedcmp.federation.learner import Work
 from fedcmp.wire.messages import Assignment
 from fedcmp.wire.payload import forms
 
-OBJECTIVES = {
-    "plain": {},
-    "canonical": {"canonical_basis": True},
-    "scaffold": {},
-    "moon": {},
-    "fedsam": {},
-    "fedprox": {},
-    "fedswa": {},
-}
+STEPS = [step for step in available_steps() if step != "adamw"]
+TRAININGS = ["plain", "scaffold", "moon", "fedsam", "fedprox", "fedswa", *STEPS]
 
 
 class KilledError(Exception):
@@ -36,17 +30,22 @@ def side(engine, monkeypatch):
 
 
 def works(engine, objective, folder, clients=(1,)):
-    public = {}
-    if OBJECTIVES[objective]:
+    step, public = "adamw", {}
+    if objective in STEPS:
+        objective, step = "plain", objective
         torch.manual_seed(3)
-        shapes = {n: t for n, t in engine.vlm.trainable.tensors().items() if n.endswith("weight")}
+        start = engine.vlm.trainable.tensors()
+        shapes = {n: t for n, t in start.items() if n.endswith("weight")}
         bases = {n: torch.linalg.qr(torch.randn(t.shape[1] + 1, t.shape[1] + 1))[0] for n, t in shapes.items()}
-        public = {"canonical_basis": bases}
+        public = {"canonical_basis": bases, "global_direction": {n: torch.randn_like(t) for n, t in start.items()}}
+    extras = {label for service in create_step(step).services() for label in service.extras}
     assignment = Assignment(
         2,
         learning_rate=0.01,
         forms=forms("int8"),
         objective=objective,
+        step=step,
+        extras=sorted(extras | {"input_gram", "canonical_second_moment"}) if step != "adamw" else (),
         with_second_moment=True,
         error_feedback=True,
         state=engine.vlm.trainable.tensors(),
@@ -62,7 +61,7 @@ def plain(replies):
     ]
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", TRAININGS)
 def test_a_killed_part_is_continued_to_the_bit(engine, side, tmp_path, objective):
     whole = plain(engine.client_side.carry_out(works(engine, objective, tmp_path / "whole")))
     steps = []

@@ -6,11 +6,11 @@ import shutil
 import pytest
 
 from fedcmp.config import dump_recipe
-from fedcmp.config.methods import NOT_FEDERATED
 from fedcmp.errors import UserError
 from fedcmp.federation.apart import Apart
 from fedcmp.federation.rounds import Events, Rounds
 from fedcmp.federation.server import ServerSide
+from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder
 from fedcmp.runs.reading import load_runs
 from fedcmp.runs.records import SiteEvent
@@ -39,8 +39,8 @@ def run(engine, place, method, *, resume=False, events=None, federation=None, no
     folder = RunFolder(place / "run")
     if not folder.begun:
         folder.begin(dump_recipe(recipe))
-    if method in NOT_FEDERATED:
-        side = Apart(method, names, initial, 0.003, waiting=place / "run" / "waiting")
+    if not is_federated(method):
+        side = Apart(method, names, initial, 0.003, recipe.chosen(method), waiting=place / "run" / "waiting")
     else:
         side = ServerSide(method, recipe.chosen(method), recipe, names, initial, place / "run" / "waiting", 0.003)
     transport = Unruly(engine, place / "clients", **unruly)

@@ -55,7 +55,7 @@ INT8 = 'payload = "int8"\nbroadcast_payload = "bfloat16"\nerror_feedback = true\
 HALF = "participation = 0.5\n"
 NO_OPENING = """[method.without-opening]
 aggregator = "{rule}"
-objective = "canonical"
+step = "canonical"
 options = {{ opening = false }}
 """
 SHARED_BASIS = "shared-basis"
@@ -63,9 +63,9 @@ SHARED_BASIS = "shared-basis"
 FIRST = {
     "first-shared-basis": """[method.first-shared-basis]
 aggregator = "shared-basis"
-objective = "canonical"
+step = "canonical"
 options = { normalise = false }
-objective_options = { stretch = false }
+step_options = { stretch = false }
 """,
     "first-fisher": """[method.first-fisher]
 aggregator = "fisher"
@@ -73,6 +73,13 @@ options = { parameter_normalise = false }
 """,
 }
 
+FREE = """[method.canonical-knots]
+aggregator = "knots-ties"
+step = "canonical"
+[method.muon-shared]
+aggregator = "shared-basis"
+step = "muon"
+"""
 # name of the group -> (methods, [run] lines, [federation] lines, further tables)
 GROUPS: dict[str, tuple[list[str], str, str, str]] = {
     "all": ([*available_methods(), *FIRST], "", "", "".join(FIRST.values())),
@@ -81,6 +88,12 @@ GROUPS: dict[str, tuple[list[str], str, str, str]] = {
     "half-int8": (["moon"], "", HALF + INT8, ""),
     "cohort": ([SHARED_BASIS, "moon"], "cohort = 2\n", "", ""),
     "opening": (["without-opening"], "", "", NO_OPENING.format(rule=SHARED_BASIS)),
+    "steps": (
+        ["canonical-knots", "muon-shared", "centralized-with-canonical", "local-with-soap"],
+        "",
+        "",
+        FREE,
+    ),
     "resumed": (["moon", "scaffold", "local", SHARED_BASIS], "", INT8, ""),
 }
 

@@ -53,6 +53,13 @@ LINEAR = {"linear_1.weight": (4, 3), "linear_1.bias": (4,)}  # 16 numbers
         ("fedcmp", {}, 64, 64),
         ("fisher", {}, 64, 128),  # a second moment of every parameter
         ("scaffold", {}, 128, 128),  # control variates
+        ("regmean", {}, 64, 64 + 64),  # Gram 4 x 4
+        ("local-soap", {}, 64, 64),
+        ("fedpm", {}, 64, 64 + 64),
+        ("fedpac-soap", {}, 64 + 64 + 64 + 64, 64 + 4 + 64 + 64),  # direction, L and R 4 x 4; a sum of rates up
+        ("fedmuon", {}, 64 + 48, 64 + 48),  # the weight's variate
+        ("fedmuon-liu", {}, 64 + 64 + 48, 64 + 4 + 48),
+        ("fedadamw", {}, 64 + 64 + 64 + 4, 64 + 4 + 64 + 4),
         ("shared-basis", {}, 64 + 64 + 4, 64 + 64 + 64),  # basis 4 x 4, stretch; second moments and Gram 4 x 4
     ],
 )

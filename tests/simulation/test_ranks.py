@@ -26,7 +26,7 @@ OTHERWISE = 5e-4
 def small(folder: Path, methods: list[str]) -> Path:
     """The tests' recipe with unstretched canonical steps: longer ones magnify rounding beyond any tolerance."""
     path = recipe(folder, methods=methods)
-    short = "[method.shared-basis]\nobjective_options = { stretch = false }\n" if "shared-basis" in methods else ""
+    short = "[method.shared-basis]\nstep_options = { stretch = false }\n" if "shared-basis" in methods else ""
     path.write_text(f"{path.read_text()}\n{short}")
     return path
 

@@ -1,11 +1,14 @@
 """What a run is known by, and what a method is tried with."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from fedcmp.study.plan import _content, grid, inherited, planned_run
 from fedcmp.study.recipe import StudyRecipe, load_study
+
+HASHES = ["84aafb568bbcf82d", "d7ef5a520ffdf800"]  # as version 0.1 had them
 
 
 @pytest.fixture
@@ -28,12 +31,12 @@ def test_an_arm_takes_the_tuned_settings_with_its_own_on_top(study):
     arm = inherited(study, "arm-no-momentum", tuned)
     assert arm["learning_rate"] == 0.005
     assert arm["aggregator"] == "shared-basis"
-    assert arm["objective"] == "canonical"
+    assert (arm["objective"], arm["step"]) == ("plain", "canonical")
     assert arm["options"] == {"momentum": 0.0, "server_rate": 1.0}
 
 
 def test_an_arm_with_another_rule_leaves_the_options_behind(content):
-    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "objective": "plain", "options": {}}
+    content["method"]["arm-no-momentum"] |= {"aggregator": "fedavg", "step": "adamw", "options": {}}
     study = StudyRecipe.model_validate(content)
     assert inherited(study, "arm-no-momentum", settings(study, "shared-basis"))["options"] == {}
 
@@ -112,6 +115,17 @@ def test_later_keys_count_where_they_are_set_only(study, content, write, tmp_pat
         run = dataclasses.replace(usual, recipe=usual.recipe.model_copy(update={"model": model}))
         hashes |= {run.hash, run.pairs_hash}
     assert len(hashes) == 7
+
+
+def test_a_published_run_of_canonical_steps_keeps_its_hash():
+    """They were an objective then: run files of before stay those of the same runs."""
+    study = load_study(Path(__file__).parents[2] / "recipes" / "study.toml")
+    tuned = grid(study.method["shared-basis"])[0]
+    runs = [planned_run(study, "image", "shared-basis", 1, tuned)]
+    runs += [planned_run(study, "image", arm, 1, inherited(study, arm, tuned)) for arm in ("arm-steps-alone",)]
+    assert [run.hash[:16] for run in runs] == HASHES
+    other = planned_run(study, "image", "shared-basis", 1, tuned | {"step": "muon", "step_options": {}})
+    assert other.hash not in {run.hash for run in runs}
 
 
 def test_tuning_uses_validation_scenes_and_no_suites(study):

@@ -23,6 +23,7 @@ from fedcmp import aggregation
 from fedcmp.aggregation import Aggregator, ClientUpdate
 from fedcmp.cli.main import app
 from fedcmp.client.objectives import available_objectives, describe_objective
+from fedcmp.client.steps import available_steps, describe_step
 from fedcmp.config import Recipe
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose
 from fedcmp.deployment.site_file import Site
@@ -97,7 +98,10 @@ def recipe_keys() -> list[str]:
     lines += [f"site {line}" for line in _keys(Site)]
     for name in available_methods():
         chosen = None if name in NOT_FEDERATED else choose(name)
-        lines.append(f"method {name}" + (f" = {chosen.aggregator} with objective {chosen.objective}" if chosen else ""))
+        halves = f" = {chosen.aggregator} with objective {chosen.objective}, step {chosen.step}" if chosen else ""
+        lines.append(f"method {name}{halves}")
+        for option, value in (chosen.options if chosen else {}).items():
+            lines.append(f"method {name}: options.{option} = {value!r}")
     for name in aggregation.available():
         for option, value in aggregation.describe(name).options().items():
             lines.append(f"method {name}: options.{option} = {value!r}")
@@ -105,6 +109,10 @@ def recipe_keys() -> list[str]:
         lines.append(f"objective {name}")
         for option, value in describe_objective(name).options().items():
             lines.append(f"objective {name}: objective_options.{option} = {value!r}")
+    for name in available_steps():
+        lines.append(f"step {name}")
+        for option, value in describe_step(name).options().items():
+            lines.append(f"step {name}: step_options.{option} = {value!r}")
     return sorted(lines)
 
 

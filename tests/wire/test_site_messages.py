@@ -43,8 +43,9 @@ ASSIGNMENT = Assignment(
     2,
     learning_rate=0.01,
     forms=forms("int8"),
-    objective="canonical",
-    objective_options={"stretch": True},
+    step="canonical",
+    step_options={"stretch": True},
+    extras=("input_gram",),
     error_feedback=True,
     continues=1,
     state=STATE,
@@ -113,7 +114,7 @@ def test_a_header_that_lacks_a_key_or_has_another_is_refused(read, message):
             read(cut, tensors)
     with pytest.raises(MessageError, match="surprise"):
         read(header | {"surprise": 1}, tensors)
-    for version in (0, 2, "1", None, True):
+    for version in (0, 1, "2", None, True):
         with pytest.raises(MessageError, match="version"):
             read(header | {"version": version}, tensors)
 
@@ -128,9 +129,9 @@ def test_a_tensor_that_belongs_nowhere_is_refused(read, message):
 @pytest.mark.parametrize("message", ["reply", "assignment", "", "Invitation", None, 1, ["invitation"], {}])
 def test_what_is_no_request_is_refused(message):
     with pytest.raises(MessageError, match=r"message = .*: must be one of invitation, placement"):
-        read_request({"message": message, "version": 1}, {})
+        read_request({"message": message, "version": 2}, {})
     with pytest.raises(MessageError, match="must be one of invitation"):
-        read_request({"version": 1}, {})
+        read_request({"version": 2}, {})
     with pytest.raises(MessageError, match="must be one of invitation"):
         read_request([1], {})
 
@@ -258,7 +259,7 @@ def test_a_refusal_is_one_line_whatever_a_message_held():
     header, tensors = header_of("training", method="\x1b[2Jx\nsecond line")
     assert read_request(header, tensors).method == "\x1b[2Jx\nsecond line"  # not listed by any recipe: refused there
     with pytest.raises(MessageError) as refused:
-        read_request({"message": "\x1b[2Jx\nsecond line" * 1000, "version": 1}, {})
+        read_request({"message": "\x1b[2Jx\nsecond line" * 1000, "version": 2}, {})
     line = str(refused.value)
     assert shown(line) == line
     assert len(line) <= 2000
@@ -342,7 +343,7 @@ def test_a_large_header_takes_little_more_than_itself(header):
     tracemalloc.start()
     try:
         with pytest.raises(MessageError):
-            read_any(header | {"version": 1}, {})
+            read_any(header | {"version": 2}, {})
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -24,6 +24,7 @@ from fedcmp.aggregation.model_stock import ModelStock
 from fedcmp.aggregation.registry import RuleRow, available, create, describe, register
 from fedcmp.aggregation.regmean import RegMean
 from fedcmp.aggregation.scaffold import Scaffold
+from fedcmp.aggregation.served import serve
 from fedcmp.aggregation.shared_basis import SharedBasis
 from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.svc import Svc
@@ -65,4 +66,5 @@ __all__ = [
     "create",
     "describe",
     "register",
+    "serve",
 ]

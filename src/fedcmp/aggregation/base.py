@@ -7,7 +7,7 @@ to the sums can then be computed by the client itself, and the server needs no m
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -34,6 +34,8 @@ class Aggregator(ABC):
             any tree), "in two exchanges" (clients would have to hear what the server makes of a first sum before they
             can give the second; not built, so contribution() refuses), or "no".
         needs: fields of ClientUpdate that the rule reads beyond `state` and `num_examples`; others need not be sent.
+        extras: labels of ClientUpdate.extra that the rule reads, so that clients send no others.
+        sends: labels of what it broadcasts besides the tensors once a round is over, none by default.
         opening: whether a round that only measures comes before the first: clients send the global tensors back as they
             are, with the extras that the rule needs.
         round: rounds finished so far, the opening one counted in.
@@ -42,10 +44,12 @@ class Aggregator(ABC):
         last_diagnostics: scalars of the last finished round, for the run's metrics.
     """
 
-    adds_up: ClassVar[AddsUp] = "no"
+    adds_up: AddsUp = "no"
 
     def __init__(self) -> None:
         self.needs: frozenset[str] = frozenset()
+        self.extras: frozenset[str] = frozenset()
+        self.sends: frozenset[str] = frozenset()
         self.opening = False
         self.round = 0
         self.last_weights: list[float] = []
@@ -149,6 +153,18 @@ class Aggregator(ABC):
             ValueError: the rule does not add up in one exchange, or the tensors are not such sums: one is missing,
                 extra, of another shape, or not finite. The round stays as it was before the call.
             RuntimeError: no round is open.
+        """
+        raise self._no_sum()
+
+    def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:  # noqa: ARG002
+        """Add a contribution to others, in place, as accumulate() does; for whoever sums on a server's behalf.
+
+        Args:
+            sums: name -> tensor, contributions added up so far; the first one's own tensors, say.
+            contribution: equally named tensors.
+
+        Raises:
+            ValueError: the rule does not add up in one exchange.
         """
         raise self._no_sum()
 

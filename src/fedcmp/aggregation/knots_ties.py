@@ -10,8 +10,6 @@ matrix get FedAvg's mean.  Implements docs/methods.md, KnOTS-TIES (Stoica et al.
 Shapes: K clients, O outputs, I inputs (with the bias column), R directions.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -35,7 +33,7 @@ class KnotsTies(KeptUpdates):
         ValueError: an option out of range.
     """
 
-    adds_up: ClassVar[AddsUp] = "in two exchanges"
+    adds_up: AddsUp = "in two exchanges"
 
     def __init__(self, *, density: float = 0.2, scale: float = 0.6) -> None:
         require_number("density", density, 0, 1, above=True)

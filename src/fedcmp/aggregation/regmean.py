@@ -13,16 +13,15 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedcmp.aggregation.change import exact
-from fedcmp.aggregation.checks import check_values
-from fedcmp.aggregation.matrices import find_matrices
+from fedcmp.aggregation.input_space import inputs_of, matrices_of, sent_of
+from fedcmp.aggregation.labels import GRAM
 from fedcmp.aggregation.matrix_rule import MatrixRule
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.spectrum import divide
 from fedcmp.aggregation.update import ClientUpdate, Public
 
-GRAM = "input_gram"
+_MEND = "the client's training must measure it (docs/methods.md, steps)"
 
 
 @register(
@@ -46,27 +45,21 @@ class RegMean(MatrixRule):
         require_number("off_diagonal", off_diagonal, 0, 1)
         require_number("damping", damping, 0, 1e6)
         super().__init__()
-        self.needs = frozenset({"extra"})
+        self.needs, self.extras = frozenset({"extra"}), frozenset({GRAM})
         self._off_diagonal, self._damping = off_diagonal, damping
 
     def _weight(self, update: ClientUpdate) -> float:
         return float(int(update.num_examples))
 
     def _sent(self, place: str, update: ClientUpdate, public: Public) -> dict[str, Tensor]:
-        sent, grams = (update.extra or {}).get(GRAM, {}), {}
-        for matrix in find_matrices(public.state, bias="column"):
-            name = matrix.weight
-            if name not in sent:
-                mend = "train with a local objective that sends it, for example 'canonical'"
-                raise ValueError(f"{place}: extra {GRAM} of {name} is missing; {mend}")
-            check_values(f"{place}: {GRAM}", name, sent[name])
-            inputs = public.state[name].shape[1] + (matrix.bias is not None)
-            if sent[name].shape != (inputs, inputs):
-                found = tuple(sent[name].shape)
+        grams = sent_of(place, update, GRAM, public.state, mend=_MEND)
+        for matrix in matrices_of(public.state):
+            name, inputs = matrix.weight, inputs_of(matrix, public.state)
+            if grams[name].shape != (inputs, inputs):
+                found = tuple(grams[name].shape)
                 raise ValueError(f"{place}: {GRAM} of {name} is {found}; needs {(inputs, inputs)}")
-            if bool((sent[name].diagonal() < 0).any()):
+            if bool((grams[name].diagonal() < 0).any()):
                 raise ValueError(f"{place}: {GRAM} of {name} has a negative diagonal; it is a mean of squares")
-            grams[name] = exact(sent[name], public.state[name])
         return grams
 
     def _shapes(self, outputs: int, inputs: int) -> dict[str, tuple[int, int]]:

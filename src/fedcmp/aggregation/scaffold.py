@@ -13,13 +13,14 @@ from torch import Tensor
 
 from fedcmp.aggregation.change import exact, zeros_like
 from fedcmp.aggregation.checks import check_tensors
+from fedcmp.aggregation.labels import CONTROL, CONTROL_CHANGE
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.server_step import ServerStep
 from fedcmp.aggregation.sums import labelled, of_label
 from fedcmp.aggregation.update import ClientUpdate, Public
 
-CONTROL, CHANGE = "control", "control_change"  # what is broadcast, and what the clients send back in `extra`
+CHANGE = CONTROL_CHANGE  # what the clients send back in `extra`
 
 
 @register("scaffold", summary="FedAvg with control variates", paper="Karimireddy et al. 2020, arXiv 1910.06378")
@@ -41,7 +42,7 @@ class Scaffold(ServerStep):
         if total_clients is not None:
             require_number("total_clients", total_clients, 1)
         super().__init__({CONTROL: 0.0})
-        self.needs = frozenset({"extra"})
+        self.needs, self.extras, self.sends = frozenset({"extra"}), frozenset({CHANGE}), frozenset({CONTROL})
         self._learning_rate = learning_rate
         self._total_clients = total_clients
 

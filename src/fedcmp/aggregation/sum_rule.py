@@ -31,7 +31,7 @@ class SumRule(Aggregator):
             s_k before they are made to sum to 1, and what a rule adds. All are at least 0.
     """
 
-    adds_up: ClassVar[AddsUp] = "in one exchange"
+    adds_up: AddsUp = "in one exchange"
     scalars: ClassVar[tuple[str, ...]] = ("clients", "examples", "weight")
 
     def __init__(self) -> None:
@@ -66,12 +66,7 @@ class SumRule(Aggregator):
         self._accepted += int(scalars["clients"])
 
     def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
-        """Add a contribution to others, in place, as accumulate() does; for whoever sums on a server's behalf.
-
-        Args:
-            sums: name -> tensor, contributions added up so far; the first one's own tensors, say.
-            contribution: equally named tensors.
-        """
+        """Add a contribution to others, in place; see Aggregator.combine."""
         for name, total in sums.items():
             total.add_(contribution[name].detach().to(device=total.device, dtype=total.dtype))
 

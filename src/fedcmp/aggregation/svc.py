@@ -11,8 +11,6 @@ Implements docs/methods.md, SVC (Li et al. 2026).
 Shapes: K clients, O outputs, I inputs (with the bias column), R directions.
 """
 
-from typing import ClassVar
-
 import torch
 from torch import Tensor
 
@@ -37,7 +35,7 @@ class Svc(KeptUpdates):
         ValueError: an option out of range.
     """
 
-    adds_up: ClassVar[AddsUp] = "in two exchanges"
+    adds_up: AddsUp = "in two exchanges"
 
     def __init__(self, *, alpha: float | None = None) -> None:
         if alpha is not None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -88,18 +88,20 @@ def _loaded(recipe: "str | os.PathLike[str] | Mapping[str, Any] | Recipe", overr
 
 
 def _check_workers(recipe: "Recipe") -> None:
-    """Refuse several workers for a rule or objective that only this process knows: workers import fedcmp alone."""
+    """Refuse several workers for a rule, objective or step that only this process knows: workers import only fedcmp."""
     from fedcmp import aggregation
     from fedcmp.client.objectives import describe_objective
-    from fedcmp.config.methods import NOT_FEDERATED
+    from fedcmp.client.steps import describe_step
 
     if recipe.run.workers == 1:
         return
     for name in recipe.run.methods:
-        if name in NOT_FEDERATED:
-            continue
         chosen = recipe.chosen(name)
-        for factory in (aggregation.describe(chosen.aggregator).factory, describe_objective(chosen.objective).factory):
+        factories: list[Callable[..., object]] = [describe_step(chosen.step).factory]
+        if chosen.aggregator:
+            factories.append(aggregation.describe(chosen.aggregator).factory)
+            factories.append(describe_objective(chosen.objective).factory)
+        for factory in factories:
             if factory.__module__.partition(".")[0] != "fedcmp":
                 raise UserError(
                     f"run.workers = {recipe.run.workers}: worker processes do not know the method {name!r}, which "

@@ -1,19 +1,19 @@
-"""The steps of a local objective on any PyTorch module, in a training loop of your own.
+"""The package's steps on any PyTorch module, in a training loop of your own.
 
-    steps = ModuleSteps(model, lr=1e-3, objective="canonical", broadcast=broadcast)
+    steps = ModuleSteps(model, lr=1e-3, step="canonical", broadcast=broadcast, extras=["input_gram"])
     for batch in batches:
         steps.zero_grad()
         loss_of(model, batch).backward()
         steps.step()
-    steps.extras()          what the server rule shared-basis reads
+    steps.extras()          what the server reads
 
-"plain" is AdamW. "canonical" is AdamW in the broadcast basis (objectives/canonical.py): what the layers are fed is seen
-by hooks, so every weight matrix must belong to an nn.Linear that the loop calls. Both are the arithmetic of the
-package's own training, a cohort of one.
+"adamw" and "canonical", which is AdamW in the broadcast basis (steps/canonical.py). Where a server reads what the
+layers are fed, that is seen by hooks, so every weight matrix must belong to an nn.Linear that the loop calls. Both are
+the arithmetic of the package's own training, a cohort of one.
 Shapes: O outputs of a layer, I inputs (with the bias column).
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, overload
 
@@ -21,12 +21,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from fedcmp.aggregation.labels import BASIS, GRAM, SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.matrices import Matrix, find_matrices
-from fedcmp.client.objectives.canonical import BASIS, GRAM, SECOND_MOMENT, STRETCH, CanonicalAdamW
-from fedcmp.client.optimizer import Optimisation, StackedAdamW
+from fedcmp.client.optimizer import Optimisation, StackedAdamW, StackedOptimizer
+from fedcmp.client.steps.canonical import CanonicalAdamW
+from fedcmp.client.steps.meters import MomentMeter
 from fedcmp.errors import UserError
 
 _ALONE = torch.tensor([0])
+_PLAIN = "plain"  # second moments of the tensors' own entries
 
 
 class ModuleSteps(torch.optim.Optimizer):
@@ -38,14 +41,18 @@ class ModuleSteps(torch.optim.Optimizer):
         module: what is trained, in training mode while it is.
         lr: learning rate.
         settings: AdamW's other settings.
-        objective: "plain" or "canonical".
+        step: "adamw" or "canonical", in the broadcast basis.
         stretch: of "canonical": whether steps are rho times as long.
+        extras: labels of what the server reads: of "input_gram" and "canonical_second_moment"; None: both with
+            "canonical", else neither.
         broadcast: what the server rule broadcasts, label -> name -> tensor.
         names: the tensors that travel, by their names in the module's state_dict(); None: all parameters.
+        with_second_moment: whether `second_moments` will be asked for; "adamw" keeps them anyhow.
         measure_only: step() leaves the module as it is; what its layers are fed is summed.
 
     Raises:
-        UserError: another objective; a weight matrix that is frozen or not of an nn.Linear; a basis that does not fit.
+        UserError: another step or extra; a weight matrix that is frozen or not of an nn.Linear; a basis that does not
+            fit.
     """
 
     def __init__(
@@ -54,17 +61,24 @@ class ModuleSteps(torch.optim.Optimizer):
         *,
         lr: float,
         settings: Optimisation | None = None,
-        objective: str = "plain",
+        step: str = "adamw",
         stretch: bool = True,
+        extras: Collection[str] | None = None,
         broadcast: Mapping[str, Mapping[str, Tensor]] | None = None,
         names: Iterable[str] | None = None,
+        with_second_moment: bool = False,
         measure_only: bool = False,
     ) -> None:
-        if objective not in ("plain", "canonical"):
+        if extras is None:
+            extras = (GRAM, SECOND_MOMENT) if step == "canonical" else ()
+        if step not in ("adamw", "canonical") or not set(extras) <= {GRAM, SECOND_MOMENT}:
+            unknown = ", ".join(sorted(set(extras) - {GRAM, SECOND_MOMENT}))
+            told = f"extras {unknown}" if unknown else f"step {step!r}"
             raise UserError(
-                f"objective {objective!r}: a training loop of your own knows 'plain' and 'canonical'; the others need "
-                "fedcmp's own training (carry_out)"
+                f"{told}: a training loop of your own knows the steps 'adamw' and 'canonical' and what these send; the "
+                "others need fedcmp's own training (carry_out)"
             )
+        self._extras = frozenset(extras)
         self.measure_only = measure_only
         wanted = None if names is None else set(names)
         self._trained = {
@@ -82,19 +96,26 @@ class ModuleSteps(torch.optim.Optimizer):
         self._hooks: list[RemovableHandle] = []
         self._matrices: list[Matrix] = []
         settings = settings or Optimisation()
-        self._steps: StackedAdamW
-        if objective == "plain":
-            self._steps = StackedAdamW(self._stacked, settings)
-            return
-        travelling = {name: t for name, t in module.state_dict().items() if wanted is None or name in wanted}
-        self._matrices = find_matrices(travelling, bias="column")
-        self._watch(module)
+        self._steps: StackedOptimizer
         sent = broadcast or {}
+        if self._extras:
+            travelling = {name: t for name, t in module.state_dict().items() if wanted is None or name in wanted}
+            self._matrices = find_matrices(travelling, bias="column")
+        if GRAM in self._extras:
+            self._watch(module)
+        self._moments: dict[str, MomentMeter] = {}
+        if step == "adamw":
+            self._steps = StackedAdamW(self._stacked, settings)
+            if SECOND_MOMENT in self._extras:
+                self._add_meter(SECOND_MOMENT, settings, sent.get(BASIS, {}))
+            return
         try:
-            stretches = sent.get(STRETCH, {}) if stretch else {}
+            stretches = {name: float(rho) for name, rho in sent.get(STRETCH, {}).items()} if stretch else {}
             self._steps = CanonicalAdamW(self._stacked, settings, sent.get(BASIS, {}), stretches)
         except ValueError as error:
             raise UserError(f"{error}: the message was made for another model") from error
+        if with_second_moment:
+            self._add_meter(_PLAIN, settings, None)
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -119,13 +140,22 @@ class ModuleSteps(torch.optim.Optimizer):
         return loss
 
     def second_moments(self) -> dict[str, Tensor]:
-        """Return AdamW's bias-corrected second moments, name -> tensor; zeros before any step."""
+        """Return AdamW's bias-corrected second moments, name -> tensor; zeros before any step.
+
+        Raises:
+            UserError: "canonical" steps were not made with_second_moment.
+        """
         if not self._has_stepped():
             return {name: torch.zeros_like(tensor[0]) for name, tensor in self._stacked.items()}
-        return self._steps.second_moment(0)
+        if _PLAIN in self._moments:
+            return {name: tensor[0].cpu() for name, tensor in self._moments[_PLAIN].moments().items()}
+        found = self._steps.second_moment(0) if self._steps.keeps_second_moment else None
+        if found is None:
+            raise UserError("canonical steps keep no second moments of the tensors' entries: set with_second_moment")
+        return found
 
     def extras(self) -> dict[str, dict[str, Tensor]]:
-        """Return what the rule shared-basis reads of this round; nothing for "plain".
+        """Return what the server reads of this round, as asked for.
 
         Returns:
             "canonical_second_moment" -> weight's name -> (O, I), "input_gram" -> weight's name -> (I, I) mean of x x^T.
@@ -133,19 +163,22 @@ class ModuleSteps(torch.optim.Optimizer):
         Raises:
             UserError: a layer was never called in training mode.
         """
-        if not isinstance(self._steps, CanonicalAdamW):
-            return {}
-        for matrix in self._matrices:
+        for matrix in self._matrices if GRAM in self._extras else ():
             if not self._tokens.get(matrix.weight):
                 raise UserError(
                     f"{matrix.weight}: its layer was never called in training mode, so nothing is known of its inputs; "
                     "call model.train() and the layer itself"
                 )
-        moments = self._steps.canonical_second_moments()
-        return {
-            SECOND_MOMENT: {name: moment[0].cpu() for name, moment in moments.items()},
-            GRAM: {name: (gram / self._tokens[name]).cpu() for name, gram in self._grams.items()},
-        }
+        found = {}
+        if SECOND_MOMENT in self._extras:
+            if isinstance(self._steps, CanonicalAdamW):
+                moments = self._steps.canonical_second_moments()
+            else:
+                moments = self._moments[SECOND_MOMENT].moments()
+            found[SECOND_MOMENT] = {name: moment[0].cpu() for name, moment in moments.items()}
+        if GRAM in self._extras:
+            found[GRAM] = {name: (gram / self._tokens[name]).cpu() for name, gram in self._grams.items()}
+        return found
 
     def close(self) -> None:
         """Take the hooks off the module."""
@@ -156,6 +189,10 @@ class ModuleSteps(torch.optim.Optimizer):
     def state_dict(self) -> dict[str, Any]:
         """Refuse: an optimiser lives for one round."""
         raise NotImplementedError("ModuleSteps lives for one round of a client; make a new one in the next")
+
+    def _add_meter(self, label: str, settings: Optimisation, bases: Mapping[str, Tensor] | None) -> None:
+        """Measure second moments alongside, for what the steps do not keep."""
+        self._moments[label] = MomentMeter(self._steps, self._stacked, beta=settings.beta_2, bases=bases)
 
     def _has_stepped(self) -> bool:
         return bool(self._steps.part_state()["step"][0] > 0)
@@ -175,7 +212,7 @@ class ModuleSteps(torch.optim.Optimizer):
                 raise UserError(f"{frozen[0]} travels but is not trained: leave it out of the ServerApp's arrays")
             if not isinstance(layer, nn.Linear):
                 raise UserError(
-                    f"{matrix.weight} belongs to {type(layer).__name__}: shared-basis knows matrices of nn.Linear "
+                    f"{matrix.weight} belongs to {type(layer).__name__}: what a layer is fed is known of nn.Linear "
                     "only; leave it out of the ServerApp's arrays, or use another rule"
                 )
             self._hooks.append(layer.register_forward_pre_hook(partial(self._see, matrix), with_kwargs=True))

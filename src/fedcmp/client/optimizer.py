@@ -1,16 +1,18 @@
-"""AdamW over many learners at once: every tensor is stacked, each learner has its own rate, step count and clipping.
+"""What takes the steps of many learners at once: every tensor is stacked, each learner has its own rate and step count.
 
-One learner's arithmetic is that of torch.optim.AdamW and torch.nn.utils.clip_grad_norm_, to rounding. Shapes: C
-learners; a tensor of one learner (...) is (C, ...) here.
+Here is AdamW; other steps are in steps/. One learner's arithmetic is that of torch.optim.AdamW and
+torch.nn.utils.clip_grad_norm_, to rounding. Shapes: C learners; a tensor of one learner (...) is (C, ...) here.
 """
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+Watcher = Callable[[Mapping[str, Tensor], Tensor, Tensor], None]
 _CLIP_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_
 
 
@@ -25,59 +27,64 @@ class Optimisation:
     epsilon: float = 1e-8
 
 
-class StackedAdamW:
-    """AdamW for C learners that share nothing but the tensors' memory.
+class StackedOptimizer(ABC):
+    """What takes the steps of C learners that share nothing but the tensors' memory.
+
+    A kind of step implements `_apply` and says in `tables` what it keeps.
 
     Args:
         parameters: name -> (C, ...) tensors, changed in place by `step`.
         settings: the same for all learners.
-        rate_factors: tensor's name -> factor on its rate; 1 where it is missing.
+
+    Attributes:
+        watchers: called before every step is applied, with its clipped gradients, learners and rates; read only.
+        keeps_second_moment: whether it keeps AdamW's own second moment of every tensor's entries.
     """
 
-    def __init__(
-        self,
-        parameters: Mapping[str, Tensor],
-        settings: Optimisation,
-        rate_factors: Mapping[str, float] = MappingProxyType({}),
-    ) -> None:
-        self._parameters, self._settings, self._factors = parameters, settings, rate_factors
-        self._first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
-        self._second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
+    keeps_second_moment = False
+
+    def __init__(self, parameters: Mapping[str, Tensor], settings: Optimisation) -> None:
+        self._parameters, self._settings = parameters, settings
         self._steps_C = torch.zeros(len(next(iter(parameters.values()))), dtype=torch.float32)
+        self.watchers: list[Watcher] = []
+
+    def tables(self) -> Mapping[str, Mapping[str, Tensor]]:
+        """Return what later steps depend on besides the counts of steps: label -> name -> (C, ...)."""
+        return {}
 
     def load(self, learner: int, saved: Mapping[str, Tensor]) -> None:
         """Take up one learner's state, as `saved` returned it."""
+        for label, named in self.tables().items():
+            for name, tensor in named.items():
+                tensor[learner] = saved[f"{label}.{name}"]
         for name in self._parameters:
-            self._first[name][learner] = saved[f"exp_avg.{name}"]
-            self._second[name][learner] = saved[f"exp_avg_sq.{name}"]
             self._steps_C[learner] = float(saved[f"step.{name}"])
 
     def saved(self, learner: int) -> dict[str, Tensor]:
-        """One learner's state by "moment.tensor", under the names that torch.optim.AdamW gives its own."""
-        out = {}
-        for name in self._parameters:
-            out[f"exp_avg.{name}"] = self._first[name][learner].cpu().clone()
-            out[f"exp_avg_sq.{name}"] = self._second[name][learner].cpu().clone()
-            out[f"step.{name}"] = self._steps_C[learner].clone()
-        return out
+        """One learner's state by "label.tensor"; AdamW's under the names that torch.optim.AdamW gives its own."""
+        out = {
+            f"{label}.{name}": tensor[learner].cpu().clone()
+            for label, named in self.tables().items()
+            for name, tensor in named.items()
+        }
+        return out | {f"step.{name}": self._steps_C[learner].clone() for name in self._parameters}
 
     def part_state(self) -> dict[str, Tensor]:
         """Return all that later steps depend on, stacked over the learners: name -> (C, ...)."""
-        moments = {"exp_avg": self._first, "exp_avg_sq": self._second}
-        named = {f"{what}.{name}": tensor for what, own in moments.items() for name, tensor in own.items()}
+        tables = self.tables().items()
+        named = {f"{label}.{name}": tensor for label, own in tables for name, tensor in own.items()}
         return named | {"step": self._steps_C}
 
     def load_part_state(self, saved: Mapping[str, Tensor]) -> None:
         """Take up what `part_state` returned."""
-        for name in self._parameters:
-            self._first[name].copy_(saved[f"exp_avg.{name}"])
-            self._second[name].copy_(saved[f"exp_avg_sq.{name}"])
+        for label, named in self.tables().items():
+            for name, tensor in named.items():
+                tensor.copy_(saved[f"{label}.{name}"])
         self._steps_C.copy_(saved["step"])
 
-    def second_moment(self, learner: int) -> dict[str, Tensor]:
-        """One learner's bias-corrected second moment."""
-        correction = 1 - self._settings.beta_2 ** float(self._steps_C[learner])
-        return {name: (moment[learner] / correction).cpu() for name, moment in self._second.items()}
+    def second_moment(self, learner: int) -> dict[str, Tensor] | None:  # noqa: ARG002  # for AdamW
+        """One learner's bias-corrected second moment of its gradients; None: this step keeps none."""
+        return None
 
     @torch.no_grad()
     def step(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
@@ -91,8 +98,46 @@ class StackedAdamW:
         """
         scale_A = _clipping(gradients, self._settings.max_gradient_norm)
         for gradient in gradients.values():
-            gradient.mul_(_beside(scale_A, gradient))
+            gradient.mul_(beside(scale_A, gradient))
+        for watch in self.watchers:
+            watch(gradients, learners_A, rates_A)
         self._apply(gradients, learners_A, rates_A)
+
+    @abstractmethod
+    def _apply(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
+        """Move the parameters of those learners; the gradients, clipped by now, may be overwritten."""
+
+
+class StackedAdamW(StackedOptimizer):
+    """AdamW for C learners.
+
+    Args:
+        parameters: name -> (C, ...) tensors, changed in place by `step`.
+        settings: the same for all learners.
+        rate_factors: tensor's name -> factor on its rate, or (C,) one for each learner; 1 where it is missing.
+    """
+
+    keeps_second_moment = True
+
+    def __init__(
+        self,
+        parameters: Mapping[str, Tensor],
+        settings: Optimisation,
+        rate_factors: Mapping[str, float | Tensor] = MappingProxyType({}),
+    ) -> None:
+        super().__init__(parameters, settings)
+        self._factors = rate_factors
+        self._first = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
+        self._second = {name: torch.zeros_like(tensor, requires_grad=False) for name, tensor in parameters.items()}
+
+    def tables(self) -> dict[str, Mapping[str, Tensor]]:
+        """Return both moments."""
+        return {"exp_avg": self._first, "exp_avg_sq": self._second}
+
+    def second_moment(self, learner: int) -> dict[str, Tensor] | None:
+        """One learner's bias-corrected second moment."""
+        correction = 1 - self._settings.beta_2 ** float(self._steps_C[learner])
+        return {name: (moment[learner] / correction).cpu() for name, moment in self._second.items()}
 
     def _apply(self, gradients: Mapping[str, Tensor], learners_A: Tensor, rates_A: Tensor) -> None:
         settings = self._settings
@@ -107,11 +152,13 @@ class StackedAdamW:
             own_second = second if everyone else second[learners_A]
             own = parameter.data if everyone else parameter.data[learners_A]
             factor = self._factors.get(name, 1.0)
-            own.mul_(_beside(1 - factor * rates_A * settings.weight_decay, own))
+            if isinstance(factor, Tensor):
+                factor = factor[learners_A]
+            own.mul_(beside(1 - factor * rates_A * settings.weight_decay, own))
             own_first.lerp_(gradient, 1 - settings.beta_1)
             own_second.mul_(settings.beta_2).addcmul_(gradient, gradient, value=1 - settings.beta_2)
-            width = torch.sqrt(own_second, out=gradient).div_(_beside(root_A, own)).add_(settings.epsilon)
-            own.sub_((_beside(factor * step_size_A, own) * own_first).div_(width))
+            width = torch.sqrt(own_second, out=gradient).div_(beside(root_A, own)).add_(settings.epsilon)
+            own.sub_((beside(factor * step_size_A, own) * own_first).div_(width))
             if not everyone:
                 first[learners_A], second[learners_A], parameter.data[learners_A] = own_first, own_second, own
 
@@ -123,6 +170,6 @@ def _clipping(gradients: Mapping[str, Tensor], max_norm: float) -> Tensor:
     return (max_norm / (norms_A + _CLIP_EPSILON)).clamp(max=1.0)
 
 
-def _beside(values_A: Tensor, like: Tensor) -> Tensor:
+def beside(values_A: Tensor, like: Tensor) -> Tensor:
     """(A,) -> (A, 1, ...) in the dtype and on the device of `like`, to be multiplied with it."""
     return values_A.to(like.device, like.dtype).view(-1, *[1] * (like.dim() - 1))

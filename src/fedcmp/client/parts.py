@@ -35,8 +35,8 @@ class Learner:
     Attributes:
         part: what it trains on.
         start: the tensors that it starts from.
-        optimizer: AdamW's state from an earlier part of the same learner; None: a fresh one.
-        memory: what its objective kept since its last part: label -> name -> tensor; None in its first.
+        optimizer: the step's state from an earlier part of the same learner; None: a fresh one.
+        memory: what its objective and step kept since its last part: label -> name -> tensor; None in its first.
     """
 
     part: Part
@@ -53,7 +53,7 @@ class Trained:
         update: what a client sends to the server.
         losses: caption loss of each step, nats a caption token, without the objective's penalty; none in an opening
             round.
-        optimizer: AdamW's state by "moment.tensor", to be handed in again.
+        optimizer: the step's state by "moment.tensor", to be handed in again.
         change: norm of the trained tensors' change over the part.
         memory: to be handed in again with the learner's next part.
     """

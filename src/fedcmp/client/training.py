@@ -1,28 +1,33 @@
 """Local training: one epoch of each learner's part of its pairs, for one learner or for many on one backbone.
 
-Only the trainable's tensors (a projector's, say) are trained, by AdamW; its state is fresh at each call unless it is
-handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks may share every batch:
-each computes its samples' part of the loss, gradients are added up, and all take the step that one process would
-take. Shapes: see cohort.py.
+Only the trainable's tensors (a projector's, say) are trained. The state of what takes the steps (steps/) is fresh at
+each call unless it is handed in (centralized and local-only learners keep theirs over the whole pass). Several ranks
+may share every batch: each computes its samples' part of the loss, gradients are added up, and all take the step that
+one process would take. Shapes: see cohort.py.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation import ClientUpdate
 from fedcmp.client.cohort import Cohort, JointBatch, Stacked
-from fedcmp.client.objectives.base import LocalRound, Objective
+from fedcmp.client.local_round import LocalRound, of_learner, stacked_memory
+from fedcmp.client.objectives.base import Objective
 from fedcmp.client.optimizer import Optimisation
+from fedcmp.client.part_saving import PartSaving
 from fedcmp.client.parts import Learner, PartStore, Trained
-from fedcmp.client.steps import StepBatches
+from fedcmp.client.passes import alignment_errors, mean_gradients, mean_grams
+from fedcmp.client.step_batches import StepBatches
+from fedcmp.client.steps import Step, create_step
+from fedcmp.client.steps.meters import Meters
+from fedcmp.client.taking_part import TakingPart
 from fedcmp.data.prepared import PreparedPairs
 from fedcmp.distributed import ALONE, Group
 from fedcmp.errors import UserError
 from fedcmp.model.vlm import VLM
-from fedcmp.wire.part_state import PartState
 
 Tensors = dict[str, Tensor]
 Penalty = Callable[[LocalRound, JointBatch, Tensor], Tensor | None]
@@ -35,7 +40,9 @@ def train_cohort(
     settings: Optimisation,
     *,
     objective: Objective | None = None,
+    step: Step | None = None,
     broadcast: dict[str, Tensors] | None = None,
+    asked: Collection[str] = (),
     with_second_moment: bool = False,
     measure_only: bool = False,
     micro_batch: int | None = None,
@@ -49,11 +56,13 @@ def train_cohort(
         vlm: the backbone; its projector says of what kind theirs are, and is not changed.
         pairs: where the batches come from.
         learners: parts and starts; learners with fewer batches are done earlier.
-        settings: AdamW's.
+        settings: of the steps.
         objective: what is minimised beside the caption loss; None: nothing.
+        step: how they step, made for this call; None: by AdamW.
         broadcast: what the server sent beside the projector: label -> name -> tensor.
+        asked: labels of what the server reads of a step, or of what is measured alongside (steps/meters.py).
         with_second_moment: send AdamW's bias-corrected second moment along, for rules that weigh parameters.
-        measure_only: take no step and compute no loss; the objective sees every batch (an opening round).
+        measure_only: take no step and compute no loss; objective and step see every batch (an opening round).
         micro_batch: samples that go through projector and LLM at once, their gradients summed; None: all of a step.
             The result is the same to rounding; memory is bounded by so many samples and the step's features, whatever
             the cohort.
@@ -71,12 +80,24 @@ def train_cohort(
     """
     if any(not learner.part.batches for learner in learners):
         raise ValueError("a part without pairs cannot be trained on")
-    run = _Round(vlm, pairs, learners, settings, objective or Objective(), broadcast or {}, micro_batch, group)
+    run = _Round(
+        vlm,
+        pairs,
+        learners,
+        settings,
+        objective or Objective(),
+        step or create_step("adamw"),
+        broadcast or {},
+        frozenset(asked),
+        micro_batch,
+        group,
+        with_second_moment=with_second_moment,
+    )
     if measure_only:
         run.measure(on_step)
     else:
         run.train(on_step, store)
-    return run.results(with_second_moment=with_second_moment)
+    return run.results()
 
 
 class _Round:
@@ -89,9 +110,13 @@ class _Round:
         learners: Sequence[Learner],
         settings: Optimisation,
         objective: Objective,
+        step: Step,
         broadcast: dict[str, Tensors],
+        asked: frozenset[str],
         micro_batch: int | None,
         group: Group,
+        *,
+        with_second_moment: bool,
     ) -> None:
         self._learners, self._objective, self._group = learners, objective, group
         self._device = vlm.language.device
@@ -109,24 +134,36 @@ class _Round:
         self._local = LocalRound(
             cohort=self._cohort,
             broadcast=broadcast,
-            memory=_stacked_memory(learners, self._cohort.starts),
+            memory=stacked_memory([learner.memory or {} for learner in learners], self._device),
             remembers_C=torch.tensor([bool(learner.memory) for learner in learners]),
-            gradient_at_start=self._gradient_at_start,
+            gradient_at_start=lambda: mean_gradients(self._batches, self._cohort, group, self._caption_gradients),
+            grams_at_start=lambda: mean_grams(self._batches, self._local),
+            asked=asked,
             group=group,
         )
-        self._optimizer = self._objective.optimizer(self._local, settings)
+        self._with_second_moment = with_second_moment
+        self._optimizer = step.optimizer(self._local, settings)
+        self._meters = Meters(
+            self._local,
+            self._optimizer,
+            own=step.sends,
+            beta=settings.beta_2,
+            with_second_moment=with_second_moment and not self._optimizer.keeps_second_moment,
+        )
+        self._taking_part = TakingPart(self._local, objective, step, self._meters)
         for number, learner in enumerate(learners):
             if learner.optimizer is not None:
                 self._optimizer.load(number, learner.optimizer)
 
     def train(self, on_step: Callable[[int, float], None] | None, store: PartStore | None) -> None:
         objective, local = self._objective, self._local
-        first_step = 0 if store is None else self._continue(store)
+        saving = PartSaving(store, local, self._optimizer, self._taking_part, self._losses, self._examples)
+        first_step = saving.continued()
         if not first_step:
             objective.begin(local)
         rates = [objective.rates(learner.part.rates) for learner in self._learners]
         for step, batch in self._batches.after(first_step):
-            objective.observe(local, batch)
+            self._taking_part.observe(batch)
             losses_A, gradients = self._gradients(batch)
             displacement = objective.displacement(gradients)
             if displacement is not None:
@@ -139,64 +176,25 @@ class _Round:
             for learner, loss, samples in zip(active, losses_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._losses[learner].append(loss)
                 self._examples[learner] += samples
-            if store is not None and self._agreed(store.due()):
-                store.save(self._part_state(store.work, step + 1))
+            saving.after(step)
             if on_step is not None:
                 on_step(step, float(losses_A.mean()))
         if not all(self._losses):
             raise UserError("a client's whole part of the round holds no usable picture; see the log for their names")
-        objective.end(local)
-
-    def _agreed(self, due: bool) -> bool:
-        """Whether rank 0 says so: all ranks save after the same step."""
-        (flag,) = self._group.sums([torch.tensor([float(due and self._group.rank == 0)])])
-        return bool(flag.item())
-
-    def _part_state(self, work: str, next_step: int) -> PartState:
-        detached = {name: tensor.detach() for name, tensor in self._cohort.parameters.items()}
-        return PartState(
-            work=work,
-            next_step=next_step,
-            losses=self._losses,
-            examples=self._examples,
-            parameters=detached,
-            optimizer=self._optimizer.part_state(),
-            objective=self._objective.part_state(),
-            extras=self._local.extras,
-            memory=self._local.memory,
-        )
-
-    def _continue(self, store: PartStore) -> int:
-        """Take up what was saved in the middle of this part; return the next step's number, 0 at the beginning."""
-        saved = store.load()
-        steps = self._group.gather(0 if saved is None else saved.next_step)
-        if saved is None or len(set(steps)) > 1:  # killed while the ranks saved: some are a save ahead
-            return 0
-        for name, tensor in self._cohort.parameters.items():
-            tensor.data.copy_(saved.parameters[name])
-        self._optimizer.load_part_state(saved.optimizer)
-        self._objective.load_part_state(self._on_device(saved.objective))
-        self._local.extras.update({label: self._on_device(own) for label, own in saved.extras.items()})
-        self._local.memory.update({label: self._on_device(own) for label, own in saved.memory.items()})
-        self._losses = [list(own) for own in saved.losses]
-        self._examples = list(saved.examples)
-        return saved.next_step
-
-    def _on_device(self, tensors: Stacked) -> Stacked:
-        return {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        self._taking_part.end()
 
     def measure(self, on_step: Callable[[int, float], None] | None) -> None:
-        objective, local = self._objective, self._local
         for step, batch in self._batches:
-            objective.observe(local, batch)
+            self._taking_part.observe(batch)
             if on_step is not None:
                 on_step(step, math.nan)
             for learner, samples in zip(batch.learners_A.tolist(), batch.samples_A.tolist(), strict=True):
                 self._examples[learner] += samples
-        objective.end(local)
+        self._taking_part.end()
 
-    def results(self, *, with_second_moment: bool) -> list[Trained]:
-        errors = self._alignment_errors()
+    def results(self) -> list[Trained]:
+        errors = alignment_errors(self._batches, self._cohort, self._group)
+        metered = self._meters.second_moments(self._local)
         out = []
         for number, learner in enumerate(self._learners):
             state = self._cohort.of_learner(number)
@@ -204,19 +202,27 @@ class _Round:
                 state=state,
                 num_examples=self._examples[number],
                 alignment_error=errors[number],
-                second_moment=self._optimizer.second_moment(number) if with_second_moment else None,
-                extra=_of_learner(self._local.extras, number) or None,
+                second_moment=self._second_moment(number, metered),
+                extra=of_learner(self._local.extras, number) or None,
             )
             change = sum(float((state[name].double() - learner.start[name].double()).square().sum()) for name in state)
-            memory = _of_learner(self._local.memory, number)
+            memory = of_learner(self._local.memory, number)
             out.append(Trained(update, self._losses[number], self._optimizer.saved(number), change**0.5, memory))
         return out
+
+    def _second_moment(self, learner: int, metered: Stacked | None) -> Tensors | None:
+        if metered is not None:
+            return {name: tensor[learner].cpu() for name, tensor in metered.items()}
+        return self._optimizer.second_moment(learner) if self._with_second_moment else None
 
     def _gradients(self, batch: JointBatch) -> tuple[Tensor, Stacked]:
         """(A,) caption losses, and the gradients of these with the objective's penalty: of all ranks' samples."""
         losses_A, gradients = self._own_gradients(batch, self._objective.penalty)
         losses_A, *summed = self._group.sums([losses_A, *gradients.values()])
         return losses_A, dict(zip(gradients, summed, strict=True))
+
+    def _caption_gradients(self, batch: JointBatch) -> Stacked:
+        return self._own_gradients(batch, None)[1]
 
     def _own_gradients(self, batch: JointBatch, penalty: Penalty | None) -> tuple[Tensor, Stacked]:
         """What this rank's samples contribute to the losses and gradients; the ranks' contributions add up to them."""
@@ -256,49 +262,3 @@ class _Round:
         for name, tensor in parameters.items():
             tensor.data.copy_(kept[name])
         return gradients
-
-    def _gradient_at_start(self) -> Stacked:
-        """The mean over a part's batches of the caption loss's gradient, without a step."""
-        sums = {name: torch.zeros_like(tensor) for name, tensor in self._cohort.starts.items()}
-        counts_C = torch.zeros(len(self._learners))
-        for _, batch in self._batches:
-            for name, gradient in self._own_gradients(batch, None)[1].items():
-                sums[name][batch.learners_A] += gradient
-            counts_C[batch.learners_A] += 1
-        sums = dict(zip(sums, self._group.sums(list(sums.values())), strict=True))
-        return {name: tensor / counts_C.view(-1, *[1] * (tensor.dim() - 1)).to(tensor) for name, tensor in sums.items()}
-
-    def _alignment_errors(self) -> list[float]:
-        """E of docs/methods.md: the mean over all pairs of each learner's part, after training."""
-        errors: list[list[Tensor]] = [[] for _ in self._learners]
-        for _, batch in self._batches:
-            active = batch.learners_A.tolist()
-            for learner, own in zip(active, self._cohort.alignment_errors(batch), strict=True):
-                errors[learner].append(own)
-        sums_C = torch.stack([torch.cat(own).double().sum() for own in errors])
-        counts_C = torch.tensor([sum(map(len, own)) for own in errors], dtype=torch.float64)
-        sums_C, counts_C = self._group.sums([sums_C, counts_C])
-        mean_C: list[float] = (sums_C / counts_C).tolist()
-        return mean_C
-
-
-def _stacked_memory(learners: Sequence[Learner], starts: Stacked) -> dict[str, Stacked]:
-    """What the objective kept, stacked; zeros for a learner that has nothing yet."""
-    memories = [learner.memory or {} for learner in learners]
-    labels = sorted({label for memory in memories for label in memory})
-    return {
-        label: {
-            name: torch.stack(
-                [memory[label][name].to(tensor) if label in memory else tensor[0] * 0 for memory in memories]
-            )
-            for name, tensor in starts.items()
-        }
-        for label in labels
-    }
-
-
-def _of_learner(stacked: Mapping[str, Stacked], number: int) -> dict[str, Tensors]:
-    return {
-        label: {name: tensor[number].detach().cpu().clone() for name, tensor in tensors.items()}
-        for label, tensors in stacked.items()
-    }

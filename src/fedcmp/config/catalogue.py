@@ -1,4 +1,4 @@
-"""What a recipe may name, read without loading torch: server rules, local objectives, kinds of projectors.
+"""What a recipe may name, read without loading torch: server rules, local objectives, steps, kinds of projectors.
 
 catalogue.json says what the registries hold. `make surfaces` writes it from them, and a test holds it to them. Where
 the registries are loaded already they are asked themselves, so rules that a program registers are known as well.
@@ -17,7 +17,7 @@ _FILE = "catalogue.json"
 
 @dataclass(frozen=True)
 class Entry:
-    """One rule or objective.
+    """One rule, objective or step.
 
     Attributes:
         summary: one line for people who choose.
@@ -48,6 +48,15 @@ def objectives() -> dict[str, Entry]:
     return _listed("objectives")
 
 
+def steps() -> dict[str, Entry]:
+    """Return the clients' steps by name, sorted."""
+    if "fedcmp.client.steps" in sys.modules:
+        from fedcmp.client.steps import available_steps, describe_step
+
+        return {name: _entry(describe_step(name)) for name in available_steps()}
+    return _listed("steps")
+
+
 def projectors() -> list[str]:
     """Return the kinds of what is trained."""
     if "fedcmp.model.projector" in sys.modules:
@@ -59,11 +68,12 @@ def projectors() -> list[str]:
 
 def as_registered() -> str:
     """Return what catalogue.json must hold; loads torch."""
-    for registry in ("fedcmp.aggregation", "fedcmp.client.objectives"):
+    for registry in ("fedcmp.aggregation", "fedcmp.client.objectives", "fedcmp.client.steps"):
         import_module(registry)
     content = {
         "aggregators": {name: asdict(entry) for name, entry in aggregators().items()},
         "objectives": {name: asdict(entry) for name, entry in objectives().items()},
+        "steps": {name: asdict(entry) for name, entry in steps().items()},
         "projectors": ["mlp", "linear"],
     }
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"

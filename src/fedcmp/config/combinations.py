@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from fedcmp.config.catalogue import projectors
-from fedcmp.config.methods import NOT_FEDERATED, SYNCHRONOUS, Chosen, choose
+from fedcmp.config.methods import Chosen, choose, choose_alone
 from fedcmp.config.sections import (
     FOLDER_NAME,
     Data,
@@ -19,6 +19,7 @@ from fedcmp.config.sections import (
     Scenario,
 )
 from fedcmp.model.prompts import IMAGE_TOKEN, INSTRUCTION
+from fedcmp.references import is_federated
 
 RESERVED = ("prepared", "report", "evaluations")  # folders of a run, alongside those of its methods
 
@@ -166,7 +167,7 @@ def check_asynchronous(federation: Federation, run: Run, deployment: Deployment,
             raise ValueError('federation.buffer_size: goes with federation.mode = "async"; leave it out')
         return
     for name, method in chosen.items():
-        if why := SYNCHRONOUS.get(method.aggregator):
+        if why := method.synchronous:
             raise ValueError(
                 f'federation.mode = "async": {name} needs synchronous rounds, for {why}; leave it out of run.methods, '
                 'or set federation.mode = "sync"'
@@ -209,13 +210,17 @@ def check_distinct(place: str, what: str, names: Iterable[str]) -> None:
 
 
 def chosen(name: str, given: Method) -> Chosen:
-    """Return the server rule and local objective of the federated method `name`, set as `given` says."""
+    """Return the server rule, local objective and step of the method `name`, set as `given` says; see choose_alone."""
+    if not is_federated(name):
+        return choose_alone(name, step=given.step, step_options=given.step_options)
     return choose(
         name,
         aggregator=given.aggregator,
         objective=given.objective,
         options=given.options,
         objective_options=given.objective_options,
+        step=given.step,
+        step_options=given.step_options,
     )
 
 
@@ -227,10 +232,8 @@ def check_method(name: str, given: Method | None) -> None:
     if name.casefold() in RESERVED:
         raise ValueError(f"{place}: {name!r} is a folder that every run has; choose another name")
     method = given or Method()
-    if name in NOT_FEDERATED:
-        if method.options or method.aggregator or method.objective or method.objective_options:
-            raise ValueError(f"{place}: has no aggregator, hence no options; only learning_rate can be set")
-        return
+    if not is_federated(name) and (method.options or method.aggregator or method.objective or method.objective_options):
+        raise ValueError(f"{place}: has no aggregator, hence no options; only learning_rate and its step can be set")
     try:
         chosen(name, method)
     except ValueError as error:
@@ -238,10 +241,16 @@ def check_method(name: str, given: Method | None) -> None:
 
 
 def check_option_values(name: str, given: Method) -> None:
-    """Check what the options are set to, by making the rule and the objective: torch is loaded where any is set."""
-    if name in NOT_FEDERATED or not (given.options or given.objective_options):
+    """Check what the options are set to, by making rule, objective and step: torch is loaded where any is set."""
+    if not (given.options or given.objective_options or given.step_options):
         return
     selected = chosen(name, given)
+    try:
+        selected.create_step()
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(f"method.{name}.step_options: {error}") from error
+    if not is_federated(name):
+        return
     try:
         selected.create_aggregator()
     except (ValueError, TypeError, OverflowError) as error:
@@ -254,5 +263,5 @@ def check_option_values(name: str, given: Method) -> None:
 
 def _joint(message: str) -> str:
     """Return what stands between a method's place and a message, which may begin with one of the method's keys."""
-    keys = ("aggregator:", "objective:", "options:", "objective_options:")
+    keys = ("aggregator:", "objective:", "options:", "objective_options:", "step:", "step_options:")
     return "." if message.startswith(keys) else ": "

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from fedcmp.config.catalogue import aggregators, objectives
+from fedcmp.config.catalogue import aggregators, objectives, steps
 from fedcmp.config.methods import NOT_FEDERATED, available_methods, choose, describe_method
 from fedcmp.errors import UserError
 
@@ -60,7 +60,7 @@ def sections(recipe: type[BaseModel]) -> dict[str, str]:
 
 
 def method_options(name: str) -> dict[str, dict[str, object]]:
-    """Return "options" and "objective_options" of a method, each option with its default.
+    """Return "options", "objective_options" and "step_options" of a method, each option with its default.
 
     Args:
         name: one of fedcmp.config.methods.available_methods().
@@ -69,8 +69,9 @@ def method_options(name: str) -> dict[str, dict[str, object]]:
         return {}
     chosen = choose(name)
     found = {
-        "options": aggregators()[chosen.aggregator].options,
+        "options": {**aggregators()[chosen.aggregator].options, **chosen.options},
         "objective_options": objectives()[chosen.objective].options,
+        "step_options": steps()[chosen.step].options,
     }
     return {table: dict(options) for table, options in found.items() if options}
 

@@ -1,11 +1,12 @@
 """The whole recipe, its sections checked together."""
 
+from dataclasses import replace
 from typing import Self
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from fedcmp.config import combinations
-from fedcmp.config.methods import NOT_FEDERATED, Chosen
+from fedcmp.config.methods import Chosen
 from fedcmp.config.sections import (
     Data,
     Deployment,
@@ -19,6 +20,7 @@ from fedcmp.config.sections import (
     Training,
 )
 from fedcmp.errors import UserError
+from fedcmp.references import is_federated
 
 NAMES_ONLY = {"options": "names"}  # a validation context: options' values are checked later, by check_option_values
 
@@ -46,7 +48,7 @@ class Recipe(Section):
         combinations.check_run(self.run, self.method)
         for name in [*self.run.methods, *self.method]:
             combinations.check_method(name, self.method.get(name))
-        federated = {name: self.chosen(name) for name in self.run.methods if name not in NOT_FEDERATED}
+        federated = {name: self.chosen(name) for name in self.run.methods if is_federated(name)}
         combinations.check_asynchronous(self.federation, self.run, self.deployment, federated)
         if info.context is not NAMES_ONLY:
             self.check_option_values()
@@ -81,5 +83,8 @@ class Recipe(Section):
         return self.method_settings(name).learning_rate or self.training.learning_rate
 
     def chosen(self, name: str) -> Chosen:
-        """Return the server rule and local objective of one federated method."""
-        return combinations.chosen(name, self.method_settings(name))
+        """Return server rule, local objective and step of one method; a random basis is drawn from the run's seed."""
+        found = combinations.chosen(name, self.method_settings(name))
+        if found.step_options.get("basis") == "random" and found.step_options.get("seed") is None:
+            return replace(found, step_options={**found.step_options, "seed": self.run.seed})
+        return found

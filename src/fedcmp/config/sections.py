@@ -388,3 +388,7 @@ class Method(Section):
         None, description="what clients minimise; default: the caption loss, or what the method's name stands for"
     )
     objective_options: dict[str, Any] = Field({}, description="options of the objective (docs/methods.md)")
+    step: str | None = Field(
+        None, description="how clients step along their gradients; default: adamw, or what the method's name stands for"
+    )
+    step_options: dict[str, Any] = Field({}, description="options of the step (docs/methods.md)")

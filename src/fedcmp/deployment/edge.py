@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from fedcmp.aggregation import create
+from fedcmp.config.methods import Chosen
 from fedcmp.deployment.exchange import Exchange, Head, Maker, Talk, training
 from fedcmp.deployment.jobs import Job
 from fedcmp.deployment.refusals import Declined, check_release, refusal
@@ -130,7 +130,9 @@ class Edge:
         """
         delegation = request.delegation
         try:
-            rule = create(request.rule, **request.rule_options)
+            shared = delegation.assignment
+            chosen = Chosen(request.rule, "plain", request.rule_options, {}, shared.step, shared.step_options)
+            rule = chosen.create_aggregator()
             check_sums(request.method, rule)
         except (TypeError, ValueError, UserError) as error:
             raise Declined(f"rule {request.rule}: {error}") from error

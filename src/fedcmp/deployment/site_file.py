@@ -134,8 +134,8 @@ class SiteSend(Section):
         list(SENDABLE),
         max_length=len(SENDABLE),
         description="what may leave the site: projector (the trained tensors), second moments (of AdamW), gram "
-        "matrices (means of x x^T over what a layer is fed), control variates (of SCAFFOLD), alignment error, losses, "
-        "counts (numbers of examples and tokens)",
+        "matrices (means of x x^T over what a layer is fed), control variates (of SCAFFOLD and FedMuon; momenta), "
+        "alignment error, losses, counts (numbers of examples and tokens)",
     )
 
 

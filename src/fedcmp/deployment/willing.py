@@ -9,8 +9,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from fedcmp.client.objectives.canonical import GRAM
-from fedcmp.client.objectives.canonical import SECOND_MOMENT as CANONICAL_MOMENT
+from fedcmp.aggregation.labels import (
+    ADAM_AGE,
+    ADAM_SECOND,
+    CONTROL_CHANGE,
+    GRAM,
+    INPUT_GRAM,
+    MOMENTUM_CHANGE,
+    MUON_MOMENTUM,
+    OUTPUT_GRAM,
+    PATH,
+)
+from fedcmp.aggregation.labels import SECOND_MOMENT as CANONICAL_MOMENT
 from fedcmp.config import Recipe
 from fedcmp.deployment.refusals import Declined
 from fedcmp.deployment.site_file import SENDABLE, Site
@@ -20,8 +30,12 @@ from fedcmp.wire.payload import forms
 from fedcmp.wire.site_messages import Admission, Answer, Holding, Judged
 
 PROJECTOR, MOMENTS, GRAMS, VARIATES, ALIGNMENT, LOSSES, COUNTS = SENDABLE
-_EXTRAS = {CANONICAL_MOMENT: MOMENTS, GRAM: GRAMS, "control_change": VARIATES}
-_OF_OBJECTIVE = {"canonical": (MOMENTS, GRAMS), "scaffold": (VARIATES,)}
+_EXTRAS = {
+    **dict.fromkeys((CANONICAL_MOMENT, ADAM_SECOND, OUTPUT_GRAM, INPUT_GRAM), MOMENTS),
+    GRAM: GRAMS,
+    **dict.fromkeys((CONTROL_CHANGE, MOMENTUM_CHANGE, MUON_MOMENTUM), VARIATES),
+    **dict.fromkeys((PATH, ADAM_AGE), COUNTS),  # numbers of steps, and their rates added up
+}
 
 
 def check_accepted(recipe: Recipe, text: str, site: Site) -> None:
@@ -52,7 +66,7 @@ def check_accepted(recipe: Recipe, text: str, site: Site) -> None:
 
 
 def check_assignment(recipe: Recipe, method: str, assignment: Assignment) -> None:
-    """Refuse work that the accepted recipe does not lead to: another objective would send more, or cost more.
+    """Refuse work that the accepted recipe does not lead to: another objective or step would send more, or cost more.
 
     Args:
         recipe: the run's, as the server sent it.
@@ -70,6 +84,9 @@ def check_assignment(recipe: Recipe, method: str, assignment: Assignment) -> Non
     expected = {
         "objective": chosen.objective,
         "objective_options": dict(chosen.objective_options),
+        "step": chosen.step,
+        "step_options": dict(chosen.step_options),
+        "extras": tuple(sorted(rule.extras)),
         "with_second_moment": "second_moment" in rule.needs,
         "forms": forms(federation.payload, federation.broadcast_payload),
         "error_feedback": federation.error_feedback,
@@ -78,15 +95,17 @@ def check_assignment(recipe: Recipe, method: str, assignment: Assignment) -> Non
         "learning_rate": assignment.learning_rate if rate is None else rate,
     }
     for key, value in expected.items():
-        if getattr(assignment, key) != value:
+        found = getattr(assignment, key)
+        if (tuple(found) if key == "extras" else found) != value:
             raise Declined(f"{method}, round {assignment.round}: its {key} is not what the run's recipe says")
 
 
 def needed_by(recipe: Recipe, method: str) -> list[str]:
     """Return what a federated method cannot do without, in SENDABLE's order."""
     chosen = recipe.chosen(method)
-    needs = chosen.create_aggregator().needs
-    found = {PROJECTOR, COUNTS, *_OF_OBJECTIVE.get(chosen.objective, ())}
+    rule = chosen.create_aggregator()
+    needs = rule.needs
+    found: set[str] = {PROJECTOR, COUNTS, *(_EXTRAS.get(label, label) for label in rule.extras)}
     found |= {MOMENTS} if "second_moment" in needs else set()
     found |= {ALIGNMENT} if "alignment_error" in needs else set()
     return [what for what in SENDABLE if what in found]

@@ -8,10 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fedcmp.config.methods import Chosen, choose_alone
 from fedcmp.errors import MethodFailed, UserError
 from fedcmp.federation.kept_replies import KeptReplies
 from fedcmp.federation.replies import Clock, Line, client_line
 from fedcmp.preparation.batches import pooled_client
+from fedcmp.references import reference_of
 from fedcmp.runs.records import AnyRecord, ClientRound, ServerRound
 from fedcmp.wire.edge_messages import AnyReply
 from fedcmp.wire.messages import Assignment, Reply
@@ -23,10 +25,11 @@ class Apart:
     """K learners that never meet, or one on the union of the clients' pairs.
 
     Args:
-        method: "local" or a centralized method.
+        method: one without a server.
         names: of the clients.
         initial: the tensors that everyone starts from.
         rate: peak learning rate of the learners.
+        chosen: their step; None: AdamW's.
         heard: called with each reply as it arrives and the number of learners.
         waiting: a folder for the replies of the round under way; None: they are not kept.
     """
@@ -39,14 +42,16 @@ class Apart:
         names: Sequence[str],
         initial: Tensors,
         rate: float,
+        chosen: Chosen | None = None,
         heard: Callable[[Reply, int], None] = lambda _reply, _learners: None,
         waiting: Path | None = None,
     ) -> None:
         self._method, self._names, self._initial, self._heard = method, names, initial, heard
-        self._rate = rate
-        learners = [f"client-{client}" for client in range(len(names))] if method == "local" else ["global"]
+        self._rate, self._chosen = rate, chosen or choose_alone(method)
+        is_local = reference_of(method) == "local"
+        learners = [f"client-{client}" for client in range(len(names))] if is_local else ["global"]
         self.states: dict[str, Tensors] = dict.fromkeys(learners, initial)
-        self._learners = list(range(len(names))) if method == "local" else [pooled_client(method)]
+        self._learners = list(range(len(names))) if is_local else [pooled_client(method)]
         self._number, self._clients = 0, self._learners
         self._lines: dict[int, Line] = {}
         self._clock = Clock()
@@ -65,6 +70,8 @@ class Apart:
             round=number,
             learning_rate=self._rate,
             forms=forms("float32"),
+            step=self._chosen.step,
+            step_options=self._chosen.step_options,
             continues=number - 1,
             keep_optimizer=True,
             state=self._initial if number == 1 else {},

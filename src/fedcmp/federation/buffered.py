@@ -70,7 +70,7 @@ class Buffered:
 
     Args:
         method: the run's method, for messages.
-        chosen: its server rule and local objective.
+        chosen: its server rule, local objective and step.
         recipe: buffer, discount, forms of the payload, what a refused update means.
         names: of the clients.
         initial: the tensors that everyone starts from.
@@ -296,6 +296,9 @@ class Buffered:
             forms=self._forms,
             objective=self._chosen.objective,
             objective_options=self._chosen.objective_options,
+            step=self._chosen.step,
+            step_options=self._chosen.step_options,
+            extras=sorted(self.aggregator.extras),
             with_second_moment="second_moment" in self.aggregator.needs,
             error_feedback=self._error_feedback,
             continues=self._kept.get(client, 0),

@@ -14,7 +14,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from fedcmp.aggregation import Aggregator, Public
-from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.errors import UserError
 from fedcmp.federation.bounds import check_bounds
 from fedcmp.federation.kept_replies import KeptReplies
@@ -87,7 +86,7 @@ class EdgeSide:
     """
 
     def __init__(self, rule: Aggregator, delegation: Delegation, waiting: Path) -> None:
-        if not isinstance(rule, SumRule):
+        if rule.adds_up != "in one exchange":
             raise ValueError(f"{type(rule).__name__} does not add up in one exchange")
         shared = delegation.assignment
         self._rule, self._given = rule, delegation

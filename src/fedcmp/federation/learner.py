@@ -16,6 +16,7 @@ from fedcmp.client.objectives import create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner, Part, Trained
 from fedcmp.client.schedule import Schedule
+from fedcmp.client.steps import create_step
 from fedcmp.client.training import train_cohort
 from fedcmp.config import Recipe
 from fedcmp.data.prepared import PreparedPairs
@@ -84,7 +85,9 @@ class ClientSide:
             learners,
             Optimisation(training.beta_1, training.beta_2, training.weight_decay, training.max_gradient_norm),
             objective=create_objective(shared.objective, **shared.objective_options),
+            step=create_step(shared.step, **shared.step_options),
             broadcast={label: decode(named) for label, named in shared.public.items()},
+            asked=shared.extras,
             with_second_moment=shared.with_second_moment,
             measure_only=shared.measure_only,
             micro_batch=training.micro_batch,

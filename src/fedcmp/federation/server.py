@@ -53,7 +53,7 @@ class ServerSide:
 
     Args:
         method: the run's method, for messages.
-        chosen: its server rule and local objective.
+        chosen: its server rule, local objective and step.
         recipe: forms of the payload, what a refused update means.
         names: of the clients.
         initial: the tensors that everyone starts from.
@@ -116,6 +116,9 @@ class ServerSide:
             forms=self._forms,
             objective=self._chosen.objective,
             objective_options=self._chosen.objective_options,
+            step=self._chosen.step,
+            step_options=self._chosen.step_options,
+            extras=sorted(self.aggregator.extras),
             measure_only=measure_only,
             with_second_moment="second_moment" in self.aggregator.needs,
             error_feedback=self._error_feedback,

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from fedcmp.config import Recipe
-from fedcmp.config.methods import NOT_FEDERATED
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import LMMS_EVAL, prompts_named
 from fedcmp.evaluation.lmms.models import exported_model, is_llava_folder
@@ -16,6 +15,7 @@ from fedcmp.evaluation.lmms.suite import AskedModel, Outcome, Say, Settings, ask
 from fedcmp.finished.export import export_run
 from fedcmp.finished.opening import run_recipe
 from fedcmp.model.locations import EMBEDDED
+from fedcmp.references import is_federated
 from fedcmp.runs.folder import Checkpoint, RunFolder, check_folder
 
 Done = Callable[[str, Outcome], None]
@@ -85,7 +85,7 @@ def _models(run: Path, place: Path, client: int | None) -> list[tuple[str, Asked
     recipe = run_recipe(run)
     last = RunFolder(run).last()
     projectors = last.projectors
-    if recipe.run.methods[0] not in NOT_FEDERATED or "global" in projectors:
+    if is_federated(recipe.run.methods[0]) or "global" in projectors:
         if client is not None:
             raise UserError(f"--client {client}: {run} has one projector for all clients; leave --client out")
         return [(_shown(run), _run_model(run, recipe, last, None), place)]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedcmp.config import Recipe
-from fedcmp.config.methods import NOT_FEDERATED
 from fedcmp.errors import UserError
 from fedcmp.files import write_whole
 from fedcmp.finished.model_card import model_card
@@ -17,6 +16,7 @@ from fedcmp.model.projector_files import Naming, file_for, projector_file
 from fedcmp.model.rewriting import base_folder, rewrite_projector
 from fedcmp.model.trainable import trainable_widths
 from fedcmp.preparation.loading import load_encoder, load_text, new_trainable
+from fedcmp.references import is_federated
 from fedcmp.runs.folder import RunFolder, Tensors
 
 _LOG = logging.getLogger(__name__)
@@ -119,7 +119,7 @@ def trained_tensors(folder: Path, recipe: Recipe, projectors: Mapping[str, Tenso
     Raises:
         UserError: `client` names none that there is.
     """
-    if recipe.run.methods[0] in NOT_FEDERATED and "global" not in projectors:
+    if not is_federated(recipe.run.methods[0]) and "global" not in projectors:
         name = f"client-{client}"
         if name not in projectors:
             raise UserError(

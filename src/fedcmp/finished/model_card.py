@@ -13,6 +13,7 @@ from typing import Any
 
 import tomli_w
 
+from fedcmp.references import reference_of
 from fedcmp.runs.benchmark_results import RESULTS, UNITS, read_results
 from fedcmp.runs.reading import Run, load_runs
 from fedcmp.runs.records import Evaluation, say_split
@@ -141,7 +142,7 @@ def _parts(recipe: Mapping[str, Any]) -> str:
 
 
 def _how(run: Run) -> str:
-    if run.method == "local":
+    if reference_of(run.method) == "local":
         return f"{run.round_reached} rounds on one client's own pairs, without a server."
     if run.method.startswith("centralized"):
         return f"{run.round_reached} rounds on the pooled pairs of all clients."

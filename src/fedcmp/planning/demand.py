@@ -7,16 +7,19 @@ from dataclasses import dataclass, field
 
 import torch
 
+from fedcmp.aggregation import Aggregator
+from fedcmp.aggregation.labels import BASIS, CONTROL, GRAM, STRETCH
 from fedcmp.config import Recipe
-from fedcmp.config.methods import NOT_FEDERATED, Chosen
+from fedcmp.config.methods import Chosen
 from fedcmp.data.feature_forms import store_bytes
 from fedcmp.model.sizes import LanguageSize, VisionSize
 from fedcmp.model.trainable import trainable_shapes
 from fedcmp.planning import needs
 from fedcmp.preparation.sources import picture_threads
+from fedcmp.references import is_federated, reference_of
 from fedcmp.wire.payload import forms, payload_bytes
 
-POOLED = [method for method in NOT_FEDERATED if method != "local"]
+_OF_RULES = frozenset({BASIS, STRETCH, CONTROL})  # counted with the rules that keep them
 
 
 @dataclass(frozen=True)
@@ -160,16 +163,21 @@ def _memory(
     if in_passing:
         batch += needs.encoding_bytes(vision, images=needs.ENCODED, item=item)
     projector = trainable_shapes(recipe.model.projector, vision.width, language.width)
-    federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
-    rules = [recipe.chosen(method) for method in federated]
-    canonical = any(rule.objective == "canonical" for rule in rules)
+    federated = [method for method in recipe.run.methods if is_federated(method)]
+    rules = [recipe.chosen(method).create_aggregator() for method in federated]
+    steps = {recipe.chosen(method).step for method in recipe.run.methods}
+    canonical = "canonical" in steps or any(GRAM in rule.extras for rule in rules)
     learners = recipe.run.cohort * needs.learner_bytes(projector, canonical=canonical)
+    learners += recipe.run.cohort * max(needs.step_bytes(step, projector) for step in steps)
     work = batch + learners
     # weights are loaded through the host's memory; a dual encoder's text half is dropped again
     loading = max(language.parameters, vision.loaded) * item if on_gpu else 0
     held = (loading if on_gpu else frozen + work) + (scaled if in_passing else 0)
-    server = sum(needs.server_bytes(projector, canonical=rule.aggregator in needs.SUM_GRAMS) for rule in rules)
-    apart = sizes.clients * ("local" in recipe.run.methods) + len([m for m in recipe.run.methods if m in POOLED])
+    server = 0
+    for method, rule in zip(federated, rules, strict=True):
+        sums_grams = GRAM in rule.extras or recipe.chosen(method).aggregator in needs.SUM_GRAMS
+        server += needs.server_bytes(projector, canonical=sums_grams, kept=rule.sends - _OF_RULES)
+    apart = sum(_learners_apart(method, sizes) for method in recipe.run.methods if not is_federated(method))
     server += apart * needs.APART_COPIES * needs.all_bytes(projector)
     server += len(rules) * _old_versions(recipe, sizes, projector)
     main = needs.PROCESS + needs.MAIN_PAIR * pairs
@@ -194,13 +202,18 @@ def _client_folders(
     recipe: Recipe, method: str, rule: Chosen | None, sizes: Sizes, projector: dict[str, needs.Shape]
 ) -> int:
     """Return the bytes that clients keep: for the objective, quantisation errors; without a server, all they learn."""
-    if rule is None:
-        learners = sizes.clients if method == "local" else 1
-        return learners * needs.client_folder_bytes(projector, kept=3)  # the projector and AdamW's two moments
+    by_step = needs.CLIENT_STATES * needs.kept_by_step(recipe.chosen(method), projector, apart=rule is None)
+    if rule is None:  # the projector and AdamW's two moments
+        return _learners_apart(method, sizes) * (needs.client_folder_bytes(projector, kept=3) + by_step)
     federation = recipe.federation
     rounded = federation.error_feedback and federation.payload != "float32"
     kept = (rule.objective in needs.KEEPS_A_PROJECTOR) + rounded
-    return sizes.clients * needs.client_folder_bytes(projector, kept=kept)
+    return sizes.clients * (needs.client_folder_bytes(projector, kept=kept) + by_step)
+
+
+def _learners_apart(method: str, sizes: Sizes) -> int:
+    """Return how many learners a method without a server has."""
+    return sizes.clients if reference_of(method) == "local" else 1
 
 
 def _training_batch(recipe: Recipe, vision: VisionSize, language: LanguageSize, ranks: int) -> int:
@@ -238,13 +251,15 @@ def _run_folder(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape])
     """Return the bytes of prepared/ and of checkpoints: per method two, the one being written, two of best rounds."""
     total = (sizes.pairs or 0) * 4 * (recipe.data.max_caption_tokens + 20)
     for method in recipe.run.methods:
-        rule = None if method in NOT_FEDERATED else recipe.chosen(method)
-        learners = sizes.clients if method == "local" else 1
+        rule = recipe.chosen(method) if is_federated(method) else None
+        made: Aggregator | None = None if rule is None else rule.create_aggregator()
+        learners = 1 if rule is not None else _learners_apart(method, sizes)
         one = needs.checkpoint_bytes(
             projector,
             learners=learners,
-            canonical=rule is not None and rule.aggregator == "shared-basis",
+            canonical=made is not None and BASIS in made.sends,
             apart=rule is None,
+            kept=() if made is None else made.sends - _OF_RULES,
         )
         if rule is not None:
             one += _old_versions(recipe, sizes, projector)
@@ -266,7 +281,7 @@ def kept_replies_bytes(
 ) -> int:
     """Bytes of one reply per client, which are kept while a round is open; where an opening round comes first, two."""
     if rule is None:
-        return (sizes.clients if method == "local" else 1) * needs.all_bytes(projector)
+        return _learners_apart(method, sizes) * needs.all_bytes(projector)
     sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
     taking_part = max(1, round(recipe.federation.participation * sizes.clients))
     exchanges = 2 if rule.create_aggregator().opening else 1
@@ -275,6 +290,6 @@ def kept_replies_bytes(
 
 def _wire(recipe: Recipe, sizes: Sizes, projector: dict[str, needs.Shape]) -> dict[str, int]:
     taking_part = max(1, round(recipe.federation.participation * sizes.clients))
-    federated = [method for method in recipe.run.methods if method not in NOT_FEDERATED]
+    federated = [method for method in recipe.run.methods if is_federated(method)]
     sent = forms(recipe.federation.payload, recipe.federation.broadcast_payload)
     return {method: needs.wire(recipe.chosen(method), projector, sent).of(taking_part) for method in federated}

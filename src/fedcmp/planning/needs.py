@@ -5,10 +5,11 @@ as data.max_caption_tokens), the process itself, what the server keeps.
 Shapes: P patches, V vision width, D text width, T caption tokens; a weight is (out, in).
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from fedcmp.aggregation import labels
 from fedcmp.config.methods import Chosen
 from fedcmp.model.scaling import PIXEL_BYTES, most_pixels
 from fedcmp.model.sizes import LanguageSize, VisionSize
@@ -64,26 +65,77 @@ def wire(chosen: Chosen, projector: Mapping[str, Shape], sent: Forms = FLOAT32) 
     """Return the bytes of a client's round, its first (an opening round) excepted, where fewer may come down.
 
     Args:
-        chosen: server rule and local objective.
+        chosen: server rule, local objective and step.
         projector: tensor name -> shape.
         sent: in which form each part travels.
     """
-    one = list(projector.values())
-    beside_down, beside_up = list[Shape](), list[Shape]()
-    if "second_moment" in chosen.create_aggregator().needs:
+    one, rule = list(projector.values()), chosen.create_aggregator()
+    beside_down = [shape for label in rule.sends for shape in labelled_shapes(label, projector)]
+    beside_up = [shape for label in rule.extras for shape in labelled_shapes(label, projector)]
+    if "second_moment" in rule.needs:
         beside_up += one
-    if chosen.objective == "canonical":
-        beside_up += [*_canonical(projector), *_grams(projector)]
-    if chosen.aggregator == "shared-basis":
-        beside_down += [shape for gram in _grams(projector) for shape in (gram, ())]  # per layer a basis and a number
-    if chosen.objective == "scaffold":
-        beside_up += one
-    if chosen.aggregator == "scaffold":
-        beside_down += one
     return Wire(
         down=payload_bytes(one, sent.state) + payload_bytes(beside_down, "float32"),
         up=payload_bytes(one, sent.update) + payload_bytes(beside_up, sent.extra),
     )
+
+
+def labelled_shapes(label: str, projector: Mapping[str, Shape]) -> list[Shape]:
+    """Return the shapes of what travels under a label besides the trained tensors; of an unknown one, as these."""
+    if label in (labels.BASIS, labels.GRAM, labels.INPUT_GRAM):
+        return _grams(projector)
+    if label == labels.OUTPUT_GRAM:
+        return [(outputs, outputs) for outputs, _ in _canonical(projector)]
+    if label == labels.SECOND_MOMENT:
+        return _canonical(projector)
+    if label in (labels.MOMENTUM_CONTROL, labels.MOMENTUM_CHANGE, labels.MUON_MOMENTUM):
+        return [shape for shape in projector.values() if len(shape) == 2]
+    if label == labels.STRETCH:
+        return [() for _ in _grams(projector)]
+    if label in (labels.PATH, labels.ADAM_AGE):
+        return [()]
+    return list(projector.values())
+
+
+def labelled_bytes(wanted: Collection[str], projector: Mapping[str, Shape], dtype: str) -> int:
+    """Return the bytes of what goes by some labels."""
+    return sum(tensor_bytes(shape, dtype) for label in wanted for shape in labelled_shapes(label, projector))
+
+
+def step_bytes(step: str, projector: Mapping[str, Shape]) -> int:
+    """Return the bytes that a step holds of one learner beyond what AdamW does, from above: tables, and its work."""
+    grams = sum(tensor_bytes(shape) for shape in _grams(projector))
+    squares = grams + labelled_bytes([labels.OUTPUT_GRAM], projector, "float32")
+    one = all_bytes(projector)
+    own = {
+        "soap": 5 * squares,  # second moments, bases, eigenvectors in float64
+        "fedpac-soap": 5 * squares + 2 * one,
+        "foof": 6 * grams,  # second moments, and a factor in float64
+        "newton-muon": 6 * grams,
+        "fedmuon": 3 * one,
+        "fedmuon-liu": 2 * one,
+        "fedadamw": 2 * one,
+    }
+    return own.get(step, 0)
+
+
+def kept_by_step(chosen: Chosen, projector: Mapping[str, Shape], *, apart: bool) -> int:
+    """Return the bytes that a step leaves with a client between two rounds, beyond AdamW's where there is no server.
+
+    Args:
+        chosen: the step, with its options.
+        projector: tensor name -> shape.
+        apart: whether there is no server, so that learners keep all.
+    """
+    grams = sum(tensor_bytes(shape) for shape in _grams(projector))
+    step = chosen.step
+    if step == "fedmuon":
+        return labelled_bytes([labels.MOMENTUM_CHANGE], projector, "float32")
+    if step == "canonical" and chosen.step_options.get("basis", "shared") in ("own", "random"):
+        return 2 * grams if apart else grams
+    if step == "soap" and apart:
+        return 2 * (grams + labelled_bytes([labels.OUTPUT_GRAM], projector, "float32"))
+    return 0
 
 
 def _canonical(projector: Mapping[str, Shape]) -> list[Shape]:
@@ -159,13 +211,16 @@ def learner_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
     return LEARNER_COPIES * all_bytes(projector) + 3 * grams
 
 
-def server_bytes(projector: Mapping[str, Shape], *, canonical: bool) -> int:
-    """Return the bytes of one rule's sums and memory in float64."""
+def server_bytes(projector: Mapping[str, Shape], *, canonical: bool, kept: Collection[str] = ()) -> int:
+    """Return the bytes of one rule's sums and memory in float64, with those of the labels that its services keep."""
     grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
-    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams
+    served = labelled_bytes(kept, projector, "float64")
+    return SERVER_COPIES * all_bytes(projector, "float64") + 6 * grams + 3 * served
 
 
-def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical: bool, apart: bool) -> int:
+def checkpoint_bytes(
+    projector: Mapping[str, Shape], *, learners: int, canonical: bool, apart: bool, kept: Collection[str] = ()
+) -> int:
     """Return the bytes of one checkpoint, at the most: the trained tensors, and what the rule remembers.
 
     Args:
@@ -173,12 +228,13 @@ def checkpoint_bytes(projector: Mapping[str, Shape], *, learners: int, canonical
         learners: whose projectors are kept: 1 with a server.
         canonical: whether the rule keeps its space.
         apart: whether the learners have no server, hence no rule.
+        kept: labels of what its services keep.
     """
     one = all_bytes(projector)
     if apart:
         return learners * one
     grams = sum(tensor_bytes(shape, "float64") for shape in _grams(projector)) if canonical else 0
-    return one + 2 * all_bytes(projector, "float64") + 2 * grams
+    return one + 2 * all_bytes(projector, "float64") + 2 * grams + labelled_bytes(kept, projector, "float64")
 
 
 def client_folder_bytes(projector: Mapping[str, Shape], *, kept: int) -> int:

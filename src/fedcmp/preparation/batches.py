@@ -10,7 +10,7 @@ from fedcmp.config.methods import LARGE_BATCH
 from fedcmp.config.rates import default_rate
 from fedcmp.data.batches import OnePass, batches_of_part, one_pass_order
 from fedcmp.preparation.loading import Prepared
-from fedcmp.references import is_federated
+from fedcmp.references import is_federated, reference_of
 
 POOLED, POOLED_LARGE_BATCH = -1, -2  # the "client" numbers of the centralized learners
 PartBatches = list[list[NDArray[np.int64]]]
@@ -28,16 +28,16 @@ def learning_rate(method: str, recipe: Recipe, pairs: Sequence[int]) -> float:
     if named is not None:
         return named
     if is_federated(method):
-        share, learners, chosen = recipe.federation.participation, len(pairs), recipe.chosen(method)
+        share, learners = recipe.federation.participation, len(pairs)
     else:
-        share, learners, chosen = 1.0, 1 if method == "centralized" else len(pairs), None
+        share, learners = 1.0, 1 if reference_of(method) == "centralized" else len(pairs)
     steps = share * sum(pairs) / (learners * recipe.training.batch_size)
-    return default_rate(max(1.0, steps), chosen=chosen, factor=recipe.training.rate_factor)
+    return default_rate(max(1.0, steps), chosen=recipe.chosen(method), factor=recipe.training.rate_factor)
 
 
 def pooled_client(method: str) -> int:
     """Return the "client" number of a centralized method."""
-    return POOLED_LARGE_BATCH if method == LARGE_BATCH else POOLED
+    return POOLED_LARGE_BATCH if reference_of(method) == LARGE_BATCH else POOLED
 
 
 class Batches:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from fedcmp.references import reference_of
 from fedcmp.report.charts.lines import Level, Line, LineChart
 from fedcmp.report.charts.scale import cut_range, lower_part
 from fedcmp.report.comparison import Comparison
@@ -79,7 +80,7 @@ def _small_multiples(comparison: Comparison, methods: Sequence[MethodEntry], mea
     charts: list[tuple[MethodEntry, LineChart]] = []
     for method in methods:
         lines = _client_lines(method.counted[0], measure)
-        if method.name == "centralized":  # its one learner is none of the clients
+        if reference_of(method.name) == "centralized":  # its one learner is none of the clients
             colour, marker = comparison.palette.colour(method.label), comparison.palette.marker(method.label)
             lines = tuple(replace(line, colour=colour, marker=marker) for line in lines)
         if lines:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from fedcmp.references import reference_of
 from fedcmp.report.comparison import BLIND, Comparison
 from fedcmp.report.methods import ACCURACY, CAPTION_LOSS, MethodEntry, ordered, reference_line, write_span
 from fedcmp.report.rendering import Pointer
@@ -30,7 +31,7 @@ def facts(comparison: Comparison) -> list[tuple[str, str]]:
     clients = [
         run.num_clients or len({line.client for line in run.client_rounds})
         for run in runs
-        if run.method != "centralized"
+        if reference_of(run.method) != "centralized"
     ]
     judged = [count for method in comparison.methods if (count := method.held_out_pairs) is not None]
     records = [run.record for run in runs if run.record is not None]

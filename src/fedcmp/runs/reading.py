@@ -15,7 +15,7 @@ from typing import Any
 
 from fedcmp.checksums import check_toml, unsealed
 from fedcmp.errors import UserError
-from fedcmp.references import is_federated
+from fedcmp.references import is_federated, reference_of
 from fedcmp.runs.best import Best
 from fedcmp.runs.fields import table, text, whole
 from fedcmp.runs.held_out import HeldOut
@@ -131,7 +131,7 @@ class Run:
             if line.model == offered:
                 found.setdefault(line.round, []).append(line)
         most = max((len(group) for group in found.values()), default=0)
-        planned = (self.num_clients or 0) if self.method == "local" else 0
+        planned = (self.num_clients or 0) if reference_of(self.method) == "local" else 0
         needed = 1 if offered == "global" else max(most, planned)
         return {round_: tuple(found[round_]) for round_ in sorted(found) if len(found[round_]) >= needed}
 

@@ -64,9 +64,9 @@ def halves(
 
     waiting, clients, rounds = folder / "waiting", folder / "clients", recipe.federation.rounds
     transport = PoolTransport(pool, clients, names, cohort=recipe.run.cohort)
-    if not is_federated(method):
-        return Halves(Apart(method, names, initial, rate, heard, waiting), transport, rounds)
     chosen, seconds = recipe.chosen(method), recipe.scenario.client_seconds
+    if not is_federated(method):
+        return Halves(Apart(method, names, initial, rate, chosen, heard, waiting), transport, rounds)
     if seconds and len(seconds) != len(names):
         raise UserError(f"scenario.client_seconds: {len(seconds)} numbers for {len(names)} clients; give one for each")
     is_virtual = bool(seconds) and recipe.scenario.clock == "virtual"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedcmp.config import Method, Recipe
-from fedcmp.config.methods import choose
+from fedcmp.config.methods import PLAIN_STEP, choose
 from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.references import is_federated
@@ -14,7 +14,7 @@ from fedcmp.study.recipe import MethodSection, StudyRecipe, run_recipe
 from fedcmp.world.worlds import WORLDS
 
 REVISION = "1"  # raised whenever the code changes what a run comes to
-Settings = dict[str, Any]  # learning_rate, aggregator, objective, options, objective_options
+Settings = dict[str, Any]  # learning_rate, aggregator, objective, step, and the options of all three
 _LATER: dict[str, dict[str, Any]] = {  # section -> key -> its value where it is not set
     "scenario": {
         "rate_factors": {},
@@ -51,7 +51,7 @@ _FIRST_RATE = (
 _LATER_OPTIONS = (
     ("options", "shared-basis", "normalise", True, False),
     ("options", "fisher", "parameter_normalise", True, False),
-    ("objective_options", "canonical", "stretch", True, False),
+    ("step_options", "canonical", "stretch", True, False),
 )
 _NO_RESULT = ("workers", "cache", "folder", "name", "methods", "track", "preflight", "save_seconds")  # keys of [run]
 
@@ -117,17 +117,43 @@ def _content(recipe: Recipe) -> dict[str, Any]:
 
 def _settings(method: str, settings: Settings) -> Settings:
     """A method's settings as they are hashed: a later option counts where it is not what the first runs did."""
-    if not is_federated(method):
-        return settings
-    chosen = choose(method, aggregator=settings.get("aggregator"), objective=settings.get("objective"))
     hashed = dict(settings)
-    for part, owner, option, default, first in _LATER_OPTIONS:
-        if owner != (chosen.aggregator if part == "options" else chosen.objective):
-            continue
-        given = dict(hashed.get(part) or {})
-        value = given.pop(option, default)
-        hashed[part] = given if value == first else given | {option: value}
-    return hashed
+    if is_federated(method):
+        chosen = choose(
+            method,
+            aggregator=settings.get("aggregator"),
+            objective=settings.get("objective"),
+            step=settings.get("step"),
+        )
+        owners = {"options": chosen.aggregator, "objective_options": chosen.objective, "step_options": chosen.step}
+        for part, owner, option, default, first in _LATER_OPTIONS:
+            if owner != owners[part]:
+                continue
+            given = dict(hashed.get(part) or {})
+            value = given.pop(option, default)
+            hashed[part] = given if value == first else given | {option: value}
+    return _as_first_written(method, hashed)
+
+
+def _as_first_written(method: str, settings: Settings) -> Settings:
+    """Settings with canonical steps as the first runs wrote them, when these were an objective; AdamW's left out.
+
+    What canonical steps can be combined with only now has a hash of its own: the first runs had no such method.
+    """
+    written, step = dict(settings), settings.get("step")
+    options = written.pop("step_options", None) or {}
+    written.pop("step", None)
+    if not is_federated(method):
+        named = {"step": step, "step_options": options}
+        return written | {key: value for key, value in named.items() if value}
+    chosen = choose(method, aggregator=settings.get("aggregator"), objective=settings.get("objective"), step=step)
+    was_objective = chosen.step == "canonical" and chosen.aggregator == "shared-basis" and chosen.objective == "plain"
+    if was_objective:
+        return written | {
+            "objective": step if settings.get("step") else settings.get("objective"),
+            "objective_options": options,
+        }
+    return written | ({"step": chosen.step, "step_options": options} if chosen.step != PLAIN_STEP else {})
 
 
 def _identity(method: str, settings: Settings) -> str:
@@ -143,6 +169,8 @@ def settings_of(section: MethodSection, learning_rate: float, knob_value: object
         "objective": section.objective,
         "options": dict(section.options),
         "objective_options": dict(section.objective_options),
+        "step": section.step,
+        "step_options": dict(section.step_options),
     }
     if section.knob is not None:
         part, _, name = section.knob.name.partition(".")
@@ -160,20 +188,24 @@ def grid(section: MethodSection) -> list[Settings]:
 def inherited(study: StudyRecipe, name: str, tuned: Settings) -> Settings:
     """The settings of a method that is `like` another: that one's, with its own on top.
 
-    Options of a server rule that it does not share with the other are left behind; so are those of an objective.
+    Options of a server rule that it does not share with the other are left behind; so are those of objective and step.
     """
     section = study.method[name]
     assert section.like is not None
-    other = choose(section.like, aggregator=tuned["aggregator"], objective=tuned["objective"])
+    other = choose(section.like, aggregator=tuned["aggregator"], objective=tuned["objective"], step=tuned.get("step"))
     aggregator, objective = section.aggregator or other.aggregator, section.objective or other.objective
+    step = section.step or other.step
     options = tuned["options"] if aggregator == other.aggregator else {}
     objective_options = tuned["objective_options"] if objective == other.objective else {}
+    step_options = tuned.get("step_options", {}) if step == other.step else {}
     return {
         "learning_rate": tuned["learning_rate"],
         "aggregator": aggregator,
         "objective": objective,
         "options": {**options, **section.options},
         "objective_options": {**objective_options, **section.objective_options},
+        "step": step,
+        "step_options": {**step_options, **section.step_options},
     }
 
 

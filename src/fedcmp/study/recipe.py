@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fedcmp.config import Recipe, first_mistake, read_toml
-from fedcmp.config.methods import choose, unknown
+from fedcmp.config.methods import choose, choose_alone, unknown
 from fedcmp.config.sections import Count, LearningRate, Seed
 from fedcmp.errors import UserError
 from fedcmp.evaluation.lmms.benchmarks import BENCHMARKS
@@ -110,8 +110,8 @@ class Knob(_Section):
     """A method's own main setting, tuned together with its learning rate."""
 
     name: str = Field(
-        pattern=r"^(options|objective_options)\.[a-z_0-9]+$",
-        description="the option: options.NAME or objective_options.NAME",
+        pattern=r"^(options|objective_options|step_options)\.[a-z_0-9]+$",
+        description="the option: options.NAME, objective_options.NAME or step_options.NAME",
     )
     values: list[Any] = Field(min_length=1, description="values to try; the first is the method's default")
 
@@ -129,6 +129,8 @@ class MethodSection(_Section):
     objective: str | None = Field(None, description="local objective; default: the one that the name stands for")
     options: dict[str, Any] = Field({}, description="options of the server rule")
     objective_options: dict[str, Any] = Field({}, description="options of the local objective")
+    step: str | None = Field(None, description="the clients' step; default: the one that the name stands for")
+    step_options: dict[str, Any] = Field({}, description="options of the step")
     learning_rates: list[LearningRate] = Field(
         [], description="tried in this order; the first is the one nearest to common use"
     )
@@ -197,11 +199,12 @@ class StudyRecipe(_Section):
                 raise ValueError(f"method.{name}: with `like` nothing is tuned; remove learning_rates and knob")
         elif not method.learning_rates:
             raise ValueError(f"method.{name}.learning_rates: give the rates to try, or `like`")
-        if not is_federated(name):
-            return
         known = method.like or name
         try:
-            choose(known, aggregator=method.aggregator, objective=method.objective)
+            if is_federated(name):
+                choose(known, aggregator=method.aggregator, objective=method.objective, step=method.step)
+            else:
+                choose_alone(name, step=method.step, step_options=method.step_options)
         except ValueError as error:
             raise ValueError(f"method.{name}: {error}") from error
 

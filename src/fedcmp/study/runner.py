@@ -316,5 +316,5 @@ def _is_kept(path: Path, pairs_hash: str) -> bool:
 
 
 def _said(settings: Settings) -> str:
-    knobs = {**settings["options"], **settings["objective_options"]}
+    knobs = {**settings["options"], **settings["objective_options"], **settings.get("step_options", {})}
     return ", ".join([f"rate {settings['learning_rate']:g}", *(f"{name} {value}" for name, value in knobs.items())])

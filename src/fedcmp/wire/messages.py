@@ -9,7 +9,7 @@ file knows how the tensors are named there ("state/linear_1.weight", "public/can
 `from_tensors` refuses whatever `to_tensors` did not make: another version, a missing or unknown key, a wrong type.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
@@ -30,6 +30,9 @@ class _AssignmentHeader(MessageHeader):
     learning_rate: float = Field(gt=0, allow_inf_nan=False)
     objective: str
     objective_options: dict[str, Any]
+    step: str
+    step_options: dict[str, Any]
+    extras: list[str]
     with_second_moment: bool
     update_form: Payload
     state_form: Payload
@@ -62,9 +65,11 @@ class Assignment:
 
     Attributes:
         round: 1 for the first.
-        measure_only: take no step; the objective sees every batch (an opening round).
+        measure_only: take no step; objective and step see every batch (an opening round).
         learning_rate: peak rate of the run's schedule.
         objective: name of the local objective; `objective_options` are its own.
+        step: name of the client's step; `step_options` are its own.
+        extras: labels of what the server reads of the step and of what is measured alongside, sorted.
         with_second_moment: send AdamW's second moments along.
         forms: in which form each part travels.
         error_feedback: add what rounding lost of an update to the client's next one.
@@ -79,6 +84,9 @@ class Assignment:
     forms: Forms
     objective: str = "plain"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
+    step: str = "adamw"
+    step_options: Mapping[str, Any] = field(default_factory=dict)
+    extras: Sequence[str] = ()
     measure_only: bool = False
     with_second_moment: bool = False
     error_feedback: bool = False
@@ -104,6 +112,9 @@ class Assignment:
             learning_rate=self.learning_rate,
             objective=self.objective,
             objective_options=dict(self.objective_options),
+            step=self.step,
+            step_options=dict(self.step_options),
+            extras=list(self.extras),
             with_second_moment=self.with_second_moment,
             update_form=self.forms.update,
             state_form=self.forms.state,
@@ -132,6 +143,9 @@ class Assignment:
             forms=Forms(head.update_form, head.state_form, head.extra_form),
             objective=head.objective,
             objective_options=head.objective_options,
+            step=head.step,
+            step_options=head.step_options,
+            extras=tuple(head.extras),
             measure_only=head.measure_only,
             with_second_moment=head.with_second_moment,
             error_feedback=head.error_feedback,
@@ -158,7 +172,7 @@ class Reply:
         state: the trained tensors as they are; empty where `update` is sent.
         update: trained minus received tensors, encoded.
         second_moment: AdamW's second moments, encoded; empty unless asked for.
-        extra: what the local objective sends, label -> encoded tensors.
+        extra: what objective and step send, label -> encoded tensors.
     """
 
     round: int
@@ -225,9 +239,9 @@ class ClientState:
 
     Attributes:
         round: the round at whose end it was made.
-        memory: what its local objective keeps: label -> name -> tensor.
+        memory: what its objective and step keep: label -> name -> tensor.
         residual: what rounding lost of its updates.
-        optimizer: AdamW's state, of learners without a server.
+        optimizer: the step's state, of learners without a server.
         state: the trained tensors, of learners without a server.
     """
 

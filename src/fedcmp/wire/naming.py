@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fedcmp.terminal import shortened, shown
 
-VERSION: Literal[1] = 1
+VERSION: Literal[2] = 2
 Tensors = dict[str, Tensor]
 Labelled = dict[str, Tensors]  # label -> tensor name -> tensor
 
@@ -28,7 +28,7 @@ class MessageHeader(BaseModel):
     """Base of all headers: unknown keys, missing ones and wrong types are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-    version: Literal[1] = VERSION
+    version: Literal[2] = VERSION
 
 
 AnyHeader = TypeVar("AnyHeader", bound=MessageHeader)

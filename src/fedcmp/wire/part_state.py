@@ -29,7 +29,7 @@ class PartState:
         examples: each learner's samples so far.
         parameters: the trained tensors.
         optimizer: the optimiser's own.
-        objective: what the local objective has summed up.
+        gathered: what objective, step and meters have summed up.
         extras: what it will send, label -> tensors.
         memory: what it will keep, label -> tensors.
     """
@@ -40,7 +40,7 @@ class PartState:
     examples: list[int]
     parameters: Tensors
     optimizer: Tensors
-    objective: Tensors
+    gathered: Tensors
     extras: Labelled
     memory: Labelled
 
@@ -50,7 +50,7 @@ class PartState:
         tensors = joined(
             parameters=self.parameters,
             optimizer=self.optimizer,
-            objective=self.objective,
+            gathered=self.gathered,
             extras=self.extras,
             memory=self.memory,
         )
@@ -67,7 +67,7 @@ class PartState:
         plain, labelled = parted(
             "part state",
             tensors,
-            plain=("parameters", "optimizer", "objective"),
+            plain=("parameters", "optimizer", "gathered"),
             labelled=("extras", "memory"),
         )
         return cls(
@@ -77,7 +77,7 @@ class PartState:
             examples=head.examples,
             parameters=plain["parameters"],
             optimizer=plain["optimizer"],
-            objective=plain["objective"],
+            gathered=plain["gathered"],
             extras=labelled["extras"],
             memory=labelled["memory"],
         )

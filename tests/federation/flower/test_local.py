@@ -80,7 +80,7 @@ def test_a_rule_that_reads_moments_says_what_to_pass(optimizer):
 
 
 def test_shared_basis_says_which_optimizer_to_use():
-    with pytest.raises(UserError, match=r"objective 'canonical': step with local_optimizer"):
+    with pytest.raises(UserError, match=r"step 'canonical': step with local_optimizer"):
         local_update(message_of("shared-basis"), make_model(), num_examples=4)
 
 
@@ -95,8 +95,8 @@ def test_another_strategys_or_versions_message_is_refused():
     bare = Message(RecordDict({"arrays": content["arrays"]}), 1, "train")
     with pytest.raises(UserError, match="no ConfigRecord 'fedcmp'"):
         load_arrays(bare, make_model())
-    content["fedcmp"]["version"] = 2
-    with pytest.raises(UserError, match="version = 2"):
+    content["fedcmp"]["version"] = 3
+    with pytest.raises(UserError, match="version = 3"):
         load_arrays(message, make_model())
 
 

@@ -45,6 +45,8 @@ def strategy_of(engine, method, **options):
         chosen.create_aggregator(),
         objective=chosen.objective,
         objective_options=chosen.objective_options,
+        step=chosen.step,
+        step_options=chosen.step_options,
         fraction_evaluate=0.0,
         **options,
     )

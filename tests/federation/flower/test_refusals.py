@@ -202,7 +202,9 @@ def test_too_few_nodes_are_waited_for_but_not_for_ever():
         ({"on_bad_update": "ignore"}, "on_bad_update = 'ignore'"),
         ({"wait_seconds": float("inf")}, "wait_seconds = inf"),
         ({"objective": "mooon"}, "objective = 'mooon'"),
-        ({"objective": "canonical"}, "works with the rule 'shared-basis' or 'regmean' only"),
+        ({"objective": "canonical"}, "is a step now; write step='canonical'"),
+        ({"step": "muonn"}, "step = 'muonn'"),
+        ({"step": "muon", "step_options": {"x": 1}}, "step = 'muon'"),
         ({"objective": "moon", "objective_options": {"x": 1}}, "objective = 'moon'"),
     ],
 )

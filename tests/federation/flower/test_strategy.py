@@ -82,7 +82,7 @@ def test_shared_basis_measures_first_and_then_steps_in_the_basis():
         (1, False, ["canonical_basis", "canonical_stretch"]),
         (2, False, ["canonical_basis", "canonical_stretch"]),
     ]
-    assert {one.objective for one, *_ in exchanged} == {"canonical"}
+    assert {one.step for one, *_ in exchanged} == {"canonical"}
     assert all("arrays" not in reply for _, _, reply, _ in exchanged[:CLIENTS])
 
 

@@ -1,4 +1,4 @@
-"""What a client minimises beside the caption loss, and how it steps: hooks of one local round.
+"""What a client minimises besides the caption loss: hooks of one local round. How it steps is another choice (steps/).
 
 The default of every hook is plain training. An objective sees the whole cohort at once: tensors are stacked over the
 learners (C, ...) or over those active in a step (A, ...); a rule written for one learner reads the same.
@@ -8,48 +8,11 @@ perhaps none of a learner's; gradients arrive summed. A penalty that is a mean o
 parameters alone, needs nothing more; what `observe` has summed up, `end` adds over the ranks by `local.group.sums`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-
 import torch
 from torch import Tensor
 
-from fedcmp.client.cohort import Cohort, JointBatch, Stacked
-from fedcmp.client.optimizer import Optimisation, StackedAdamW
-from fedcmp.distributed import ALONE, Group
-
-
-@dataclass
-class LocalRound:
-    """One round of local training, as objectives see it.
-
-    Attributes:
-        cohort: the learners: `cohort.parameters`, `cohort.starts`.
-        broadcast: what the server sent beside the projector: label -> name -> tensor.
-        memory: what this objective kept for the learners since their last round: label -> name -> (C, ...); a learner
-            without one has zeros there, and False in `remembers_C`.
-        remembers_C: (C,) whether a learner took part before.
-        gradient_at_start: name -> (C, ...), the mean gradient over the round's part at the start; computed when called.
-        extras: filled by `end`: label -> name -> (C, ...), sent to the server with the update.
-        group: the ranks that share the learners' batches.
-    """
-
-    cohort: Cohort
-    broadcast: dict[str, dict[str, Tensor]]
-    memory: dict[str, Stacked]
-    remembers_C: Tensor
-    gradient_at_start: Callable[[], Stacked]
-    extras: dict[str, Stacked] = field(default_factory=dict)
-    group: Group = ALONE
-
-    def stacked_broadcast(self, label: str) -> Stacked:
-        """A broadcast projector-shaped tensor set, one copy a learner (views); zeros where the server sent none."""
-        count = len(self.cohort)
-        sent = self.broadcast.get(label)
-        if sent is None:
-            return {name: torch.zeros_like(tensor) for name, tensor in self.cohort.starts.items()}
-        starts = self.cohort.starts
-        return {name: sent[name].to(starts[name]).expand(count, *sent[name].shape) for name in starts}
+from fedcmp.client.cohort import JointBatch, Stacked
+from fedcmp.client.local_round import LocalRound
 
 
 class Objective:
@@ -61,10 +24,6 @@ class Objective:
 
     def begin(self, local: LocalRound) -> None:
         """Called before the first step."""
-
-    def optimizer(self, local: LocalRound, settings: Optimisation) -> StackedAdamW:
-        """What takes the steps."""
-        return StackedAdamW(local.cohort.parameters, settings)
 
     def observe(self, local: LocalRound, batch: JointBatch) -> None:
         """Called with every batch before its step, and with every batch of a round that only measures."""

@@ -6,7 +6,8 @@ loss + mu / 2 * ||theta - theta_g||^2        (squared, as in the paper's equatio
 from torch import Tensor
 
 from fedcmp.client.cohort import JointBatch, pick
-from fedcmp.client.objectives.base import LocalRound, Objective, squared_distance
+from fedcmp.client.local_round import LocalRound
+from fedcmp.client.objectives.base import Objective, squared_distance
 from fedcmp.client.objectives.registry import register_objective, require_positive
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedcmp.client.cohort import JointBatch
-from fedcmp.client.objectives.base import LocalRound, Objective, mean_token
+from fedcmp.client.local_round import LocalRound
+from fedcmp.client.objectives.base import Objective, mean_token
 from fedcmp.client.objectives.registry import register_objective, require_positive
 
 _LAST = "last_projector"

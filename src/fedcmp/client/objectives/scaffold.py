@@ -9,7 +9,8 @@ more pass over the part. The client sends the change of c_k; the server's half i
 from torch import Tensor
 
 from fedcmp.client.cohort import Stacked
-from fedcmp.client.objectives.base import LocalRound, Objective
+from fedcmp.client.local_round import LocalRound
+from fedcmp.client.objectives.base import Objective
 from fedcmp.client.objectives.registry import register_objective
 
 _OWN, _GLOBAL, _CHANGE = "control", "control", "control_change"

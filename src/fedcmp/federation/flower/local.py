@@ -50,7 +50,7 @@ def load_arrays(message: Message, model: nn.Module) -> Asked:
 def local_optimizer(
     message: Message, model: nn.Module, *, lr: float, settings: Optimisation | None = None
 ) -> ModuleSteps:
-    """Return the optimiser that the message's local objective steps with: AdamW, or AdamW in the shared basis.
+    """Return the optimiser for the message's step: AdamW, or AdamW in the shared basis.
 
     Where the message only asks to measure, its step() changes nothing: the same loop serves both.
 
@@ -64,13 +64,20 @@ def local_optimizer(
         UserError: as ModuleSteps.
     """
     asked = Asked.of(message)
+    options = dict(asked.step_options)
+    if asked.objective != "plain":
+        raise UserError(f"objective {asked.objective!r}: needs fedcmp's own training (carry_out)")
+    if options.get("basis", "shared") != "shared":
+        raise UserError(f"basis {options['basis']!r}: needs fedcmp's own training (carry_out)")
     return ModuleSteps(
         model,
         lr=lr,
         settings=settings,
-        objective=asked.objective,
-        stretch=bool(asked.objective_options.get("stretch", True)),
+        step=asked.step,
+        stretch=bool(options.get("stretch", True)),
+        extras=asked.extras,
         broadcast=public_of(message),
+        with_second_moment=asked.second_moment,
         names=list(message.content.array_records[ARRAYS]),
         measure_only=asked.measure_only,
     )
@@ -105,7 +112,9 @@ def local_update(
         extra = optimizer.extras()
         optimizer.close()
     elif asked.objective != "plain":
-        raise UserError(f"objective {asked.objective!r}: step with local_optimizer(message, model, lr=...)")
+        raise UserError(f"objective {asked.objective!r}: needs fedcmp's own training (carry_out)")
+    elif asked.step != "adamw" or asked.extras:
+        raise UserError(f"step {asked.step!r}: step with local_optimizer(message, model, lr=...)")
     if asked.second_moment and not asked.measure_only:
         second_moment = _second_moments(model, optimizer)
     names = message.content.array_records[ARRAYS]

@@ -9,11 +9,11 @@ Client to server:
     "arrays"           ArrayRecord   the trained tensors; not needed where the round only measures
     "metrics"          MetricRecord  "num-examples"; "alignment-error" where the rule needs it; any other is averaged
     "second_moment"    ArrayRecord   AdamW's bias-corrected second moments, where they are asked for
-    "extra/LABEL"      ArrayRecord   what the local objective sends for the rule, one record per label
+    "extra/LABEL"      ArrayRecord   what objective and step send for the rule, one record per label
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ ARRAYS, CONFIG, METRICS, ASKED = "arrays", "config", "metrics", "fedcmp"
 PUBLIC, EXTRA, SECOND_MOMENT = "public/", "extra/", "second_moment"
 NUM_EXAMPLES, ALIGNMENT_ERROR, KEPT = "num-examples", "alignment-error", "kept"
 ROUND = "server-round"
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,11 @@ class Asked:
 
     Attributes:
         round: 1 for the first.
-        measure_only: take no step: the objective sees every batch of the round (an opening round).
+        measure_only: take no step: objective and step see every batch of the round (an opening round).
         second_moment: send AdamW's second moments along.
         objective: name of the local objective; `objective_options` are its own.
+        step: name of the client's step; `step_options` are its own.
+        extras: labels of what the rule reads of the step and of what is measured alongside.
         continues: the last round in which the server accepted a reply of this client that kept a state; 0: none yet.
     """
 
@@ -50,6 +52,9 @@ class Asked:
     second_moment: bool = False
     objective: str = "plain"
     objective_options: Mapping[str, Any] = field(default_factory=dict)
+    step: str = "adamw"
+    step_options: Mapping[str, Any] = field(default_factory=dict)
+    extras: Sequence[str] = ()
     continues: int = 0
 
     @classmethod
@@ -74,6 +79,9 @@ class Asked:
                 second_moment=config["second-moment"] is True,
                 objective=str(config["objective"]),
                 objective_options=json.loads(str(config["objective-options"])),
+                step=str(config["step"]),
+                step_options=json.loads(str(config["step-options"])),
+                extras=tuple(json.loads(str(config["extras"]))),
                 continues=int(config["continues"]),  # type: ignore[arg-type]
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -89,6 +97,9 @@ class Asked:
                 "second-moment": self.second_moment,
                 "objective": self.objective,
                 "objective-options": json.dumps(dict(self.objective_options)),
+                "step": self.step,
+                "step-options": json.dumps(dict(self.step_options)),
+                "extras": json.dumps(list(self.extras)),
                 "continues": self.continues,
             }
         )
@@ -143,7 +154,7 @@ def reply_content(
         alignment_error: E_k of docs/methods.md; only some rules need it.
         metrics: whatever else: the server averages it, weighted by num_examples.
         second_moment: name -> AdamW's bias-corrected second moment, where the message asks for it.
-        extra: label -> name -> tensor, what the local objective sends.
+        extra: label -> name -> tensor, what objective and step send.
 
     Returns:
         The content: `Message(content, reply_to=message)` is the reply.

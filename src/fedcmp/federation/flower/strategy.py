@@ -23,8 +23,8 @@ from torch import Tensor
 from fedcmp.aggregation import Aggregator
 from fedcmp.errors import UserError, counted
 from fedcmp.federation.flower.arrays import array_record
+from fedcmp.federation.flower.local_training import local_of
 from fedcmp.federation.flower.merging import RUNNING_STATISTICS, Merge
-from fedcmp.federation.flower.objectives import objective_of
 from fedcmp.federation.flower.open_round import OpenRound, sorted_replies
 from fedcmp.federation.flower.records import (
     ARRAYS,
@@ -54,6 +54,8 @@ class AggregatorStrategy(Strategy):
         aggregator: the rule, `fedcmp.aggregation.create(name, **options)`.
         objective: the clients' local objective; None: the one that the rule needs, else "plain".
         objective_options: its options.
+        step: how the clients step; None: as the method of the rule's name does, else by AdamW.
+        step_options: its options.
         fraction_train: share of the connected nodes that train in a round, 0 < share <= 1; drawn by `seed` and round.
         fraction_evaluate: likewise for evaluation; 0: the clients do not evaluate.
         min_available_nodes: nodes that must be connected before a round begins.
@@ -79,6 +81,8 @@ class AggregatorStrategy(Strategy):
         *,
         objective: str | None = None,
         objective_options: Mapping[str, Any] | None = None,
+        step: str | None = None,
+        step_options: Mapping[str, Any] | None = None,
         fraction_train: float = 1.0,
         fraction_evaluate: float = 1.0,
         min_available_nodes: int = 2,
@@ -98,14 +102,16 @@ class AggregatorStrategy(Strategy):
         _require("wait_seconds", wait_seconds, wait_seconds >= 0, "at least 0")
         _require("min_clients", min_clients, min_clients >= 1, "at least 1")
         _require("on_bad_update", on_bad_update, on_bad_update in ("drop", "stop"), '"drop" or "stop"')
-        self.aggregator = aggregator
-        self._objective, self._objective_options = objective_of(aggregator, objective, objective_options or {})
+        self._rule = type(aggregator).__name__
+        self.aggregator, self._local = local_of(
+            aggregator, objective, objective_options or {}, step, step_options or {}
+        )
         self._fraction_train, self._fraction_evaluate, self._seed = fraction_train, fraction_evaluate, seed
         self._min_available_nodes, self._wait_seconds = min_available_nodes, wait_seconds
         self._min_clients, self._stop_at_refusal = min_clients, on_bad_update == "stop"
         self._order_by, self._averaged = order_by, tuple(averaged)
         self._train_metrics, self._evaluate_metrics = train_metrics_aggr_fn, evaluate_metrics_aggr_fn
-        self._file = CheckpointFile(None if checkpoint is None else Path(checkpoint), type(aggregator).__name__)
+        self._file = CheckpointFile(None if checkpoint is None else Path(checkpoint), self._rule)
         self._timeout: float | None = None
         self._kept: dict[int, int] = {}  # node -> the last round in which it was accepted and kept a state
         self._history = Result()
@@ -114,8 +120,8 @@ class AggregatorStrategy(Strategy):
 
     def summary(self) -> None:
         """Log what the strategy does."""
-        rule = type(self.aggregator).__name__
-        _LOG.info("\t├──> Rule: %s, local objective: %s", rule, self._objective)
+        rule = self._rule
+        _LOG.info("\t├──> Rule: %s, local objective: %s, step: %s", rule, self._local.objective, self._local.step)
         _LOG.info("\t├──> Nodes: at least %d, of which %g train", self._min_available_nodes, self._fraction_train)
         _LOG.info("\t└──> Checkpoint: %s", self._file.path or "none")
 
@@ -275,8 +281,11 @@ class AggregatorStrategy(Strategy):
                 round=number,
                 measure_only=measure_only,
                 second_moment="second_moment" in self.aggregator.needs,
-                objective=self._objective,
-                objective_options=self._objective_options,
+                objective=self._local.objective,
+                objective_options=self._local.objective_options,
+                step=self._local.step,
+                step_options=self._local.step_options,
+                extras=sorted(self.aggregator.extras),
                 continues=self._kept.get(node, 0),
             )
             content = RecordDict({ARRAYS: arrays, **public, CONFIG: sent_along, ASKED: asked.record()})

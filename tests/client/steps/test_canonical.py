@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from fedcmp.client.objectives import create_objective
 from fedcmp.client.optimizer import Optimisation
 from fedcmp.client.parts import Learner
+from fedcmp.client.steps import create_step
 from fedcmp.client.training import train_cohort
 from fedcmp.model.projector import Projector
 from tests.client.conftest import VISION_WIDTH, part_of, plain_loop, plain_loss, start
 
+ASKED = ("canonical_second_moment", "input_gram")
 LAYERS = ("linear_1", "linear_2")
 PARTS = (part_of(range(12), rate=2e-2), part_of(range(12, 22)))
 
@@ -69,7 +70,13 @@ def test_steps_moments_and_grams(vlm, pairs, options, stretches):
     sent = {"linear_1.weight": torch.tensor(1.5), "linear_2.weight": torch.tensor(0.5)}
     broadcast = {"canonical_basis": basis, "canonical_stretch": sent}
     together = train_cohort(
-        vlm, pairs, learners, Optimisation(), objective=create_objective("canonical", **options), broadcast=broadcast
+        vlm,
+        pairs,
+        learners,
+        Optimisation(),
+        step=create_step("canonical", **options),
+        broadcast=broadcast,
+        asked=ASKED,
     )
     for part, trained in zip(PARTS, together, strict=True):
         expected, moments, grams = rotated_loop(vlm, pairs, part, basis, stretches)
@@ -84,9 +91,8 @@ def test_steps_moments_and_grams(vlm, pairs, options, stretches):
 
 def test_an_opening_round_only_measures(vlm, pairs):
     learners = [Learner(part, start(vlm)) for part in PARTS]
-    opened = train_cohort(
-        vlm, pairs, learners, Optimisation(), objective=create_objective("canonical"), measure_only=True
-    )
+    step = create_step("canonical")
+    opened = train_cohort(vlm, pairs, learners, Optimisation(), step=step, asked=ASKED, measure_only=True)
     for part, trained in zip(PARTS, opened, strict=True):
         assert all(torch.equal(trained.update.state[name], tensor) for name, tensor in start(vlm).items())
         assert trained.losses == []
@@ -100,7 +106,7 @@ def test_an_opening_round_only_measures(vlm, pairs):
 
 def test_without_a_basis_it_is_plain_training(vlm, pairs):
     learner = Learner(PARTS[0], start(vlm))
-    (trained,) = train_cohort(vlm, pairs, [learner], Optimisation(), objective=create_objective("canonical"))
+    (trained,) = train_cohort(vlm, pairs, [learner], Optimisation(), step=create_step("canonical"))
     for name, tensor in plain_loop(vlm, pairs, PARTS[0]).items():
         torch.testing.assert_close(trained.update.state[name], tensor, rtol=2e-3, atol=3e-4)
 
@@ -113,6 +119,6 @@ def test_a_basis_of_another_size_is_refused(vlm, pairs):
             pairs,
             [Learner(PARTS[0], start(vlm))],
             Optimisation(),
-            objective=create_objective("canonical"),
+            step=create_step("canonical"),
             broadcast=broadcast,
         )
