@@ -1,1 +1,1 @@
-"""The embedded world: scenes, captions, questions and the tiny frozen encoder and LLM that ship with the package."""
+"""The embedded world, the tiny frozen encoder and LLM that ship with the package, and a world that they never saw."""
