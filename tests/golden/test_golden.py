@@ -18,7 +18,7 @@ LOSSES = ("loss", "loss_first", "loss_last", "caption_loss", "worst_group_loss")
 # Of "all" the references, and rules of every kind: the mean, matrices, per parameter, a shared basis, votes, both of
 # version 0.1. The resumed ones are int8 with feedback and a kill besides.
 SOME = ["centralized", "local", "fedavg", "fedcmp", "fisher", "shared-basis", "knots-ties", "ties", *FIRST]
-SLOW = ("all", "int8", "half-int8", "cohort", "opening", "steps")
+SLOW = ("all", "half", "int8", "half-int8", "cohort", "opening", "steps")
 MARKED = [("all", SOME), *((group, None) for group in GROUPS if group not in SLOW)]
 MARKED += [pytest.param(group, None, marks=pytest.mark.slow) for group in SLOW]
 

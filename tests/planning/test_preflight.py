@@ -170,7 +170,8 @@ sys.exit(code)
 """  # a process of its own: until a command is loaded, its process counts as being as large as the one that starts it
 
 
-@pytest.mark.parametrize("features", ["true", pytest.param("false", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("features", ["true", "false"])
 def test_a_runs_peak_memory_is_at_most_the_plan_and_at_least_half_of_it(tmp_path, world_cache, middling, features):
     path = recipe(tmp_path, methods=["fedavg"])
     options = [f"model.language={middling}", "data.num_pairs=64", "scenario.clients=1", "federation.rounds=1"]

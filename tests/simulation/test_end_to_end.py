@@ -188,6 +188,7 @@ def interrupted(
     return subprocess.CompletedProcess(arguments, process.returncode, out, err)
 
 
+@pytest.mark.slow
 def test_a_run_killed_while_preparing_and_while_training_resumes_to_the_same_end(reference, tmp_path):
     """With an empty cache, so that the first kill leaves an unfinished one."""
     path, cache = recipe(tmp_path, methods=METHODS, workers=2), tmp_path / "cache"

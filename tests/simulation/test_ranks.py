@@ -106,6 +106,7 @@ def features(cache: Path) -> dict[Path, bytes]:
     return {path.relative_to(cache): path.read_bytes() for path in kept}
 
 
+@pytest.mark.slow
 def test_a_rank_killed_in_training_and_a_resume_on_two_machines_end_in_the_run_of_one_process(
     alone, tmp_path, world_cache
 ):

@@ -151,7 +151,7 @@ def test_a_study_is_packed_once_it_is_there_and_into_the_right_kind_of_file(tmp_
         unpack_study(tmp_path / "absent.jsonl", tmp_path / "study")
 
 
-@pytest.mark.parametrize("name", ["study", "questions"])
+@pytest.mark.parametrize("name", [pytest.param("study", marks=pytest.mark.slow), "questions"])
 def test_nothing_is_left_to_run_of_what_is_published(tmp_path, monkeypatch, name):
     """Every published run carries the hash of the run that its recipe asks for today."""
     made = []

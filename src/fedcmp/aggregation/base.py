@@ -12,8 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.blocks import blocks
-from fedcmp.aggregation.change import Change
+from fedcmp.aggregation.change import Change, settled
 from fedcmp.aggregation.checks import check_global_state, check_update
 from fedcmp.aggregation.update import ClientUpdate, Public
 from fedcmp.wire.payload import Payload
@@ -37,11 +36,10 @@ class Aggregator(ABC):
         needs: fields of ClientUpdate that the rule reads beyond `state` and `num_examples`; others need not be sent.
         extras: labels of ClientUpdate.extra that the rule reads, so that clients send no others.
         sends: labels of what it broadcasts besides the tensors once a round is over, none by default.
-        public_payloads: label of `sends` -> the form in which it travels, where that is not float32. What broadcast()
-            returns is rounded to it already.
+        public_payloads: label of `sends` -> its form on the way where not float32; broadcast() rounds to it already.
         extra_payload: the form in which clients send `extras`; None: as the recipe's payload says.
-        opening: whether a round that only measures comes before the first: clients send the global tensors back as they
-            are, with the extras that the rule needs.
+        opening: whether a round that only measures comes before the first: clients send nothing but the extras that
+            the rule needs.
         round: rounds finished so far, the opening one counted in.
         last_weights: each client's share a_k of the last finished round, summing to 1, in the order of the accepted
             updates. Empty where only the sum of several clients is known.
@@ -188,7 +186,7 @@ class Aggregator(ABC):
         if self._accepted == 0:
             raise ValueError("round without clients: no update was accepted; add at least one before finish()")
         merged = self._merge()
-        result = {name: _settled(merged[name], start) for name, start in self._global.items()}
+        result = {name: settled(merged[name], start) for name, start in self._global.items()}
         for name, tensor in result.items():
             if tensor.numel() > 0 and not all(math.isfinite(edge) for edge in torch.aminmax(tensor)):
                 raise ValueError(f"merged {name}: its values do not fit {tensor.dtype}; use a wider dtype")
@@ -263,14 +261,6 @@ class Aggregator(ABC):
         """Return the change that the rule sees of a client's update."""
         return Change(update.state, public.state)
 
-    def _moved(self, name: str, step: Tensor) -> Tensor:
-        """Return global plus step, summed in float64, as a fresh tensor of the global one's dtype."""
-        start = self._global[name]
-        moved = torch.empty(start.shape, dtype=start.dtype, device=start.device)
-        for moved_block, start_block, step_block in blocks(moved, start, step):
-            moved_block.copy_(start_block.to(torch.float64) + step_block)
-        return moved
-
     @abstractmethod
     def _begin(self, global_state: dict[str, Tensor]) -> None:
         """Reset the running sums; raise ValueError if the state does not fit what is remembered."""
@@ -297,11 +287,3 @@ class Aggregator(ABC):
         """Replace what is remembered, all or nothing."""
         if memory:
             raise ValueError(f"aggregator state: entry {next(iter(memory))!r} is not this method's")
-
-
-def _settled(merged: Tensor, start: Tensor) -> Tensor:
-    """Return a merged tensor with the dtype and device of the global one, sharing nothing with the rule's memory."""
-    # what a rule remembers is float64, so only that could be shared
-    if merged.dtype == start.dtype != torch.float64 and merged.device == start.device and merged.is_contiguous():
-        return merged
-    return torch.empty(start.shape, dtype=start.dtype, device=start.device).copy_(merged)

@@ -49,3 +49,19 @@ def zeros_like(state: Mapping[str, Tensor], dtype: torch.dtype = torch.float64) 
 def exact(tensor: Tensor, like: Tensor) -> Tensor:
     """Return a client's tensor in float64 on the device of the global one."""
     return tensor.detach().to(device=like.device, dtype=torch.float64)
+
+
+def moved(start: Tensor, step: Tensor) -> Tensor:
+    """Return a global tensor plus a step, summed in float64, as a fresh tensor of the global one's dtype."""
+    result = torch.empty(start.shape, dtype=start.dtype, device=start.device)
+    for block, start_block, step_block in blocks(result, start, step):
+        block.copy_(start_block.to(torch.float64) + step_block)
+    return result
+
+
+def settled(merged: Tensor, start: Tensor) -> Tensor:
+    """Return a merged tensor with the dtype and device of the global one, sharing nothing with the rule's memory."""
+    # what a rule remembers is float64, so only that could be shared
+    if merged.dtype == start.dtype != torch.float64 and merged.device == start.device and merged.is_contiguous():
+        return merged
+    return torch.empty(start.shape, dtype=start.dtype, device=start.device).copy_(merged)

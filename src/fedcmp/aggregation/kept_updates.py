@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedcmp.aggregation.base import Aggregator
-from fedcmp.aggregation.change import zeros_like
+from fedcmp.aggregation.change import moved, zeros_like
 from fedcmp.aggregation.matrices import Matrix, find_matrices, not_in
 from fedcmp.aggregation.update import ClientUpdate
 
@@ -46,13 +46,13 @@ class KeptUpdates(Aggregator):
         self._counts.append(count)
 
     def _merge(self) -> dict[str, Tensor]:
-        merged = {name: self._moved(name, total / sum(self._counts)) for name, total in self._rest.items()}
+        merged = {name: moved(self._global[name], total / sum(self._counts)) for name, total in self._rest.items()}
         self.last_weights = self._weights()
         self.last_diagnostics = {}
         steps = self._steps()
         for matrix in self._matrices:
             split = matrix.split(steps[matrix.weight])
-            merged |= {name: self._moved(name, step) for name, step in split.items()}
+            merged |= {name: moved(self._global[name], step) for name, step in split.items()}
         return merged
 
     def _weights(self) -> list[float]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.change import zeros_like
+from fedcmp.aggregation.change import moved, zeros_like
 from fedcmp.aggregation.matrices import find_matrices, not_in
 from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.sums import labelled, of_label
@@ -52,12 +52,14 @@ class MatrixRule(SumRule):
         self.last_weights = self._shares()
         self.last_diagnostics = {}
         examples = self._total("examples")
-        merged = {name: self._moved(name, total / examples) for name, total in of_label(REST, self._sums).items()}
+        merged = {
+            name: moved(self._global[name], total / examples) for name, total in of_label(REST, self._sums).items()
+        }
         for matrix in find_matrices(self._global, bias="column"):
             name = matrix.weight
             sums = {label: self._sums[f"{label}.{name}"] for label in self._shapes(1, 1)}
             step_OI = self._step(name, sums)
-            merged |= {part: self._moved(part, step) for part, step in matrix.split(step_OI).items()}
+            merged |= {part: moved(self._global[part], step) for part, step in matrix.split(step_OI).items()}
         return merged
 
     def _weight(self, update: ClientUpdate) -> float:  # noqa: ARG002  # for rules that count samples

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.change import zeros_like
+from fedcmp.aggregation.change import moved, zeros_like
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.sum_rule import SumRule
 from fedcmp.aggregation.sums import labelled
@@ -52,7 +52,7 @@ class ModelStock(SumRule):
         merged = {}
         for name in self._global:
             ratio = self._ratio(name)
-            merged[name] = self._moved(name, self._sums[f"delta.{name}"] * (ratio / self._accepted))
+            merged[name] = moved(self._global[name], self._sums[f"delta.{name}"] * (ratio / self._accepted))
             self.last_diagnostics[f"ratio.{name}"] = ratio
         return merged
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fedcmp.aggregation.change import moved
 from fedcmp.aggregation.options import require_number
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.sum_rule import SumRule
@@ -65,4 +66,7 @@ class Ties(SumRule):
     def _merge(self) -> dict[str, Tensor]:
         self.last_weights = self._shares()
         self.last_diagnostics = {}
-        return {name: self._moved(name, self._vote.elect(self._sums, name).mul_(self._scale)) for name in self._global}
+        return {
+            name: moved(self._global[name], self._vote.elect(self._sums, name).mul_(self._scale))
+            for name in self._global
+        }

@@ -359,6 +359,7 @@ def descendants(process: int) -> list[int]:
     return children + [own for child in children for own in descendants(child)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds the workers in /proc")
 def test_a_killed_command_takes_its_workers_along_and_is_gone_on_with(pairs, tmp_path):
     """SIGKILL: nothing can be cleaned up. What two workers began, one ends with the same bytes."""
