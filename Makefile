@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.built-from-$(shell cat constraints.txt pyproject.toml | cksum | cut -d' ' -f1)
 RECIPE ?= recipes/demo.toml
-QUOTE := $(BIN)/python docs/quote_tables.py results/*.md results/*.txt -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/scale.md docs/reliability.md docs/methods.md
+QUOTE := $(BIN)/python docs/quote_tables.py results/*.md results/*.txt -- README.md docs/results.md docs/scenarios.md docs/performance.md docs/scale.md docs/reliability.md docs/methods.md docs/asynchrony.md
 
 .PHONY: setup demo test test-slow golden surfaces reference docs wheel wrap lint types kills faults fuzz benchmarks scale results study real-llm real-llm-study clean
 
