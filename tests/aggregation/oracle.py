@@ -16,6 +16,7 @@ class Oracle:
             "gamma": 1.0, "magnitude_cap": np.inf, "reliability": "both", "space": "weights", "rank": "full",
             "matching": "sign", "tail": "drop", "bias": "column", "momentum": True, "beta_min": 0.5, "beta_max": 0.9,
             "kappa": 1.0, "basis": "canonical", "parameter_exponent": None, "parameter_damping": 0.01,
+            "coefficients": "round", "scale_momentum": True,
         } | options  # fmt: skip
         self.median = None
         self.memory = {}
@@ -104,8 +105,13 @@ class Oracle:
             u_old, s_old = self.memory[name]
             c = min(r, u_old.shape[1])
             u, u_t, s_t = getattr(self, o["matching"])(u, s, u_old[:, :c], s_old[:c], c)
+        if not o["scale_momentum"]:
+            s_t = s
         if o["momentum"]:
             self.memory[name] = (u_t, s_t)
+        if o["momentum"] and o["coefficients"] == "mixed":
+            again = u_t @ (u_t.T @ mean)
+            return mean if full else again + (mean - again if o["tail"] == "average" else 0)
         v = (u.T @ mean) / s[:, None]  # sum_k a_k V_k^T
         return u_t @ np.diag(s_t if o["matching"] == "sign" else s) @ v + rest
 

@@ -23,6 +23,8 @@ OPTIONS = st.fixed_dictionaries(
         "tail": st.sampled_from(["drop", "average"]),
         "bias": st.sampled_from(["column", "average"]),
         "momentum": st.booleans(),
+        "coefficients": st.sampled_from(["round", "mixed"]),
+        "scale_momentum": st.booleans(),
         "beta_min": st.sampled_from([0.0, 0.5]),
         "beta_max": st.sampled_from([0.5, 0.9]),
         "kappa": st.sampled_from([0.3, 1.0]),
@@ -63,6 +65,22 @@ def compare(options, seed, sizes, cohorts, tolerance):
 @given(OPTIONS, st.integers(0, 10**6), SIZES, st.lists(st.integers(1, 5), min_size=1, max_size=4))
 def test_equals_svd_route_over_rounds(options, seed, sizes, cohorts):
     compare(options, seed, sizes, cohorts, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("rank", ["full", 0.9])
+def test_coefficients_re_expressed_in_the_mixed_basis_leave_the_weights_alone_at_full_rank(rank):
+    """Fact 2: U_t U_t^T Wbar = Wbar. Where the tail is kept, a truncated basis changes nothing either."""
+    options = {"coefficients": "mixed", "rank": rank, "tail": "average"}
+    mixed, alone = FedCMP(**options), FedCMP(momentum=False)
+    start = draw_start(np.random.default_rng(3), [(8, 6), (8, 8)])
+    rounds = draw_rounds(3, None, [4, 4, 4])
+    for _ in rounds:
+        states, counts, errors, moments = rounds.send(start)
+        updates = as_updates(states, counts, errors, moments)
+        found, expected = (rule.aggregate(as_tensors(start), updates) for rule in (mixed, alone))
+        for name, tensor in expected.items():
+            torch.testing.assert_close(found[name], tensor, rtol=1e-9, atol=1e-9)
+        start = {name: tensor.numpy() for name, tensor in expected.items()}
 
 
 @settings(max_examples=30, deadline=None, derandomize=True)

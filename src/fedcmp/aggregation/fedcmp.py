@@ -3,7 +3,7 @@
 Implements docs/methods.md, Fed-CMP, by sums over clients, per weight matrix:
     Wbar = sum_k a_k W_k                                   a_k: reliability.py;   per parameter: fisher.py
     G    = sum_k W_k W_k^T = U S^2 U^T                     spectrum.py
-    W    = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar]    momentum.py
+    W    = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar]    momentum.py;   coefficients re-expressed: U_t U_t^T Wbar
 or the same on the updates W_k - W_g, added to W_g.  Tensors that are no matrix: their a_k-weighted mean.
 A client adds to the sums:  s_k Delta_k and W_k W_k^T, with s_k, m_k and n_k; they add up in any tree.
 Shapes: K clients, O outputs, I inputs (with the bias column), R kept directions.
@@ -40,6 +40,8 @@ PUBLISHED: dict[str, object] = {
     "matching": "sign",
     "bias": "column",
     "momentum": True,
+    "coefficients": "round",
+    "scale_momentum": True,
     "basis": "canonical",
 }
 
@@ -64,6 +66,9 @@ class FedCMP(SumRule):
         tail: what lies outside a truncated basis: "drop", or "average" (kept, untouched by the momentum).
         bias: "column" makes a bias one more input column of its matrix, "average" leaves it to the weighted mean.
         momentum: mix bases (and scales) over rounds.
+        coefficients: what acts with the mixed basis: "round", this round's in the new one, or "mixed", the weighted
+            mean's re-expressed in the mixed one, which at full rank leaves the reliability weights alone.
+        scale_momentum: whether scales are mixed too; idle with "procrustes" and with coefficients "mixed".
         beta_min: momentum where nothing has turned.
         beta_max: momentum approached as everything turns.
         kappa: how fast it grows with the divergence.
@@ -92,6 +97,8 @@ class FedCMP(SumRule):
         tail: str = "drop",
         bias: str = "column",
         momentum: bool = True,
+        coefficients: str = "round",
+        scale_momentum: bool = True,
         beta_min: float = 0.5,
         beta_max: float = 0.9,
         kappa: float = 1.0,
@@ -110,6 +117,8 @@ class FedCMP(SumRule):
         require_choice("tail", tail, ("drop", "average"))
         require_choice("bias", bias, ("column", "average"))
         require_flag("momentum", momentum)
+        require_choice("coefficients", coefficients, ("round", "mixed"))
+        require_flag("scale_momentum", scale_momentum)
         require_number("beta_min", beta_min, 0, 1)
         require_number("beta_max", beta_max, 0, 1)
         require_number("kappa", kappa, 0, 1e6)
@@ -141,6 +150,8 @@ class FedCMP(SumRule):
                 procrustes=matching == "procrustes",
                 keep_rest=rank == "full" or tail == "average",  # "full" drops nothing, not even by rounding
                 momentum=strength,
+                re_express=coefficients == "mixed",
+                scale_momentum=scale_momentum,
                 products=torch.float64 if gram_dtype == "float64" else torch.float32,
             )
         needed = {

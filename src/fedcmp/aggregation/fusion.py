@@ -2,18 +2,19 @@
 
     MeanFusion        W = Wbar
     RawMomentum       W = b W_{t-1} + (1 - b) Wbar
-    CanonicalFusion   W = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar]
+    CanonicalFusion   W = U_t (S_t / S) U^T Wbar  [+ (I - U U^T) Wbar],  or W = U_t U_t^T Wbar  [+ (I - U_t U_t^T) Wbar]
 W stands for the matrices or for their updates, as the caller hands them over.  Implements docs/methods.md, Fed-CMP.
 Shapes: O outputs, I inputs, R kept directions.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from fedcmp.aggregation.matrices import Matrix
-from fedcmp.aggregation.momentum import Momentum, stand, turn_by_procrustes, turn_by_sign
+from fedcmp.aggregation.momentum import Momentum, Turn, stand, turn_by_procrustes, turn_by_sign
 from fedcmp.aggregation.spectrum import Basis, add_gram, leading_basis
 
 
@@ -158,6 +159,8 @@ class CanonicalFusion(MeanFusion):
         procrustes: match bases by rotation, else by sign.
         keep_rest: keep what lies outside the basis.
         momentum: the strength, or None.
+        re_express: read the coefficients in the mixed basis, too, not in the new one.
+        scale_momentum: mix scales as well as bases.
         products: precision of the products in the Gram sums, torch.float64 or torch.float32.
     """
 
@@ -168,6 +171,8 @@ class CanonicalFusion(MeanFusion):
         procrustes: bool,
         keep_rest: bool,
         momentum: Momentum | None,
+        re_express: bool,
+        scale_momentum: bool,
         products: torch.dtype,
     ) -> None:
         super().__init__()
@@ -175,6 +180,7 @@ class CanonicalFusion(MeanFusion):
         self._turn = turn_by_procrustes if procrustes else turn_by_sign
         self._keep_rest = keep_rest
         self._momentum = momentum
+        self._re_express, self._scale_momentum = re_express, scale_momentum
         self._products = products
         self._previous: dict[str, Basis] = {}
         self._next: dict[str, Basis] = {}
@@ -214,8 +220,17 @@ class CanonicalFusion(MeanFusion):
         turn = stand(basis) if previous is None else self._turn(basis, previous.to(mean_OI.device), self._momentum)
         if turn.divergence is not None:
             self.diagnostics |= {f"divergence.{name}": turn.divergence, f"beta.{name}": turn.beta}
+        turn = self._read(turn, basis)
         self._next[name] = turn.write
         return turn.apply(mean_OI, keep_rest=self._keep_rest)
+
+    def _read(self, turn: Turn, new: Basis) -> Turn:
+        """Return the turn as the options read it: with whose scales, and in which basis coefficients are taken."""
+        if not self._scale_momentum:
+            turn = replace(turn, write=Basis(turn.write.directions, new.scales), gain=torch.ones_like(turn.gain))
+        if self._re_express:
+            turn = replace(turn, read=turn.write.directions, gain=torch.ones_like(turn.gain))
+        return turn
 
     def _remembered(self, name: str) -> torch.Size | None:
         return self._previous[name].directions.shape[:1] if name in self._previous else None
