@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from fedcmp.study.plan import _content, grid, inherited, planned_run
+from fedcmp.config import read_toml
+from fedcmp.errors import UserError
+from fedcmp.study.plan import _content, check_settings, grid, inherited, planned_run
 from fedcmp.study.recipe import StudyRecipe, load_study
 
+ROOT = Path(__file__).parents[2]
 HASHES = ["84aafb568bbcf82d", "d7ef5a520ffdf800"]  # as version 0.1 had them
 
 
@@ -152,3 +155,31 @@ def test_a_narrower_payload_is_another_run_on_the_same_pairs(study, content, wri
     assert small.hash != usual.hash
     assert small.pairs_hash == usual.pairs_hash
     assert not {"payload", "error_feedback", "broadcast_payload"} & set(_content(usual.recipe)["federation"])
+
+
+@pytest.mark.parametrize(
+    ("place", "changed", "message"),
+    [
+        ("fedavgm", {"options": {"momentm": 0.9}}, r"method\.fedavgm\.options: 'fedavgm' has no option 'momentm'"),
+        ("fedavgm", {"options": {"momentum": 2.0}}, r"method\.fedavgm\.options: momentum = 2\.0"),
+        (
+            "fedavgm",
+            {"knob": {"name": "options.momentum", "values": [0.9, 7]}},
+            r"method\.fedavgm\.options: momentum = 7",
+        ),
+        ("arm-csc", {"options": {"reliability": "some"}}, r"method\.arm-csc\.options: reliability = 'some'"),
+        ("shared-basis", {"step_options": {"basis": "mine"}}, r"method\.shared-basis\.step_options: basis = 'mine'"),
+    ],
+)
+def test_an_option_that_a_method_does_not_take_is_named_before_anything_is_run(place, changed, message):
+    content = read_toml(ROOT / "recipes" / "study.toml")
+    content["method"][place] = {**content["method"][place], **changed}
+    with pytest.raises(UserError, match=message):
+        check_settings(StudyRecipe.model_validate(content))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "recipes").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_study_that_ships_has_options_that_its_methods_take(path):
+    content = read_toml(path)
+    if "study" in content:
+        check_settings(StudyRecipe.model_validate(content))

@@ -63,10 +63,15 @@ def study_command(
         require(module, "study", "a study")
     from fedcmp.report.study import write_study_report
     from fedcmp.study.packing import pack_study, unpack_study
+    from fedcmp.study.plan import check_settings
     from fedcmp.study.runner import Study
     from fedcmp.study.sharing import OutOfTime
     from fedcmp.study.submitting import job_command, job_parameters, submit
 
+    try:
+        check_settings(loaded)
+    except UserError as error:
+        raise UserError(f"{recipe}: {error}") from error
     study = Study(loaded, note, only=only, minutes=minutes)
     if unpack is not None:
         unpack_study(unpack, study.files.folder)

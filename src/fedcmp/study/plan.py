@@ -5,8 +5,11 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from fedcmp.config import Method, Recipe
+from pydantic import ValidationError
+
+from fedcmp.config import Method, Recipe, first_mistake
 from fedcmp.config.methods import PLAIN_STEP, choose
+from fedcmp.errors import UserError
 from fedcmp.evaluation.suites.table import SUITES
 from fedcmp.model.prompts import INSTRUCTION
 from fedcmp.references import is_federated
@@ -230,6 +233,26 @@ def planned_run(
     return PlannedRun(
         scenario, method, seed, Recipe.model_validate(content), suites=() if tuning else tuple(study.study.suites)
     )
+
+
+def check_settings(study: StudyRecipe) -> None:
+    """Refuse options that a method of the study does not take, before anything is run.
+
+    Raises:
+        UserError: names the method and the option.
+    """
+    scenario = study.tuning.scenario
+    for name, section in study.method.items():
+        tried = grid(section) if section.like is None else []
+        if section.like is not None:
+            tried = [inherited(study, name, grid(study.method[section.like])[0])]
+        first_rate = tried[0]["learning_rate"]  # a knob's values are tried with one rate
+        for settings in tried:
+            if settings["learning_rate"] == first_rate:
+                try:
+                    planned_run(study, scenario, name, study.tuning.seed, settings)
+                except ValidationError as error:
+                    raise UserError(first_mistake(error, {}, Recipe)) from error
 
 
 def _method(settings: Settings) -> dict[str, Any]:
