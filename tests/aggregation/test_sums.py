@@ -59,7 +59,8 @@ def test_sums_take_the_same_memory_for_any_number_of_clients():
     assert held == {name: id(tensor) for name, tensor in sums.items()}
 
 
-numbers = st.floats(0, 1e6, width=32).map(lambda value: value * 1.1)  # 1.1: every bit of float64 is used
+# every bit of float64, on one grid: what is lost is known exactly, so no sum lies a hair beside a tie
+numbers = st.integers(0, 2**53).map(lambda value: value * 2.0**-30)
 
 
 @given(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=30), st.randoms(use_true_random=False))
