@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save
 
 from fedcmp.aggregation.scaffold import CHANGE
-from fedcmp.aggregation.shared_basis import GRAM, SECOND_MOMENT
+from fedcmp.aggregation.labels import GRAM, SECOND_MOMENT
 from fedcmp.config import parse_recipe
 from fedcmp.config.methods import choose
 from fedcmp.errors import UserError
