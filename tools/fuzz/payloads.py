@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 
-from fedcmp.aggregation.scaffold import CHANGE
 from fedcmp.aggregation.labels import GRAM, SECOND_MOMENT
+from fedcmp.aggregation.scaffold import CHANGE
 from fedcmp.config import parse_recipe
 from fedcmp.config.methods import choose
 from fedcmp.errors import UserError
