@@ -44,7 +44,8 @@ def table_of(one: Comparison) -> Table:
             estimate = entry.estimate(metric.key)
             text, spread = write_estimate(metric, estimate)
             cells.append(Cell(text, estimate.mean if estimate else None, spread))
-        told = "–" if share is None else f"{100 * share.mean:.0f} % ± {100 * (share.error or 0):.0f}"
+        told = "–" if share is None else f"{100 * share.mean:.0f} %"
+        told += "" if share is None or share.error is None else f" ± {100 * share.error:.0f}"
         rows.append(Row((*cells, Cell(told))))
     heads = (
         Column("Method", numeric=False),

@@ -91,8 +91,7 @@ def grid(one: Comparison, metric: Metric) -> Table:
     caption = f"{one.scenario.title}: {metric.title.lower()}, client step by server rule"
     notes = (
         f"Final {metric.title.lower()} in {metric.unit}, mean ± standard deviation over seeds; lower is better. A "
-        "step's rate was tuned with the mean as server rule. A dash: refused, as the rule reads what only that step "
-        "sends.",
+        "step's rate was tuned with the mean as server rule. A dash: not run.",
     )
     return Table(heads, tuple(rows), caption, notes)
 
@@ -107,7 +106,11 @@ def controls(one: Comparison) -> Table:
             gap = None
             if against is not None and entry is not against:
                 gap = PairedDifference.between(against.by_seed(CAPTION_LOSS.key), entry.by_seed(CAPTION_LOSS.key))
-            told = Cell("–") if gap is None else Cell(f"{gap.mean:+.4f}", gap.mean, f"± {gap.error or 0:.4f}")
+            told = (
+                Cell("–")
+                if gap is None
+                else Cell(f"{gap.mean:+.4f}", gap.mean, "" if gap.error is None else f"± {gap.error:.4f}")
+            )
             name = Cell(str(arm["basis"]))
             rows.append(Row((name, _written(CAPTION_LOSS, entry), _written(WORST_FAMILY, entry), told)))
     heads = (
@@ -172,7 +175,9 @@ def ceilings(one: Comparison) -> Table:
         key = CAPTION_LOSS.key
         found = [distance_closed(e.by_seed(key), start.by_seed(key), end.by_seed(key)) for e in (ours, others[0])]
         told = [
-            Cell("–") if f is None else Cell(f"{100 * f.mean:.0f} %", f.mean, f"± {100 * (f.error or 0):.0f}")
+            Cell("–")
+            if f is None
+            else Cell(f"{100 * f.mean:.0f} %", f.mean, "" if f.error is None else f"± {100 * f.error:.0f}")
             for f in found
         ]
         rows.append(Row((Cell(end.method.title), _written(CAPTION_LOSS, end), *told)))
