@@ -89,15 +89,6 @@ class InputSpace:
             sums |= labelled(REST, {name: torch.zeros_like(gram) for name, gram in grams.items()})
         return sums
 
-    def check(self, place: str, grams: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> None:
-        """Refuse, with ValueError, a client's Gram matrices of another shape or with a negative diagonal."""
-        for name, gram in grams.items():
-            if gram.shape != sums[f"gram.{name}"].shape:
-                needed = tuple(sums[f"gram.{name}"].shape)
-                raise ValueError(f"{place}: {GRAM} of {name} is {tuple(gram.shape)}; needs {needed}")
-            if bool((gram.diagonal() < 0).any()):
-                raise ValueError(f"{place}: {GRAM} of {name} has a negative diagonal; it is a mean of squares")
-
     def add(self, sums: Mapping[str, Tensor], grams: Mapping[str, Tensor], *, weight: float) -> None:
         """Fold one client's Gram matrices into the sums, in place."""
         for name, gram in grams.items():
@@ -238,6 +229,38 @@ def matrices_of(state: Mapping[str, Tensor]) -> list[Matrix]:
 def inputs_of(matrix: Matrix, state: Mapping[str, Tensor]) -> int:
     """Return I of a matrix, its bias column counted in."""
     return state[matrix.weight].shape[1] + (matrix.bias is not None)
+
+
+def grams_of(place: str, update: ClientUpdate, state: Mapping[str, Tensor], *, mend: str) -> dict[str, Tensor]:
+    """Return a client's C_k (I, I), checked and in float64, for each matrix by its weight's name.
+
+    Raises:
+        ValueError: as `sent_of`, or of another shape, or with a negative diagonal.
+    """
+    grams = sent_of(place, update, GRAM, state, mend=mend)
+    for matrix in matrices_of(state):
+        name, inputs = matrix.weight, inputs_of(matrix, state)
+        if grams[name].shape != (inputs, inputs):
+            found = tuple(grams[name].shape)
+            raise ValueError(f"{place}: {GRAM} of {name} is {found}; needs {(inputs, inputs)}")
+        if bool((grams[name].diagonal() < 0).any()):
+            raise ValueError(f"{place}: {GRAM} of {name} has a negative diagonal; it is a mean of squares")
+    return grams
+
+
+def combine_grams(sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Add the normalised Gram sums of others to these, in place and without rounding.
+
+    Returns:
+        Those of `sums` that are still to be added, plainly.
+    """
+    left = dict(sums)
+    for name, rest in of_label(REST, sums).items():
+        for entry in (f"{REST}.{name}", f"gram.{name}"):
+            del left[entry]
+        rest.add_(contribution[f"{REST}.{name}"].detach().to(rest))
+        add_exactly(sums[f"gram.{name}"], rest, contribution[f"gram.{name}"].detach().to(rest))
+    return left
 
 
 def sent_of(

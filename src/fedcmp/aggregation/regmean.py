@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from fedcmp.aggregation.input_space import inputs_of, matrices_of, sent_of
+from fedcmp.aggregation.input_space import grams_of
 from fedcmp.aggregation.labels import GRAM
 from fedcmp.aggregation.matrix_rule import MatrixRule
 from fedcmp.aggregation.options import require_number
@@ -52,15 +52,7 @@ class RegMean(MatrixRule):
         return float(int(update.num_examples))
 
     def _sent(self, place: str, update: ClientUpdate, public: Public) -> dict[str, Tensor]:
-        grams = sent_of(place, update, GRAM, public.state, mend=_MEND)
-        for matrix in matrices_of(public.state):
-            name, inputs = matrix.weight, inputs_of(matrix, public.state)
-            if grams[name].shape != (inputs, inputs):
-                found = tuple(grams[name].shape)
-                raise ValueError(f"{place}: {GRAM} of {name} is {found}; needs {(inputs, inputs)}")
-            if bool((grams[name].diagonal() < 0).any()):
-                raise ValueError(f"{place}: {GRAM} of {name} has a negative diagonal; it is a mean of squares")
-        return grams
+        return grams_of(place, update, public.state, mend=_MEND)
 
     def _shapes(self, outputs: int, inputs: int) -> dict[str, tuple[int, int]]:
         return {"gram": (inputs, inputs), "fitted": (outputs, inputs)}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedcmp.aggregation.change import Change, exact, zeros_like
 from fedcmp.aggregation.checks import check_tensors
-from fedcmp.aggregation.input_space import REST, InputSpace, sent_of
+from fedcmp.aggregation.input_space import InputSpace, combine_grams, grams_of
 from fedcmp.aggregation.labels import (
     BASIS,
     DIRECTION,
@@ -27,7 +27,7 @@ from fedcmp.aggregation.labels import (
     STRETCH,
 )
 from fedcmp.aggregation.matrices import find_matrices
-from fedcmp.aggregation.sums import add_exactly, labelled, of_label
+from fedcmp.aggregation.sums import labelled, of_label
 from fedcmp.aggregation.update import ClientUpdate
 
 Tensors = dict[str, Tensor]
@@ -120,16 +120,12 @@ class InputBasis(Service):
 
     def fold(self, place: str, update: ClientUpdate, state: Mapping[str, Tensor], sums: Mapping[str, Tensor]) -> None:
         """Add n_k C_k / trace(C_k)."""
-        grams = sent_of(place, update, GRAM, state, mend=_MEND)
-        self._space.check(place, grams, sums)
+        grams = grams_of(place, update, state, mend=_MEND)
         self._space.add(sums, grams, weight=float(int(update.num_examples)))
 
     def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
         """Add without rounding."""
-        rests = of_label(REST, sums)
-        super().combine({f"{REST}.{name}": rest for name, rest in rests.items()}, contribution)
-        for name, rest in rests.items():
-            add_exactly(sums[f"gram.{name}"], rest, contribution[f"gram.{name}"].detach().to(rest))
+        combine_grams(sums, contribution)
 
     def merge(self, sums: Mapping[str, Tensor], *, clients: int, measured: bool) -> dict[str, float]:
         """See Service."""

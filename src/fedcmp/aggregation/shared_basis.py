@@ -9,7 +9,7 @@ Implements docs/methods.md, `shared-basis`. Per weight matrix with its bias as o
     M_t = m M_{t-1} + D,   X <- X_g + s (m M_t + D)              Nesterov's momentum (m = 0: X_g + s D)
     rho = sum_i sqrt(E_ii) / sum_j sqrt(lambda_j),  lambda = E_t's eigenvalues: AdamW's step at rate eta moves a layer's
           outputs by about eta ||x||_1 as it is, and by eta ||V^T x||_1 in the basis; rho >= 1 is the ratio of the two
-V and rho are broadcast with the next tensors; clients step in V, rho times as far (client/objectives/canonical.py), and
+V and rho are broadcast with the next tensors; clients step in V, rho times as far (client/steps/canonical.py), and
 know v_k, the second moment of their gradients in its coordinates, and C_k. a_k = n_k / n.
 A client adds to the sums:  n_k Delta_k V,  n_k u_k,  n_k u_k Delta_k V,  n_k C_k / trace(C_k); they add up in any tree.
 The last is summed without rounding, in two parts: where a space holds little, its eigenvectors turn with a sum's last
@@ -25,12 +25,19 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from fedcmp.aggregation.input_space import REST, InputSpace, inputs_of, matrices_of, sent_of
+from fedcmp.aggregation.input_space import (
+    InputSpace,
+    combine_grams,
+    grams_of,
+    inputs_of,
+    matrices_of,
+    sent_of,
+)
 from fedcmp.aggregation.labels import BASIS, GRAM, SECOND_MOMENT, STRETCH
 from fedcmp.aggregation.options import require_choice, require_flag, require_number, require_whole
 from fedcmp.aggregation.registry import register
 from fedcmp.aggregation.sum_rule import SumRule
-from fedcmp.aggregation.sums import MeanUpdate, add_exactly, of_label
+from fedcmp.aggregation.sums import MeanUpdate, of_label
 from fedcmp.aggregation.update import ClientUpdate, Public
 from fedcmp.wire.payload import PAYLOADS, Payload
 
@@ -124,7 +131,7 @@ class SharedBasis(SumRule):
     def _fold(self, place: str, update: ClientUpdate, public: Public, sums: Mapping[str, Tensor]) -> dict[str, float]:
         state, measures = public.state, self._space.measures(public.round)
         moments = sent_of(place, update, SECOND_MOMENT, state, mend=_MEND) if self._weighs else {}
-        grams = sent_of(place, update, GRAM, state, mend=_MEND) if measures else {}
+        grams = grams_of(place, update, state, mend=_MEND) if measures else {}
         bases = public.tensors.get(BASIS, {})
         deltas = _coordinates(self._change(update, public).whole(), bases)
         for name, moment in moments.items():
@@ -133,7 +140,6 @@ class SharedBasis(SumRule):
                 raise ValueError(f"{place}: {SECOND_MOMENT} of {name} is {tuple(moment.shape)}; needs {needed}")
             if bool((moment < 0).any()):
                 raise ValueError(f"{place}: {SECOND_MOMENT} of {name} holds negative values")
-        self._space.check(place, grams, sums)
         weight = float(int(update.num_examples))
         weighed = {name: moments[name] if name in moments else torch.ones_like(t) for name, t in deltas.items()}
         self._mean.add(sums, deltas, weight=weight, moments=weighed)
@@ -142,11 +148,7 @@ class SharedBasis(SumRule):
 
     def combine(self, sums: Mapping[str, Tensor], contribution: Mapping[str, Tensor]) -> None:
         """See SumRule.combine; second moments of inputs without rounding."""
-        rests = of_label(REST, sums)
-        grams = {f"gram.{name}" for name in rests}
-        super().combine({name: total for name, total in sums.items() if name not in grams}, contribution)
-        for name, rest in rests.items():
-            add_exactly(sums[f"gram.{name}"], rest, contribution[f"gram.{name}"].detach().to(rest))
+        super().combine(combine_grams(sums, contribution), contribution)
 
     def _merge(self) -> dict[str, Tensor]:
         mean = self._mean.finish(self._sums, total=self._total_weight())
