@@ -68,10 +68,7 @@ def study_command(
     from fedcmp.study.sharing import OutOfTime
     from fedcmp.study.submitting import job_command, job_parameters, submit
 
-    try:
-        check_settings(loaded)
-    except UserError as error:
-        raise UserError(f"{recipe}: {error}") from error
+    check_settings(loaded, str(recipe))
     study = Study(loaded, note, only=only, minutes=minutes)
     if unpack is not None:
         unpack_study(unpack, study.files.folder)

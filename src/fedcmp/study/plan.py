@@ -235,11 +235,11 @@ def planned_run(
     )
 
 
-def check_settings(study: StudyRecipe) -> None:
+def check_settings(study: StudyRecipe, source: str = "study") -> None:
     """Refuse options that a method of the study does not take, before anything is run.
 
     Raises:
-        UserError: names the method and the option.
+        UserError: names the source, the method and the option.
     """
     scenario = study.tuning.scenario
     for name, section in study.method.items():
@@ -252,7 +252,7 @@ def check_settings(study: StudyRecipe) -> None:
                 try:
                     planned_run(study, scenario, name, study.tuning.seed, settings)
                 except ValidationError as error:
-                    raise UserError(first_mistake(error, {}, Recipe)) from error
+                    raise UserError(f"{source}: {first_mistake(error, {}, Recipe)}") from error
 
 
 def _method(settings: Settings) -> dict[str, Any]:

@@ -106,12 +106,12 @@ class SoapOptimizer(MatrixOptimizer):
     def _direction(self, name: str, gradient_AOI: Tensor, kept: dict[str, Tensor], learners_A: Tensor) -> Tensor:
         del name
         settings, steps_A = self._settings, self._steps_C[learners_A].double()
-        grams = _squares(gradient_AOI)
+        grams = {gram: _square(gradient_AOI, gram) for gram, _ in self._turned}
         for gram, basis in self._turned:
             fresh_A = ~kept[basis].flatten(1).any(1)
             if bool(fresh_A.any()):
                 kept[gram][fresh_A] = grams[gram][fresh_A]
-                kept[basis][fresh_A] = _eigenvectors(_squares(gradient_AOI[fresh_A].double())[gram]).to(kept[basis])
+                kept[basis][fresh_A] = _eigenvectors(_square(gradient_AOI[fresh_A].double(), gram)).to(kept[basis])
         turned_AOI = self._turn(gradient_AOI, kept)
         kept["exp_avg"].lerp_(gradient_AOI, 1 - settings.beta_1)
         kept["exp_avg_sq"].mul_(settings.beta_2).addcmul_(turned_AOI, turned_AOI, value=1 - settings.beta_2)
@@ -138,9 +138,9 @@ class SoapOptimizer(MatrixOptimizer):
         return matrix_AOI @ kept[_INPUT_BASIS].mT if _INPUT_BASIS in kept else matrix_AOI
 
 
-def _squares(gradient_AOI: Tensor) -> dict[str, Tensor]:
-    """Return G G^T and G^T G."""
-    return {OUTPUTS: gradient_AOI @ gradient_AOI.mT, INPUTS: gradient_AOI.mT @ gradient_AOI}
+def _square(gradient_AOI: Tensor, gram: str) -> Tensor:
+    """Return G G^T for OUTPUTS, G^T G for INPUTS."""
+    return gradient_AOI @ gradient_AOI.mT if gram == OUTPUTS else gradient_AOI.mT @ gradient_AOI
 
 
 def _eigenvectors(grams: Tensor) -> Tensor:
