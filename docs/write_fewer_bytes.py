@@ -9,11 +9,12 @@ ratio of two means over common seeds (report/study/statistics.py).
 import statistics
 from pathlib import Path
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.comparing import Comparison, Entry
 from fedcmp.report.study.metrics import CAPTION_LOSS, WORST_FAMILY, write_estimate
 from fedcmp.report.study.statistics import distance_closed
-from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,9 +62,7 @@ def table_of(one: Comparison) -> Table:
 
 def page(results: Results) -> str:
     """Return the whole page."""
-    tables = [table_of(one) for one in results.comparisons]
-    sections = [f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table).rstrip()}\n" for table in tables]
-    return "\n".join([BEGINNING, *sections]).rstrip("\n") + "\n"
+    return render_tables(BEGINNING, map(table_of, results.comparisons))
 
 
 def read(published: Path) -> Results:

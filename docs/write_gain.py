@@ -19,12 +19,13 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.methods import Metric
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.comparing import Comparison, Entry
 from fedcmp.report.study.metrics import CAPTION_LOSS, WORST_FAMILY, write_estimate
 from fedcmp.report.study.statistics import Estimate, PairedDifference, distance_closed
-from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -58,8 +59,7 @@ def page(results: Results) -> str:
         if one.scenario.name in MAIN:
             tables += [grid(one, CAPTION_LOSS), grid(one, WORST_FAMILY), controls(one), stages(one), ceilings(one)]
     tables.append(local_steps(results))
-    sections = [f"## {escape_markdown(t.caption)}\n\n{table_to_markdown(t).rstrip()}\n" for t in tables if t.rows]
-    return "\n".join([BEGINNING, *sections]).rstrip("\n") + "\n"
+    return render_tables(BEGINNING, tables)
 
 
 def _arm(entry: Entry, table: str) -> Mapping[str, object]:

@@ -8,11 +8,11 @@ model was run here, so every cell of recipes/paper.toml is empty: the page shows
 
 from pathlib import Path
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.papertables import further_tables
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.benchmarktables import cells_tables
 from fedcmp.report.study.paperclaims import claims_of_paper_table
-from fedcmp.report.tables import Table, escape_markdown, table_to_markdown
 from fedcmp.study.packing import unpacked
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -32,11 +32,7 @@ def page(published: Path) -> str:
     with unpacked(published) as folder:
         claims = claims_of_paper_table(Results.of(load_study(folder)))
     tables = [claims, *(one.table for one in cells_tables(None)), *further_tables()]
-    return "\n".join([BEGINNING, *map(_section, tables)]).rstrip("\n") + "\n"
-
-
-def _section(table: Table) -> str:
-    return f"## {escape_markdown(table.caption)}\n\n{table_to_markdown(table).rstrip()}\n"
+    return render_tables(BEGINNING, tables)
 
 
 if __name__ == "__main__":

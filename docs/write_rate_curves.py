@@ -15,11 +15,12 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.comparing import Comparison
 from fedcmp.report.study.metrics import CAPTION_LOSS, write_estimate
 from fedcmp.report.study.statistics import Estimate
-from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,9 +94,7 @@ def table_of(one: Comparison) -> Table:
 
 def page(results: Results) -> str:
     """Return the whole page."""
-    tables = [table_of(one) for one in results.comparisons]
-    sections = [f"## {escape_markdown(t.caption)}\n\n{table_to_markdown(t).rstrip()}\n" for t in tables]
-    return "\n".join([BEGINNING, *sections]).rstrip("\n") + "\n"
+    return render_tables(BEGINNING, map(table_of, results.comparisons))
 
 
 def draw(results: Results, out: Path) -> None:

@@ -9,10 +9,11 @@ images by more than two standard errors of its seeds; how far is said as a share
 from collections.abc import Mapping
 from pathlib import Path
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.comparing import Entry
 from fedcmp.report.study.metrics import CAPTION_LOSS, WORST_FAMILY, write_estimate
-from fedcmp.report.tables import Cell, Column, Row, Table, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -68,8 +69,7 @@ def _rate(settings: Mapping[str, object]) -> float | None:
 
 def page(results: Results) -> str:
     """Return the whole page."""
-    table = table_of(results)
-    return f"{BEGINNING}\n## {table.caption}\n\n{table_to_markdown(table).rstrip()}\n"
+    return render_tables(BEGINNING, [table_of(results)])
 
 
 def read(published: Path) -> Results:

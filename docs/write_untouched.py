@@ -19,12 +19,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedcmp.report.markdown import render_tables
 from fedcmp.report.methods import CAPTION_LOSS, Metric
 from fedcmp.report.study import Results, load_study
 from fedcmp.report.study.comparing import CENTRALIZED, FEDAVG, OURS, Comparison, Entry
 from fedcmp.report.study.metrics import WORST_CLIENT, WORST_FAMILY, write_difference, write_p
 from fedcmp.report.study.statistics import PairedDifference, distance_closed, holm
-from fedcmp.report.tables import Cell, Column, Row, Table, escape_markdown, table_to_markdown
+from fedcmp.report.tables import Cell, Column, Row, Table
 from fedcmp.study.packing import unpacked
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -153,8 +154,7 @@ def shares_table(one: Comparison) -> Table:
 def page(results: Results) -> str:
     """Return the whole page."""
     tables = [hypotheses_table(results), *(shares_table(one) for one in results.comparisons)]
-    shown = [f"## {escape_markdown(t.caption)}\n\n{table_to_markdown(t).rstrip()}\n" for t in tables if t.rows]
-    return "\n".join([BEGINNING, f"*{results.study.toy}*\n", *shown]).rstrip("\n") + "\n"
+    return render_tables(f"{BEGINNING}\n*{results.study.toy}*\n", tables)
 
 
 def frozen(plan: str) -> str:

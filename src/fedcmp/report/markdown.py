@@ -46,6 +46,17 @@ def render_document(
     return "\n\n".join(part.rstrip("\n") for part in parts) + "\n"
 
 
+def render_tables(beginning: str, tables: Iterable[Table]) -> str:
+    """Render a page of tables, each under its caption; those without a row are left out.
+
+    Args:
+        beginning: Markdown, heading and all, that ends in a line break.
+        tables: in order.
+    """
+    shown = [f"## {escape_markdown(t.caption)}\n\n{table_to_markdown(t).rstrip()}\n" for t in tables if t.rows]
+    return "\n".join([beginning, *shown]).rstrip("\n") + "\n"
+
+
 def phrases_to_markdown(phrases: Sequence[Phrase]) -> str:
     """Render sentences as one line of Markdown, strong phrases in bold."""
     return "".join(
