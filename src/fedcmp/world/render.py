@@ -6,7 +6,7 @@ Shapes: B pictures, 48 x 48 pixels, 3 channels.
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcmp.world.atlas import BACKGROUNDS, GRID, SIDE, TILE, atlas
+from fedcmp.world.atlas import BACKGROUNDS, GRID, SIDE, TILE, Atlas, atlas
 from fedcmp.world.words import COLOR_VALUES, STYLES
 
 # per style: background, strength of the smooth shade, standard deviation of the noise (all of 255)
@@ -20,7 +20,7 @@ _BACKGROUND = {
 }
 _SHADE = {"photo": 41, "sketch": 5, "night": 13, "negative": 41, "noisy": 25, "painting": 18}
 _NOISE = {"photo": 8, "sketch": 4, "night": 8, "negative": 8, "noisy": 51, "painting": 10}
-_COLORS = np.array(list(COLOR_VALUES.values()), np.int32)
+COLORS = np.array(list(COLOR_VALUES.values()), np.int32)
 _PER_STYLE = [np.array([table[style] for style in STYLES], np.int32) for table in (_BACKGROUND, _SHADE, _NOISE)]
 
 
@@ -44,31 +44,56 @@ def render(
     sketch = styles_B == STYLES.index("sketch")
     alpha = sprites.filled[tiles_B9]
     alpha[sketch] = sprites.outline[tiles_B9[sketch]]
-    alpha = alpha.reshape(count, GRID, GRID, TILE, TILE).transpose(0, 1, 3, 2, 4).reshape(count, SIDE, SIDE, 1)
+    alpha = joined(alpha, count)
 
-    color = _COLORS[colors_B9].reshape(count, GRID, GRID, 3)
-    color = color * (210 + draws_BS[:, 40, None, None, None].astype(np.int32) % 47) >> 8  # brightness .82 to 1
+    color = COLORS[colors_B9].reshape(count, GRID, GRID, 3)
+    color = color * brightness(draws_BS) >> 8
     painting = styles_B == STYLES.index("painting")
     color[painting] = (color[painting] * 3 >> 2) + 56
     color = color.repeat(TILE, 1).repeat(TILE, 2)
 
-    pixels = sprites.shade[draws_BS[:, 41] % BACKGROUNDS] * shade[:, None, None, None]
-    pixels >>= 8
-    pixels += background[:, None, None, :]
+    pixels = ground(sprites, draws_BS, background, shade)
     color -= pixels
     color *= alpha
     color >>= 8
     pixels += color
-    grain = sprites.noise[draws_BS[:, 42] % BACKGROUNDS]
-    mirrored = draws_BS[:, 43] % 2 == 1
-    grain[mirrored] = grain[mirrored, ::-1]
-    grain *= noise[:, None, None, None]
-    grain >>= 8
-    pixels += grain
+    add_grain(pixels, sprites, draws_BS, noise)
     pixels[painting] = _blurred(_blurred(pixels[painting]))
     negative = styles_B == STYLES.index("negative")
     pixels[negative] = 255 - pixels[negative]
     return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
+
+
+def brightness(draws_BS: NDArray[np.int64]) -> NDArray[np.int32]:
+    """(B, 1, 1, 1) how bright the objects are, of 256: .82 to 1."""
+    return 210 + draws_BS[:, 40, None, None, None].astype(np.int32) % 47
+
+
+def joined(tiles: NDArray[np.int32], count: int) -> NDArray[np.int32]:
+    """(B, 9, 16, 16) tiles as (B, 48, 48, 1) alpha."""
+    return tiles.reshape(count, GRID, GRID, TILE, TILE).transpose(0, 1, 3, 2, 4).reshape(count, SIDE, SIDE, 1)
+
+
+def ground(
+    sprites: Atlas, draws_BS: NDArray[np.int64], background_B3: NDArray[np.int32], shade_B: NDArray[np.int32]
+) -> NDArray[np.int32]:
+    """(B, 48, 48, 3) a style's background under a smooth shade."""
+    pixels: NDArray[np.int32] = sprites.shade[draws_BS[:, 41] % BACKGROUNDS] * shade_B[:, None, None, None]
+    pixels >>= 8
+    pixels += background_B3[:, None, None, :]
+    return pixels
+
+
+def add_grain(
+    pixels: NDArray[np.int32], sprites: Atlas, draws_BS: NDArray[np.int64], noise_B: NDArray[np.int32]
+) -> None:
+    """Add a style's noise, every other time mirrored."""
+    grain = sprites.noise[draws_BS[:, 42] % BACKGROUNDS]
+    mirrored = draws_BS[:, 43] % 2 == 1
+    grain[mirrored] = grain[mirrored, ::-1]
+    grain *= noise_B[:, None, None, None]
+    grain >>= 8
+    pixels += grain
 
 
 def _blurred(pixels: NDArray[np.int32]) -> NDArray[np.int32]:

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fedcmp.world.atlas import BACKGROUNDS, GRID, SIDE, TILE
+from fedcmp.world.atlas import GRID, SIDE, TILE
 from fedcmp.world.content import CELLS, Placed
+from fedcmp.world.render import COLORS, add_grain, brightness, ground, joined
 from fedcmp.world.untouched.sprites import untouched_atlas
 from fedcmp.world.untouched.words import STYLES
-from fedcmp.world.words import COLOR_VALUES
 
 # per style: background, strength of the smooth shade, standard deviation of the noise (all of 255)
 _BACKGROUND = {
@@ -32,7 +32,6 @@ _BACKGROUND = {
 }
 _SHADE = {"pen": 6, "ice": 22, "rug": 14, "net": 34, "map": 10, "toy": 0}
 _NOISE = {"pen": 3, "ice": 12, "rug": 9, "net": 9, "map": 4, "toy": 0}
-_COLORS = np.array(list(COLOR_VALUES.values()), np.int32)
 _PER_STYLE = [np.array([table[style] for style in STYLES], np.int32) for table in (_BACKGROUND, _SHADE, _NOISE)]
 _RULE, _PAPER_LINE = 6, (176, 196, 226)  # pen: distance of the lines in pixels, their colour
 _MESH, _CORD = 8, (48, 44, 40)  # net
@@ -63,35 +62,24 @@ def render_layers(
     """
     sprites, count = untouched_atlas(), len(placed)
     background, shade, noise = (table[styles_B] for table in _PER_STYLE)
-    pixels = sprites.shade[draws_BS[:, 41] % BACKGROUNDS] * shade[:, None, None, None]
-    pixels >>= 8
-    pixels += background[:, None, None, :]
+    pixels = ground(sprites, draws_BS, background, shade)
     _rule(pixels, styles_B)
 
-    brightness = 210 + draws_BS[:, 40, None, None, None].astype(np.int32) % 47  # of 256: .82 to 1
+    bright = brightness(draws_BS)
     for layer in (placed, [one.over for one in placed]):
         tiles = np.array([one.tiles if one else _EMPTY for one in layer])
         colors = np.array([one.colors if one else _EMPTY for one in layer])
-        filled, outline = (_joined(table[tiles], count) for table in (sprites.filled, sprites.outline))
-        color = _inked(_COLORS[colors].reshape(count, GRID, GRID, 3) * brightness >> 8, styles_B)
+        filled, outline = (joined(table[tiles], count) for table in (sprites.filled, sprites.outline))
+        color = _inked(COLORS[colors].reshape(count, GRID, GRID, 3) * bright >> 8, styles_B)
         alpha = np.where((styles_B == _number("pen"))[:, None, None, None], outline, filled)
         pixels += (color.repeat(TILE, 1).repeat(TILE, 2) - pixels) * alpha >> 8
         for style, darker in _BORDER.items():
             chosen = styles_B == _number(style)
             pixels[chosen] -= pixels[chosen] * outline[chosen] * darker >> 16
 
-    grain = sprites.noise[draws_BS[:, 42] % BACKGROUNDS]
-    mirrored = draws_BS[:, 43] % 2 == 1
-    grain[mirrored] = grain[mirrored, ::-1]
-    pixels += grain * noise[:, None, None, None] >> 8
+    add_grain(pixels, sprites, draws_BS, noise)
     _cover(pixels, styles_B)
     return np.clip(pixels, 0, 255, out=pixels).astype(np.uint8)
-
-
-def _joined(tiles: NDArray[np.int32], count: int) -> NDArray[np.int32]:
-    """(B, 9, 16, 16) tiles as (B, 48, 48, 1) alpha."""
-    joined = tiles.reshape(count, GRID, GRID, TILE, TILE).transpose(0, 1, 3, 2, 4)
-    return joined.reshape(count, SIDE, SIDE, 1)
 
 
 def _rule(pixels: NDArray[np.int32], styles_B: NDArray[np.int64]) -> None:
